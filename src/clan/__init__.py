@@ -1,0 +1,3 @@
+"""CLAN: category-level adversarial domain adaptation for semantic segmentation, on PaddlePaddle."""
+
+__version__ = "0.1.0"

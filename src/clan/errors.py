@@ -1,0 +1,25 @@
+"""What a user can cause. Each message is one sentence that names the value and the remedy.
+
+The command line turns these into that sentence and exit code 2. Anything else that is raised is a bug
+and keeps its traceback.
+"""
+
+
+class ClanError(Exception):
+    """Base of every error that a user can cause and mend."""
+
+
+class ConfigError(ClanError):
+    """An option or a config file asks for something impossible."""
+
+
+class DataError(ClanError):
+    """An image, a label, a list or a folder of data is missing, damaged or not what it should be."""
+
+
+class WeightsError(ClanError):
+    """A file of network weights cannot be read safely, or does not fit the network."""
+
+
+class CheckpointError(ClanError):
+    """A saved training state is missing, damaged or belongs to another configuration."""
