@@ -23,3 +23,7 @@ class WeightsError(ClanError):
 
 class CheckpointError(ClanError):
     """A saved training state is missing, damaged or belongs to another configuration."""
+
+
+class TrainingError(ClanError):
+    """Training cannot go on: a loss is not finite."""

@@ -1,0 +1,35 @@
+"""Seconds and memory of one prediction: a ResNet-101 segmenter in eval mode, image to summed logits.
+
+19 classes, batch 1, float32. Reading the image, upsampling the logits and writing the result are not
+included: they are not the network's.
+
+    python benchmarks/prediction.py [--only torch] [--size 1024x512] [--repeats 5] [--json FILE]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import common
+
+CLASSES = 19
+
+
+def torch_prediction(width: int, height: int) -> Callable[[], object]:
+    """The plain PyTorch reference: eager, no gradients."""
+    import torch
+    import torch_reference as reference
+
+    torch.manual_seed(0)
+    images = torch.randn(1, 3, height, width)
+    segmenter = reference.Segmenter(CLASSES).eval()
+    return lambda: reference.predict(segmenter, images)
+
+
+def paddle_prediction(width: int, height: int) -> Callable[[], object]:
+    """This project."""
+    raise NotImplementedError("the paddle contestant")
+
+
+if __name__ == "__main__":
+    common.main("prediction", {"torch": torch_prediction, "paddle": paddle_prediction}, size="1024x512")

@@ -1,0 +1,72 @@
+"""Reading one image or label file, strictly: what is damaged or of another kind is named, never guessed at."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from clan.errors import DataError
+
+DAMAGED = (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError)
+"""What Pillow raises on a truncated, damaged or absurdly large file."""
+
+
+def open_image(path: Path) -> Image.Image:
+    """Decodes an image file completely with Pillow, in the mode it is stored in.
+
+    Raises:
+        DataError: the file is missing, damaged or not an image.
+    """
+    try:
+        image = Image.open(path)
+        image.load()
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist: check the list and the data folder") from None
+    except DAMAGED as error:
+        raise DataError(f"{path} cannot be decoded ({error}): copy it again from the data set") from None
+    return image
+
+
+def read_rgb(path: Path) -> Image.Image:
+    """An image file in RGB mode."""
+    return open_image(path).convert("RGB")
+
+
+def read_id_label(path: Path) -> np.ndarray:
+    """An 8-bit label of ids, grey or with a palette: uint8 [H, W].
+
+    Raises:
+        DataError: the file is missing, damaged, or holds colours instead of ids.
+    """
+    image = open_image(path)
+    if image.mode not in ("L", "P"):
+        raise DataError(
+            f"label {path} has mode {image.mode}, not 8-bit ids (L or P): "
+            "use the data set's id labels, not its colour pictures"
+        )
+    return np.asarray(image)
+
+
+def read_synthia_label(path: Path) -> np.ndarray:
+    """The class channel of a SYNTHIA-RAND-CITYSCAPES label: uint8 [H, W].
+
+    These are 16-bit RGB PNGs with the class in R. Pillow silently decodes them to zeros, so OpenCV reads them;
+    it yields BGR, which puts the class at index 2.
+
+    Raises:
+        DataError: the file is missing, damaged, or not a 16-bit RGB PNG.
+    """
+    if not path.is_file():
+        raise DataError(f"{path} does not exist: check the list and the data folder")
+    label = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED) if path.stat().st_size else None
+    if label is None:
+        raise DataError(f"{path} cannot be decoded: copy it again from the data set")
+    if label.dtype != np.uint16 or label.ndim != 3:
+        channels = 1 if label.ndim == 2 else label.shape[2]
+        raise DataError(
+            f"SYNTHIA label {path} has {channels} × {label.dtype.itemsize * 8} bit, but RAND_CITYSCAPES ships "
+            "3 × 16-bit PNGs: was it converted?"
+        )
+    # Class numbers end at 22; anything beyond 8 bits is clamped to an id that no class has.
+    return np.minimum(label[:, :, 2], 255).astype(np.uint8)

@@ -1,0 +1,85 @@
+"""The complete state of a run, on disk: everything that the next iteration depends on.
+
+The loader's position and every random draw follow from the iteration and the seed, so the networks, the
+optimizers and the iteration are all there is.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from clan.config import Config, to_yaml
+from clan.errors import CheckpointError
+
+STATE_NAME = "state.safetensors"
+VERSION = "1"
+
+
+@dataclass(frozen=True)
+class State:
+    """Arrays by name ("segmenter/…", "sgd/…", "discriminator/…", "adam/…"), and the iteration that comes next."""
+
+    iteration: int
+    arrays: Mapping[str, np.ndarray]
+    config_yaml: str
+
+
+def save_state(folder: Path, state: State) -> Path:
+    """Writes the state aside, syncs it and renames it over the previous one, which stays whole until then.
+
+    Raises:
+        CheckpointError: the folder cannot be written or the disk is full.
+    """
+    path = folder / STATE_NAME
+    aside = path.with_suffix(f".tmp{os.getpid()}")
+    metadata = {"version": VERSION, "iteration": str(state.iteration), "config": state.config_yaml}
+    try:
+        save_file({name: np.ascontiguousarray(array) for name, array in state.arrays.items()}, aside, metadata)
+        with aside.open("rb") as file:
+            os.fsync(file.fileno())
+        aside.replace(path)
+    except (OSError, SafetensorError) as error:
+        aside.unlink(missing_ok=True)
+        raise CheckpointError(f"cannot write {path} ({error}): free disk space or choose another folder") from None
+    return path
+
+
+def load_state(folder: Path, config: Config) -> State:
+    """Reads the state of a folder, for a run with the same configuration.
+
+    Raises:
+        CheckpointError: there is none, it is damaged, or the configuration differs in what it computes.
+    """
+    path = folder / STATE_NAME
+    if not path.is_file():
+        raise CheckpointError(f"{folder} holds no {STATE_NAME} to resume from: start without --resume")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+        state = State(int(metadata["iteration"]), arrays, metadata["config"])
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise CheckpointError(f"{path} is damaged ({error}): start without --resume") from None
+    changed = changed_lines(state.config_yaml, to_yaml(config))
+    if changed:
+        raise CheckpointError(f"cannot resume {path}: the configuration changed in {changed}; give the same options")
+    return state
+
+
+FREE_TO_CHANGE = ("num_workers", "save_every", "save_images", "device", "gpu", "snapshot_dir", "num_steps_stop")
+"""Options that leave the numbers as they are."""
+
+
+def changed_lines(old: str, new: str) -> str:
+    """What differs between two configurations as `key: old → new, …`; empty when nothing that counts does."""
+    pairs = zip(old.splitlines(), new.splitlines(), strict=False)
+    return ", ".join(
+        f"{before.strip()} → {after.split(':')[-1].strip()}"
+        for before, after in pairs
+        if before != after and before.split(":")[0] not in FREE_TO_CHANGE
+    )

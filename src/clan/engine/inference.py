@@ -1,0 +1,44 @@
+"""From images to trainIds with a trained segmenter."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import paddle
+from paddle import Tensor
+
+from clan.models.deeplab import Segmenter, upsample
+
+
+@contextmanager
+def evaluating(segmenter: Segmenter) -> Iterator[None]:
+    """Within the block the segmenter is in eval mode and records no gradients."""
+    modes = {layer: layer.training for layer in segmenter.sublayers(include_self=True)}
+    segmenter.eval()
+    try:
+        with paddle.no_grad():
+            yield
+    finally:
+        for layer, training in modes.items():
+            layer.training = training
+
+
+def predict(segmenter: Segmenter, planes: np.ndarray, size: tuple[int, int], upsampling: str = "bilinear") -> np.ndarray:
+    """TrainIds of one image: the largest of z_1 + z_2 at `size`.
+
+    Args:
+        segmenter: in eval mode (see `evaluating`).
+        planes: float32 [3, h, w], normalised.
+        size: height and width of the result.
+        upsampling: "bilinear" or "bicubic".
+
+    Returns:
+        uint8 [H, W].
+    """
+    logits1, logits2 = segmenter(paddle.to_tensor(planes).unsqueeze(0))
+    return largest(logits1 + logits2, size, upsampling)
+
+
+def largest(logits: Tensor, size: tuple[int, int], upsampling: str) -> np.ndarray:
+    """The class of the largest logit [1, C, h, w] at each pixel of `size` (H, W), uint8."""
+    return upsample(logits, size, upsampling)[0].argmax(axis=0).numpy().astype(np.uint8)

@@ -1,0 +1,107 @@
+"""ResNet trunks in the Caffe style of DeepLab-v2, at output stride 8 (SPEC section 2).
+
+Parameter names are the reference's: conv1, bn1, layer1.0.conv1 … layer4.2.bn3, downsample.0 and .1.
+"""
+
+from paddle import Tensor, nn
+from paddle.nn import functional as F
+
+EXPANSION = 4
+"""Output channels of a bottleneck over its inner ones."""
+
+
+def convolution(
+    in_channels: int, out_channels: int, kernel: int, *, stride: int = 1, padding: int = 0, dilation: int = 1,
+    bias: bool = False,
+) -> nn.Conv2D:  # fmt: skip
+    """A convolution initialised N(0, 0.01), its bias zero."""
+    return nn.Conv2D(
+        in_channels,
+        out_channels,
+        kernel,
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        weight_attr=nn.initializer.Normal(0.0, 0.01),
+        bias_attr=nn.initializer.Constant(0.0) if bias else False,
+    )
+
+
+class Bottleneck(nn.Layer):
+    """1×1, 3×3, 1×1 with a residual; the stride sits in the first 1×1, as in Caffe's ResNet.
+
+    Args:
+        in_channels: channels of the input.
+        channels: inner channels; the output has `EXPANSION` times as many.
+        stride: of the first 1×1 and of the projection.
+        dilation: of the 3×3.
+        project: put a 1×1 convolution and batch norm on the shortcut.
+        projection_bias: give that convolution a bias.
+    """
+
+    def __init__(
+        self, in_channels: int, channels: int, *, stride: int = 1, dilation: int = 1, project: bool = False,
+        projection_bias: bool = False,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        out_channels = channels * EXPANSION
+        self.conv1 = convolution(in_channels, channels, 1, stride=stride)
+        self.bn1 = nn.BatchNorm2D(channels)
+        self.conv2 = convolution(channels, channels, 3, padding=dilation, dilation=dilation)
+        self.bn2 = nn.BatchNorm2D(channels)
+        self.conv3 = convolution(channels, out_channels, 1)
+        self.bn3 = nn.BatchNorm2D(out_channels)
+        self.downsample = None
+        if project:
+            self.downsample = nn.Sequential(
+                convolution(in_channels, out_channels, 1, stride=stride, bias=projection_bias),
+                nn.BatchNorm2D(out_channels),
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, in_channels, h, w] → [B, EXPANSION·channels, h/stride, w/stride]."""
+        out = F.relu(self.bn1(self.conv1(x)))
+        out = F.relu(self.bn2(self.conv2(out)))
+        out = self.bn3(self.conv3(out))
+        shortcut = x if self.downsample is None else self.downsample(x)
+        return F.relu(out + shortcut)
+
+
+class ResNet(nn.Layer):
+    """Stem and four stages; stages 3 and 4 are dilated (2, 4) instead of strided: output stride 8.
+
+    Args:
+        blocks: bottlenecks per stage; (3, 4, 23, 3) is ResNet-101.
+        width: inner channels of the first stage; each further stage doubles it.
+        projection_bias: give projection convolutions a bias, as the seed does.
+    """
+
+    def __init__(
+        self, blocks: tuple[int, int, int, int], *, width: int = 64, projection_bias: bool = False
+    ) -> None:
+        super().__init__()
+        self.out_channels = width * 8 * EXPANSION
+        self.conv1 = convolution(3, width, 7, stride=2, padding=3)
+        self.bn1 = nn.BatchNorm2D(width)
+        self.maxpool = nn.MaxPool2D(3, stride=2, padding=1, ceil_mode=True)
+        in_channels = width
+        for stage, (count, stride, dilation) in enumerate(
+            zip(blocks, (1, 2, 1, 1), (1, 1, 2, 4), strict=True)
+        ):
+            channels = width << stage
+            first = Bottleneck(
+                in_channels,
+                channels,
+                stride=stride,
+                dilation=dilation,
+                project=True,
+                projection_bias=projection_bias,
+            )
+            in_channels = channels * EXPANSION
+            rest = [Bottleneck(in_channels, channels, dilation=dilation) for _ in range(count - 1)]
+            setattr(self, f"layer{stage + 1}", nn.Sequential(first, *rest))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images [B, 3, h, w] → features [B, out_channels, about h/8, about w/8]."""
+        x = self.maxpool(F.relu(self.bn1(self.conv1(x))))
+        return self.layer4(self.layer3(self.layer2(self.layer1(x))))

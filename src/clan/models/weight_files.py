@@ -1,0 +1,382 @@
+"""Files of weights in and out: `.pdparams`, `.pth`/`.pt` in both of PyTorch's formats, `.safetensors`.
+
+Weights come from strangers, so nothing in a file is executed (see `safe_pickle`), and whatever it declares
+(lengths, shapes, offsets) is held against the bytes it really has before memory is taken for it. Neither
+Paddle nor PyTorch is needed.
+"""
+
+import io
+import math
+import os
+import pickle
+import secrets
+import struct
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+import numpy as np
+from safetensors import SafetensorError, deserialize
+from safetensors import numpy as safetensors_numpy
+
+from clan.errors import WeightsError
+from clan.models.safe_pickle import (
+    TORCH_STORAGES,
+    Interpreter,
+    NumpyArray,
+    Stream,
+    TorchTensor,
+    UnfitFile,
+    quoted,
+)
+
+_LARGEST_FILE = 4 << 30
+_LARGEST_HEADER = 4 << 20  # of safetensors; 536 arrays need 60 kB
+_MOST_ZIP_ENTRIES = 50_000
+_MOST_DIMENSIONS = 32
+_GROWTH = 4  # bytes of arrays per byte of file: enough for float16 held as text, widened, and named twice
+
+_WRAPPERS = ("state_dict", "model_state_dict", "model", "network", "net")
+_DEEPEST_WRAPPING = 4
+
+_TORCH_MAGIC = b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"  # the integer that older files begin with
+_TORCH_SCALARS = {number_format: f"{name}Storage" for name, number_format in TORCH_STORAGES.items()}
+
+_SAFETENSORS = {
+    "F16": "f2", "BF16": "bf16", "F32": "f4", "F64": "f8", "BOOL": "b1",
+    "U8": "u1", "U32": "u4", "U64": "u8", "I8": "i1", "I16": "i2", "I32": "i4", "I64": "i8",
+}  # fmt: skip
+"""Safetensors' types → number format: numpy's code, or bf16."""
+
+_FORMATS = frozenset(_SAFETENSORS.values())
+
+_DAMAGE = (
+    ValueError, TypeError, LookupError, AttributeError, ArithmeticError, EOFError, MemoryError, RuntimeError,
+    struct.error, zipfile.BadZipFile, SafetensorError,
+)  # fmt: skip
+"""What bytes that break the rules of their format make the readers raise."""
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Reads the named arrays of a file, executing nothing that it contains.
+
+    The content tells the format, the suffix does not matter. If there is a dict under `state_dict`,
+    `model_state_dict`, `model`, `network` or `net`, it is taken for the arrays, up to four levels deep.
+    Entries that are no arrays are ignored.
+
+    Args:
+        path: a file of at most 4 GiB. Reading takes a few times its size of memory.
+
+    Returns:
+        Name → array in C order, in the file's order. float16 and bfloat16 become float32, everything else
+        keeps its type. uint16 in a `.pdparams` is bfloat16, as it is to `paddle.load`.
+
+    Raises:
+        WeightsError: the file is missing, unreadable, damaged, hostile or holds no array.
+    """
+    try:
+        data = _read_bytes(path)
+        arrays = _reader_of(data)(data, _Budget(_GROWTH * len(data) + (1 << 16)))
+        if not arrays:
+            raise UnfitFile("holds no named arrays: save the network's state_dict() alone")
+        return arrays
+    except UnfitFile as error:
+        raise WeightsError(f"{path} {error}") from error
+    except OSError as error:
+        raise WeightsError(
+            f"{path} cannot be read ({error.strerror}): check its name and permissions"
+        ) from error
+    except _DAMAGE as error:
+        reason = quoted(str(error) or type(error).__name__)
+        raise WeightsError(f"{path} is damaged or cut short ({reason}): download or save it again") from error
+
+
+def write_arrays(arrays: Mapping[str, np.ndarray], path: Path) -> None:
+    """Writes named arrays in the format that the suffix names: the whole file or, upon failure, nothing.
+
+    Args:
+        arrays: name → array of any shape, of float16/32/64, integers or bool.
+        path: ends in `.pdparams` (for `paddle.load`), `.pth` or `.pt` (for `torch.load`), or `.safetensors`.
+
+    Raises:
+        WeightsError: another suffix, a type that the format lacks, or a folder that cannot be written to.
+    """
+    writer = _WRITERS.get(path.suffix.lower())
+    if writer is None:
+        raise WeightsError(f"{path} does not say its format: end the name in one of {', '.join(_WRITERS)}")
+    # The writers copy memory as it lies: Fortran's order or foreign byte order would come back scrambled.
+    plain = {name: np.asarray(a, a.dtype.newbyteorder("="), order="C") for name, a in arrays.items()}
+    try:
+        write_atomically(path, lambda file: writer(plain, file))
+    except UnfitFile as error:
+        raise WeightsError(f"{path} {error}") from error
+    except OSError as error:
+        raise WeightsError(
+            f"{path} cannot be written ({error.strerror}): check the folder and its space"
+        ) from error
+
+
+def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
+    """Replaces a file by what `write` puts into the binary file it is given, or leaves it as it was.
+
+    Raises:
+        OSError: the folder is missing, not writable or full.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        with temporary.open("xb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+# --- Reading ---
+
+
+@dataclass
+class _Budget:
+    """How many bytes may still be allocated: overlapping or repeated arrays must not fill the memory."""
+
+    left: int
+
+    def spend(self, amount: int) -> None:
+        self.left -= amount
+        if self.left < 0:
+            raise UnfitFile(f"would unpack to over {_GROWTH} times its own size: do not use it")
+
+
+def _read_bytes(path: Path) -> bytes:
+    """The whole file; what cannot be a file of weights is refused unread."""
+    if path.is_dir():
+        raise UnfitFile("is a folder: name the file of weights in it")
+    size = path.stat().st_size
+    if not path.is_file():
+        raise UnfitFile("is no ordinary file: copy its content to one")
+    if size == 0:
+        raise UnfitFile("is empty: download or save it again")
+    if size > _LARGEST_FILE:
+        raise UnfitFile(f"has {size} bytes, more than any network here: is it the right file?")
+    return path.read_bytes()
+
+
+def _reader_of(data: bytes) -> Callable[[bytes, _Budget], dict[str, np.ndarray]]:
+    """The reader for the format that the first bytes show."""
+    # Safetensors begins with the length of its JSON header. The first eight bytes of a pickle or of a zip,
+    # read as such a length, are far beyond the limit.
+    if data[8:9] == b"{" and int.from_bytes(data[:8], "little") <= _LARGEST_HEADER:
+        return _read_safetensors
+    if data.startswith(b"PK\x03\x04"):
+        return _read_torch_zip
+    if _TORCH_MAGIC in data[:32]:
+        return _read_torch_legacy
+    if data.startswith(b"\x80"):
+        return _read_paddle
+    raise UnfitFile("is none of .pdparams, .pth, .pt, .safetensors: did its download end in a web page?")
+
+
+def _read_safetensors(data: bytes, budget: _Budget) -> dict[str, np.ndarray]:
+    """Reads a file whose header the library checks: no overlaps, nothing beyond the end."""
+    return {
+        name: _array(entry["data"], _SAFETENSORS.get(entry["dtype"], entry["dtype"]), entry["shape"], budget)
+        for name, entry in deserialize(data)
+    }
+
+
+def _read_paddle(data: bytes, budget: _Budget) -> dict[str, np.ndarray]:
+    """Reads a file of `paddle.save`: one pickle of numpy arrays."""
+    return _named_arrays(Interpreter(Stream(data)).run(), budget)
+
+
+def _read_torch_zip(data: bytes, budget: _Budget) -> dict[str, np.ndarray]:
+    """Reads PyTorch's format since 1.6: a zip of `ROOT/data.pkl` and an uncompressed `ROOT/data/KEY` each."""
+    # This opens every entry of the directory: counted first, because zipfile makes an object of each.
+    if data.count(b"PK\x01\x02") > _MOST_ZIP_ENTRIES:
+        raise UnfitFile("is a zip of too many files: it was not written by PyTorch")
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        names = archive.namelist()
+        roots = [name.removesuffix("data.pkl") for name in names if name.endswith("/data.pkl")]
+        if len(roots) != 1:
+            raise UnfitFile(
+                "is a zip without PyTorch's data.pkl: unpack it and name the file of weights in it"
+            )
+
+        def content(name: str) -> bytes:
+            entry = archive.getinfo(roots[0] + name)
+            if entry.compress_type != zipfile.ZIP_STORED or entry.compress_size != entry.file_size:
+                raise UnfitFile("is a compressed zip, which PyTorch never writes: save it again")
+            budget.spend(entry.file_size)
+            return archive.read(entry)
+
+        if f"{roots[0]}byteorder" in names and content("byteorder") != b"little":
+            raise UnfitFile("was written on a big-endian machine: save it again on a little-endian one")
+        interpreter = Interpreter(Stream(content("data.pkl")))
+        table = interpreter.run()
+        for key, storage in interpreter.storages.items():
+            storage.raw = content(f"data/{key}")
+    return _named_arrays(table, budget)
+
+
+def _read_torch_legacy(data: bytes, budget: _Budget) -> dict[str, np.ndarray]:
+    """Reads PyTorch's format before 1.6: five pickles, then every storage as its length and its numbers."""
+    stream = Stream(data)
+    for _ in ("magic number", "protocol version", "system"):
+        Interpreter(stream).run()
+    interpreter = Interpreter(stream)
+    table = interpreter.run()
+    for key in Interpreter(stream).run():
+        storage = interpreter.storages[_text(key)]
+        (length,) = struct.unpack("<q", stream.read(8))
+        start = stream.tell()
+        end = start + length * _dtype(storage.number_format).itemsize
+        if not start <= end <= len(data):
+            raise ValueError("a storage reaches beyond the end")
+        storage.raw = memoryview(data)[start:end]
+        stream.seek(end)
+    return _named_arrays(table, budget)
+
+
+def _named_arrays(content: Any, budget: _Budget) -> dict[str, np.ndarray]:
+    """The arrays of an unpickled dict, or of the dict it wraps (see `read_arrays`)."""
+    for _ in range(_DEEPEST_WRAPPING):
+        if isinstance(content, dict):
+            content = next((content[key] for key in _WRAPPERS if isinstance(content.get(key), dict)), content)
+    arrays = {}
+    for name, value in content.items() if isinstance(content, dict) else ():
+        if (
+            isinstance(value, tuple) and len(value) == 2
+        ):  # since Paddle 2.1: (the parameter's own name, array)
+            value = value[1]
+        if isinstance(value, NumpyArray):
+            arrays[str(name)] = _numpy_array(value, budget)
+        elif isinstance(value, TorchTensor):
+            arrays[str(name)] = _torch_array(value, budget)
+    return arrays
+
+
+def _numpy_array(described: NumpyArray, budget: _Budget) -> np.ndarray:
+    _, shape, dtype, fortran, raw = described.state
+    if isinstance(raw, str):  # protocol 2 has no bytes, but Latin-1
+        budget.spend(len(raw))
+        raw = raw.encode("latin1")
+    number_format = "bf16" if dtype.code == "u2" else dtype.code
+    order = ">" if dtype.state[1] == ">" else "<"
+    if fortran:
+        return _array(raw, number_format, _sizes(shape)[::-1], budget, order=order).T.copy()
+    return _array(raw, number_format, shape, budget, order=order)
+
+
+def _torch_array(described: TorchTensor, budget: _Budget) -> np.ndarray:
+    storage, window = described.storage, {"offset": described.offset, "strides": described.strides}
+    return _array(storage.raw, storage.number_format, described.shape, budget, **window)
+
+
+def _array(
+    raw: bytes | bytearray | memoryview,
+    number_format: Any,
+    shape: Sequence[int],
+    budget: _Budget,
+    *,
+    offset: int = 0,
+    strides: Sequence[int] | None = None,
+    order: Literal["<", ">"] = "<",
+) -> np.ndarray:
+    """Copies an array out of raw bytes; offset and strides count elements, `order` is that of their bytes."""
+    stored = _dtype(number_format).newbyteorder(order)
+    shape, (offset,) = _sizes(shape), _sizes((offset,))
+    steps = None if strides is None else tuple(stride * stored.itemsize for stride in _sizes(strides))
+    budget.spend(math.prod(shape) * max(stored.itemsize, 4))
+    # The constructor refuses a window that reaches beyond the bytes.
+    window = np.ndarray(shape, stored, raw, offset * stored.itemsize, steps)
+    if number_format == "bf16":  # the upper half of a float32
+        return (window.astype("u4", order="C") << 16).view("f4")
+    return window.astype("f4" if number_format == "f2" else stored.newbyteorder("="), order="C")
+
+
+def _sizes(numbers: Sequence[Any]) -> tuple[int, ...]:
+    """A shape, checked: numpy alone would take booleans, negative strides and numbers of a thousand digits."""
+    if len(numbers) > _MOST_DIMENSIONS or not all(type(n) is int and 0 <= n < 1 << 48 for n in numbers):
+        raise ValueError("impossible shape")
+    return tuple(numbers)
+
+
+def _dtype(number_format: Any) -> np.dtype:
+    """How numpy holds a number format; bf16 as its bits."""
+    if _text(number_format) not in _FORMATS:
+        raise UnfitFile(f"stores numbers as {quoted(number_format)}: save it as float32")
+    return np.dtype("u2" if number_format == "bf16" else number_format)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):  # nested tuples, of all things, may take exponential time to hash
+        raise ValueError("a name that is no text")
+    return value
+
+
+# --- Writing ---
+
+
+def _write_paddle(arrays: dict[str, np.ndarray], file: BinaryIO) -> None:
+    pickle.dump(arrays, file, protocol=4)
+
+
+def _write_safetensors(arrays: dict[str, np.ndarray], file: BinaryIO) -> None:
+    file.write(safetensors_numpy.save(arrays))
+
+
+def _write_torch(arrays: dict[str, np.ndarray], file: BinaryIO) -> None:
+    """Writes what `torch.save` would: the pickle names each array's storage, the zip holds its bytes."""
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+
+        def store(name: str, content: bytes) -> None:
+            archive.writestr(zipfile.ZipInfo(f"weights/{name}"), content)  # a ZipInfo has no date: same bytes
+
+        store("data.pkl", _torch_pickle(arrays))
+        store("byteorder", b"little")
+        for key, array in enumerate(arrays.values()):
+            store(f"data/{key}", array.astype(array.dtype.newbyteorder("<")).tobytes())
+        store("version", b"3\n")
+
+
+def _torch_pickle(arrays: dict[str, np.ndarray]) -> bytes:
+    """The pickle of {name: tensor}, put together by hand since PyTorch's classes are not at hand."""
+
+    def integer(value: int) -> bytes:
+        digits = pickle.encode_long(value)
+        return pickle.LONG1 + bytes([len(digits)]) + digits
+
+    def text(value: str) -> bytes:
+        return pickle.BINUNICODE + struct.pack("<I", len(value.encode())) + value.encode()
+
+    def entries(*items: bytes) -> bytes:
+        return pickle.MARK + b"".join(items) + pickle.TUPLE
+
+    hooks = pickle.GLOBAL + b"collections\nOrderedDict\n" + pickle.EMPTY_TUPLE + pickle.REDUCE
+    table = [pickle.PROTO, b"\x02", pickle.EMPTY_DICT]
+    for key, (name, array) in enumerate(arrays.items()):
+        if array.dtype.str[1:] not in _TORCH_SCALARS:
+            raise UnfitFile(f"cannot hold {name}, whose type is {array.dtype}: convert it to float32")
+        kind = pickle.GLOBAL + f"torch\n{_TORCH_SCALARS[array.dtype.str[1:]]}\n".encode()
+        storage = (
+            entries(text("storage"), kind, text(str(key)), text("cpu"), integer(array.size))
+            + pickle.BINPERSID
+        )
+        shape = entries(*map(integer, array.shape))
+        strides = entries(*(integer(stride // array.itemsize) for stride in array.strides))
+        rebuild = pickle.GLOBAL + b"torch._utils\n_rebuild_tensor_v2\n"
+        window = entries(storage, integer(0), shape, strides, pickle.NEWFALSE, hooks)
+        table += [text(name), rebuild, window, pickle.REDUCE, pickle.SETITEM]
+    return b"".join([*table, pickle.STOP])
+
+
+_WRITERS: dict[str, Callable[[dict[str, np.ndarray], BinaryIO], None]] = {
+    ".pdparams": _write_paddle,
+    ".pth": _write_torch,
+    ".pt": _write_torch,
+    ".safetensors": _write_safetensors,
+}

@@ -1,0 +1,82 @@
+"""Ready configurations: the four presets, for each source domain, and the demo's.
+
+Each is a plain function returning a whole `Config`. Values and their origin: SPEC section 4.
+"""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from clan.config import AugmentationConfig, Config, DomainConfig, LossConfig, NetworkConfig, OptimizerConfig
+
+Preset = Literal["official", "paper", "seed", "best"]
+Source = Literal["synthia", "gta5"]
+
+SOURCE_ROOTS = {"synthia": Path("data/SYNTHIA/RAND_CITYSCAPES"), "gta5": Path("data/GTA5")}
+SOURCE_SIZES = {"synthia": (1280, 760), "gta5": (1280, 720)}
+OFFICIAL_LAMBDA_LOCAL = {"synthia": 10.0, "gta5": 40.0}
+RUN_NAMES = {"synthia": "SYS2Cityscapes", "gta5": "GTA2Cityscapes"}
+
+
+def _cityscapes() -> DomainConfig:
+    return DomainConfig(dataset="cityscapes", root=Path("data/Cityscapes"), size=(1024, 512))
+
+
+def _source(name: Source, size: tuple[int, int] | None = None) -> DomainConfig:
+    return DomainConfig(dataset=name, root=SOURCE_ROOTS[name], size=size or SOURCE_SIZES[name])
+
+
+def _run(source: Source) -> dict[str, Any]:
+    return {
+        "target": _cityscapes(),
+        "snapshot_dir": Path("snapshots") / RUN_NAMES[source],
+    }
+
+
+def official(source: Source = "synthia") -> Config:
+    """The authors' code, which produced the published 47.8 (SYNTHIA, 13 classes) and 43.2 (GTA5, 19)."""
+    return Config(
+        source=_source(source), loss=LossConfig(lambda_local=OFFICIAL_LAMBDA_LOCAL[source]), **_run(source)
+    )
+
+
+def paper(source: Source = "synthia") -> Config:
+    """The equations and hyper-parameters that the paper states."""
+    return Config(
+        source=_source(source),
+        loss=LossConfig(gamma=0.0, lambda_local=40.0, weight_multiplier=1.0, damping=False),
+        optimizer=OptimizerConfig(
+            repeated_updates=False,
+            schedule="poly",
+            discriminator_learning_rate=5e-5,
+            discriminator_schedule="constant",
+            discriminator_weight_decay=5e-4,
+        ),
+        **_run(source),
+    )
+
+
+def seed(source: Source = "synthia") -> Config:
+    """The PaddlePaddle 2.1 port that this project replaces; 45.59 (SYNTHIA, 13 classes), 42.2 (GTA5, 19)."""
+    return Config(
+        source=_source(source, (1024, 512) if source == "synthia" else None),
+        augmentation=AugmentationConfig(scales=((1.5, 1.0),)),
+        network=NetworkConfig(
+            train_batch_norm_affine=True, projection_bias=True, evaluation_upsampling="bicubic"
+        ),
+        loss=LossConfig(gamma=0.0, lambda_local=OFFICIAL_LAMBDA_LOCAL[source]),
+        optimizer=OptimizerConfig(
+            learning_rate=2.5e-3,
+            head_multiplier=1.0,
+            repeated_updates=False,
+            discriminator_learning_rate=1e-3,
+        ),
+        **_run(source),
+    )
+
+
+def best(source: Source = "synthia") -> Config:
+    """What measurement shows to work best; the official recipe until a measurement beats it."""
+    return official(source)
+
+
+PRESETS = {"official": official, "paper": paper, "seed": seed, "best": best}

@@ -1,0 +1,212 @@
+"""Score a folder of predicted label maps against a folder of ground truth."""
+
+import json
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from clan.errors import DataError
+from clan.labels import CITYSCAPES, CITYSCAPES_TO_TRAIN_ID, IGNORE, LabelSpace, lookup_table
+from clan.metrics.confusion import confusion_matrix
+from clan.metrics.iou import Scores, score
+from clan.runtime import available_cores
+
+TRUTH_SUFFIX = "_gtFine_labelIds.png"
+IMAGE_SUFFIX = "_leftImg8bit.png"
+
+_DAMAGED = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # what Pillow raises then
+
+PredictionIds = Literal["trainId", "labelId"]
+
+
+class Pair(NamedTuple):
+    """The ground truth of an image and what was predicted for it."""
+
+    truth: Path
+    prediction: Path
+
+
+def score_folders(
+    truth_dir: str | Path,
+    prediction_dir: str | Path,
+    *,
+    devkit_dir: str | Path | None = None,
+    label_space: LabelSpace = CITYSCAPES,
+    prediction_ids: PredictionIds = "trainId",
+    workers: int | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Scores:
+    """Compare every prediction with its ground truth; see `find_pairs` for which belong together.
+
+    Args:
+        truth_dir: ground truth, 8-bit PNGs of Cityscapes ids (or those of the devkit's info.json).
+        prediction_dir: predictions, 8-bit PNGs, all in this one folder.
+        devkit_dir: a folder with val.txt, label.txt and info.json, instead of the built-in lists.
+        label_space: the classes to score. A devkit with as many classes renames them; one with another
+            number replaces them, and only their plain mean is taken.
+        prediction_ids: whether predictions hold trainIds or the ids that the ground truth holds.
+        workers: number of threads, at least 1; by default one per core at hand.
+        on_progress: called with (pairs done, pairs in total) after each pair, in this thread.
+
+    Raises:
+        DataError: a folder, list or PNG is missing, damaged or not what it should be.
+    """
+    truth_table = lookup_table(CITYSCAPES_TO_TRAIN_ID)
+    if devkit_dir is not None:
+        label_space, truth_table = _read_info(Path(devkit_dir) / "info.json", label_space)
+    elif label_space.num_classes != CITYSCAPES.num_classes:
+        raise DataError(
+            f"The built-in ids are those of {CITYSCAPES.num_classes} classes, not of "
+            f"{label_space.num_classes}: describe yours in a devkit folder's info.json"
+        )
+    pairs = find_pairs(truth_dir, prediction_dir, devkit_dir=devkit_dir)
+    compare = partial(
+        _compare, num_classes=label_space.num_classes, truth_table=truth_table, prediction_ids=prediction_ids
+    )
+    total = np.zeros((label_space.num_classes, label_space.num_classes), np.int64)
+    # Threads do as well as processes and start at once: Pillow decodes without holding Python's lock.
+    with ThreadPoolExecutor(workers or available_cores()) as pool:
+        for done, confusion in enumerate(pool.map(compare, pairs), start=1):
+            total += confusion
+            if on_progress is not None:
+                on_progress(done, len(pairs))
+    return score(total, label_space)
+
+
+def find_pairs(
+    truth_dir: str | Path, prediction_dir: str | Path, *, devkit_dir: str | Path | None = None
+) -> list[Pair]:
+    """Pair ground truths with predictions.
+
+    With a devkit, line k of label.txt is the truth below `truth_dir` of the image in line k of val.txt.
+    Without one, the truths are all `X_gtFine_labelIds.png` below `truth_dir`, sorted, and their images
+    `X_leftImg8bit.png`. Predictions bear the image's file name and lie directly in `prediction_dir`.
+
+    Raises:
+        DataError: a folder, a list or one of the files is missing, or the lists do not match.
+    """
+    truth_dir, prediction_dir = Path(truth_dir), Path(prediction_dir)
+    for role, folder in (("Ground-truth", truth_dir), ("Prediction", prediction_dir)):
+        if not folder.is_dir():
+            raise DataError(f"{role} folder {folder} does not exist: check the path")
+    truths, images = _search(truth_dir) if devkit_dir is None else _read_lists(truth_dir, Path(devkit_dir))
+    predictions = [prediction_dir / Path(image).name for image in images]
+    _require_all("ground truths", truths, "check the list and the folder")
+    _require_all("predictions", predictions, "evaluate the whole set before scoring it")
+    return [Pair(*pair) for pair in zip(truths, predictions, strict=True)]
+
+
+def _search(truth_dir: Path) -> tuple[list[Path], list[str]]:
+    """All ground truths below a folder, sorted, and the names of their images."""
+    truths = sorted(truth_dir.rglob(f"*{TRUTH_SUFFIX}"))
+    if not truths:
+        raise DataError(f"No *{TRUTH_SUFFIX} below {truth_dir}: is this the gtFine/val folder?")
+    return truths, [truth.name.removesuffix(TRUTH_SUFFIX) + IMAGE_SUFFIX for truth in truths]
+
+
+def _read_lists(truth_dir: Path, devkit_dir: Path) -> tuple[list[Path], list[str]]:
+    """The ground truths that a devkit lists, in its order, and the names of their images."""
+    truths = [truth_dir / line for line in _read_lines(devkit_dir / "label.txt")]
+    images = _read_lines(devkit_dir / "val.txt")
+    if len(images) != len(truths):
+        raise DataError(
+            f"{devkit_dir / 'val.txt'} names {len(images)} images but label.txt names {len(truths)} "
+            "ground truths: line k of one must belong to line k of the other"
+        )
+    if not truths:
+        raise DataError(f"{devkit_dir / 'label.txt'} is empty: list one ground truth per line")
+    return truths, images
+
+
+def _require_all(role: str, files: Sequence[Path], remedy: str) -> None:
+    missing = [file for file in files if not file.is_file()]
+    if missing:
+        raise DataError(f"{len(missing)} of {len(files)} {role} are missing, first {missing[0]}: {remedy}")
+
+
+def _compare(
+    pair: Pair, num_classes: int, truth_table: np.ndarray, prediction_ids: PredictionIds
+) -> np.ndarray:
+    """The confusion matrix, int64 [C, C], of one pair of files."""
+    truth, prediction = _read_ids(pair.truth), _read_ids(pair.prediction)
+    if truth.shape != prediction.shape:
+        raise DataError(
+            f"Prediction {pair.prediction} is {_size(prediction)} but {pair.truth} is {_size(truth)}: "
+            "save predictions at the size of the ground truth"
+        )
+    try:
+        if prediction_ids == "labelId":
+            return confusion_matrix(
+                truth, prediction, num_classes, truth_table=truth_table, prediction_table=truth_table
+            )
+        return confusion_matrix(truth, prediction, num_classes, truth_table=truth_table)
+    except DataError as error:
+        raise DataError(
+            f"{pair.prediction}: {error}; it is read as {prediction_ids}s: save those, or set prediction_ids"
+        ) from None
+
+
+def _read_ids(path: Path) -> np.ndarray:
+    """An 8-bit PNG as it is stored: uint8 [H, W]; a palette is not applied."""
+    # Pillow, though OpenCV is no slower: OpenCV replaces palette indices by their colours.
+    try:
+        with Image.open(path) as image:
+            image.verify()  # decoding alone lets a few flipped bits pass as other ids
+        with Image.open(path) as image:
+            if image.mode in ("L", "P"):
+                return np.asarray(image)
+            mode = image.mode
+    except _DAMAGED as error:
+        raise DataError(f"{path} cannot be decoded ({error}): write or download it again") from error
+    raise DataError(
+        f"{path} is a {mode} image, but label maps are 8-bit greyscale or palette PNGs: "
+        "is this the colour rendering instead of the ids?"
+    )
+
+
+def _size(ids: np.ndarray) -> str:
+    height, width = ids.shape
+    return f"{width}×{height}"
+
+
+def _read_info(path: Path, label_space: LabelSpace) -> tuple[LabelSpace, np.ndarray]:
+    """The classes and the table id → trainId (uint8 [256]) of a devkit's info.json."""
+    try:
+        info = json.loads(_read_text(path))
+        names = tuple(str(name) for name in info["label"])
+        to_train_id = {int(label): int(train_id) for label, train_id in info["label2train"]}
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f'{path} is no devkit description ({error!r}): it needs "label", the class names, '
+            'and "label2train", pairs of id and trainId'
+        ) from error
+    to_train_id.pop(-1, None)  # Cityscapes' licence plates, an id that no 8-bit image can hold
+    for label, train_id in to_train_id.items():
+        if not 0 <= label <= 255 or not (0 <= train_id < len(names) or train_id == IGNORE):
+            raise DataError(
+                f"{path} maps id {label} to trainId {train_id}: ids are 0…255, "
+                f"trainIds 0…{len(names) - 1} or {IGNORE}"
+            )
+    if len(names) == label_space.num_classes:
+        return replace(label_space, names=names), lookup_table(to_train_id)
+    return LabelSpace(names, colors=((0, 0, 0),) * len(names)), lookup_table(to_train_id)
+
+
+def _read_lines(path: Path) -> list[str]:
+    """The lines of a list, without blank ones."""
+    return [line.strip() for line in _read_text(path).splitlines() if line.strip()]
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"{path} cannot be read ({error}): a devkit folder holds val.txt, label.txt and info.json"
+        ) from error
