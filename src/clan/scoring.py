@@ -6,21 +6,20 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from PIL import Image
 
+from clan.data.files import read_id_label
 from clan.errors import DataError
 from clan.labels import CITYSCAPES, CITYSCAPES_TO_TRAIN_ID, IGNORE, LabelSpace, lookup_table
 from clan.metrics.confusion import confusion_matrix
 from clan.metrics.iou import Scores, score
+from clan.reporting.console import progress
 from clan.runtime import available_cores
 
 TRUTH_SUFFIX = "_gtFine_labelIds.png"
 IMAGE_SUFFIX = "_leftImg8bit.png"
-
-_DAMAGED = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # what Pillow raises then
 
 PredictionIds = Literal["trainId", "labelId"]
 
@@ -79,6 +78,14 @@ def score_folders(
     return score(total, label_space)
 
 
+def score_with_progress(truth_dir: Path, prediction_dir: Path, **options: Any) -> Scores:
+    """`score_folders`, showing how far it has come."""
+    with progress(f"scoring {prediction_dir.name}") as advance:
+        return score_folders(
+            truth_dir, prediction_dir, on_progress=lambda done, total: advance(total=total), **options
+        )
+
+
 def find_pairs(
     truth_dir: str | Path, prediction_dir: str | Path, *, devkit_dir: str | Path | None = None
 ) -> list[Pair]:
@@ -134,7 +141,7 @@ def _compare(
     pair: Pair, num_classes: int, truth_table: np.ndarray, prediction_ids: PredictionIds
 ) -> np.ndarray:
     """The confusion matrix, int64 [C, C], of one pair of files."""
-    truth, prediction = _read_ids(pair.truth), _read_ids(pair.prediction)
+    truth, prediction = read_id_label(pair.truth), read_id_label(pair.prediction)
     if truth.shape != prediction.shape:
         raise DataError(
             f"Prediction {pair.prediction} is {_size(prediction)} but {pair.truth} is {_size(truth)}: "
@@ -150,24 +157,6 @@ def _compare(
         raise DataError(
             f"{pair.prediction}: {error}; it is read as {prediction_ids}s: save those, or set prediction_ids"
         ) from None
-
-
-def _read_ids(path: Path) -> np.ndarray:
-    """An 8-bit PNG as it is stored: uint8 [H, W]; a palette is not applied."""
-    # Pillow, though OpenCV is no slower: OpenCV replaces palette indices by their colours.
-    try:
-        with Image.open(path) as image:
-            image.verify()  # decoding alone lets a few flipped bits pass as other ids
-        with Image.open(path) as image:
-            if image.mode in ("L", "P"):
-                return np.asarray(image)
-            mode = image.mode
-    except _DAMAGED as error:
-        raise DataError(f"{path} cannot be decoded ({error}): write or download it again") from error
-    raise DataError(
-        f"{path} is a {mode} image, but label maps are 8-bit greyscale or palette PNGs: "
-        "is this the colour rendering instead of the ids?"
-    )
 
 
 def _size(ids: np.ndarray) -> str:

@@ -1,17 +1,13 @@
-"""Files of weights: what is written comes back, and nothing that a stranger writes does harm.
+"""Files of weights as others write them: honest ones are read, hostile and damaged ones refused.
 
 The PyTorch files are built here from pickle instructions, so that honest ones and hostile ones look alike.
 """
 
-import errno
 import io
 import os
 import pickle
 import struct
-import sys
-import time
 import tracemalloc
-import types
 import zipfile
 from pathlib import Path
 
@@ -19,13 +15,11 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as npst
 
 from clan.errors import WeightsError
-from clan.models.weight_files import read_arrays, write_arrays
+from clan.models.weight_files import read_arrays
 
 SHARED = Path(__file__).parents[2].parent / "shared"
-SUFFIXES = (".pdparams", ".pth", ".pt", ".safetensors")
 EXAMPLE = {
     "conv.weight": np.arange(24, dtype=np.float32).reshape(2, 3, 2, 2),
     "bn.num_batches_tracked": np.array(7, np.int64),
@@ -118,60 +112,7 @@ def assert_same(left, right):
     assert set(left) == set(right)
     for name, array in left.items():
         other = right[name]
-        assert (array.shape, array.dtype) == (other.shape, other.dtype)
-        assert array.tobytes() == other.tobytes()
-
-
-# --- What is written comes back ---
-
-dtypes = st.sampled_from(["f4", "f8", "i1", "i2", "i4", "i8", "u1", "?"])
-arrays = dtypes.flatmap(lambda code: npst.arrays(np.dtype(code), npst.array_shapes(min_dims=0, min_side=0)))
-
-
-@pytest.mark.parametrize("suffix", SUFFIXES)
-@settings(max_examples=30, deadline=None)
-@given(table=st.dictionaries(st.text(max_size=20), arrays, min_size=1, max_size=4))
-def test_every_format_returns_what_was_written(suffix, table, tmp_path_factory):
-    path = tmp_path_factory.getbasetemp() / f"roundtrip{suffix}"
-    write_arrays(table, path)
-    assert_same(read_arrays(path), table)
-
-
-@pytest.mark.parametrize("suffix", SUFFIXES)
-def test_memory_layout_does_not_matter(suffix, tmp_path):
-    plain = np.arange(6, dtype=np.float32).reshape(2, 3)
-    layouts = {
-        "fortran": np.asfortranarray(plain),
-        "big": plain.astype(">f4"),
-        "view": np.tile(plain, 2)[:, :3],
-    }
-    write_arrays(layouts, tmp_path / f"w{suffix}")
-    assert_same(read_arrays(tmp_path / f"w{suffix}"), dict.fromkeys(layouts, plain))
-
-
-@pytest.mark.parametrize("suffix", SUFFIXES)
-def test_the_same_arrays_make_the_same_bytes(suffix, tmp_path):
-    for name in "ab":
-        write_arrays(EXAMPLE, tmp_path / f"{name}{suffix}")
-    assert (tmp_path / f"a{suffix}").read_bytes() == (tmp_path / f"b{suffix}").read_bytes()
-
-
-def test_the_content_tells_the_format_not_the_suffix(tmp_path):
-    for suffix in SUFFIXES:
-        write_arrays(EXAMPLE, tmp_path / f"w{suffix}")
-        assert_same(read_arrays((tmp_path / f"w{suffix}").rename(tmp_path / "w.bin")), EXAMPLE)
-
-
-def test_paddle_and_pytorch_read_what_is_written(tmp_path):
-    import paddle
-
-    write_arrays(EXAMPLE, tmp_path / "w.pdparams")
-    loaded = paddle.load(str(tmp_path / "w.pdparams"))
-    assert_same({name: value.numpy() for name, value in loaded.items()}, EXAMPLE)
-    torch = pytest.importorskip("torch")
-    write_arrays(EXAMPLE, tmp_path / "w.pth")
-    loaded = torch.load(tmp_path / "w.pth", weights_only=True)
-    assert_same({name: value.numpy() for name, value in loaded.items()}, EXAMPLE)
+        assert (array.shape, array.dtype, array.tobytes()) == (other.shape, other.dtype, other.tobytes())
 
 
 # --- Files of others ---
@@ -271,126 +212,63 @@ def test_a_real_legacy_file_of_pytorch():
 
 # --- Harm ---
 
-WITNESS = "clan_weights_witness"
-"""What every attack below would create in the working folder or set in this process, had it its way."""
 
-
-def attacks() -> dict[str, bytes]:
-    touch = text(f"touch {WITNESS}")
-    system = named("os system")
-    stack_system = text("os") + text("system") + pickle.STACK_GLOBAL
-    ordered = call("collections OrderedDict")
-    evil_state = pickle.EMPTY_DICT + text("__class__") + system + pickle.SETITEM
+def hostile_files() -> dict[str, bytes]:
+    """Files whose declared sizes are not those of their bytes (hostile pickles: see test_safe_pickle)."""
+    zeros, one = {"0": bytes(24)}, table({"a": tensor()})
+    windows = {
+        "negative size": tensor((-2, -3)),
+        "negative stride": tensor((2, 3), (-3, -1), offset=5),
+        "negative offset": tensor(offset=-1),
+        "beyond the end": tensor((2, 4), (4, 1)),
+        "offset beyond the end": tensor(offset=1 << 40),
+        "stride beyond the end": tensor((2, 3), (1 << 40, 1)),
+        "overflowing size": tensor((1 << 40, 1 << 40, 0), (0, 0, 0)),
+        "too many dimensions": tensor([1] * 99, [1] * 99),
+        "enormous number": tensor((1 << 2000,), (0,)),
+        "no strides": tensor((2, 3), ()),
+        "expanded": tensor((1 << 30,), (0,)),
+        "expanded beyond all numbers": tensor((1 << 47, 1 << 47), (0, 0)),
+        "missing storage": tensor(key="../../etc/passwd"),
+    }
+    arrays = {
+        "huge": numpy_array((1 << 40,)),
+        "huge and empty": numpy_array((1 << 40, 0, 1 << 40)),
+        "negative": numpy_array((-1, 6)),
+        "of objects": numpy_array(code="O8"),
+        "of structures": numpy_array(code="f4,O"),
+        "of text": numpy_array(code="U999999999"),
+    }
+    memoized = text("x" * 5000) + pickle.BINPUT + b"\5"
+    repeated = [numpy_array((5000,), "u1", raw=raw) for raw in [memoized] + [pickle.BINGET + b"\5"] * 500]
+    legacy = torch_legacy(one, {"0": b""})[:-8]
+    lying = torch_zip(one, zeros)
+    sizes = lying.rindex(b"PK\1\2") + 20  # of storage 0, in the zip's directory
+    header = b'{"a":{"dtype":"F32","shape":[9],"data_offsets":[0,36]}}  '
     return {
-        "global": program(system, pack(touch), pickle.REDUCE),
-        "stack global": program(stack_system, pack(touch), pickle.REDUCE),
-        "eval": program(call("builtins eval", text(f"open('{WITNESS}', 'w')"))),
-        "getattr": program(call("builtins getattr", named("collections OrderedDict"), text("__class__"))),
-        "dotted name": program(text("collections") + text("OrderedDict.__class__") + pickle.STACK_GLOBAL),
-        "name with a space": program(text("collections OrderedDict") + text("x") + pickle.STACK_GLOBAL),
-        "inst": program(pickle.MARK, touch, b"ios\nsystem\n"),
-        "obj": program(pickle.MARK, system, touch, pickle.OBJ),
-        "obj of an allowed name": program(pickle.MARK, named("collections OrderedDict"), pickle.OBJ),
-        "newobj": program(named("subprocess Popen"), pack(touch), pickle.NEWOBJ),
-        "newobj of an allowed name": program(named("numpy ndarray"), pack(pack(integer(1 << 40))), pickle.NEWOBJ),
-        "newobj ex": program(named("numpy ndarray"), pack(), pickle.EMPTY_DICT, pickle.NEWOBJ_EX),
-        "ext": program(pickle.EXT1, b"\x01"),
-        "persid": program(b"Pos.system\n"),
-        "persistent id": program(pack(text("module"), system, touch, touch, touch), pickle.BINPERSID),
-        "storage of text": program(pack(text("storage"), text("O8"), text("0")), pickle.BINPERSID),
-        "reduce of data": program(text("os.system"), pack(touch), pickle.REDUCE),
-        "reduce of an array": program(numpy_array(), pack(touch), pickle.REDUCE),
-        "reduce of a type": program(named("torch FloatStorage"), pack(touch), pickle.REDUCE),
-        "build of a function": program(named("collections OrderedDict"), evil_state, pickle.BUILD),
-        "build of a tensor": program(tensor(), evil_state, pickle.BUILD),
-        "build of a dict": program(ordered, evil_state, pickle.BUILD),
-        "build of an array": program(pickle.EMPTY_DICT, text("a"), numpy_array(), evil_state, pickle.BUILD, b"s"),
-        "object array": table({"a": numpy_array(code="O8")}),
-        "structured dtype": table({"a": numpy_array(code="f4,O")}),
-        "wide text dtype": table({"a": numpy_array(code="U999999999")}),
-        "numpy load": program(call("numpy load", text("x.npy"), pickle.NEWTRUE)),
-    }  # fmt: skip
-
-
-@pytest.mark.parametrize("name", attacks())
-def test_nothing_is_executed(name, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(os, "system", lambda command: pytest.fail(f"executed {command}"))
-    attack = attacks()[name]
-    for data in (attack, torch_zip(attack, {"0": bytes(24)}), torch_legacy(attack, {})):
-        with pytest.raises(WeightsError):
-            read(tmp_path / "weights", data)
-    assert not (tmp_path / WITNESS).exists()
-
-
-def test_a_name_is_looked_up_nowhere(file, monkeypatch):
-    trap = types.ModuleType("trap")
-    trap.__getattr__ = lambda name: pytest.fail(f"looked up {name}")
-    monkeypatch.setitem(sys.modules, "trap", trap)
-    with pytest.raises(WeightsError, match=r"trap anything: save the network's state_dict\(\) alone"):
-        read(file, program(named("trap anything")))
-
-
-def doubled(times: int, first: bytes) -> bytes:
-    """A tuple of itself twice, nested: a few bytes per level, exponential to walk, hash or compare."""
-    return first + (pickle.BINPUT + b"\0" + pickle.BINGET + b"\0" + pickle.TUPLE2) * times
-
-
-def bombs() -> dict[str, bytes]:
-    zeros, torch_table = {"0": bytes(24)}, table({"a": tensor()})
-    window = {
-        "negative size": tensor((-2, -3)), "negative stride": tensor((2, 3), (-3, -1), offset=5),
-        "negative offset": tensor(offset=-1), "beyond the end": tensor((2, 4), (4, 1)),
-        "offset beyond the end": tensor(offset=1 << 40), "stride beyond the end": tensor((2, 3), (1 << 40, 1)),
-        "overflowing size": tensor((1 << 40, 1 << 40, 0), (0, 0, 0)), "too many dimensions": tensor([1] * 99, [1] * 99),
-        "enormous number": tensor((1 << 2000,), (0,)), "no strides": tensor((2, 3), ()),
-        "expanded": tensor((1 << 30,), (0,)), "expanded to nothing": tensor((1 << 47, 1 << 47), (0, 0)),
-    }  # fmt: skip
-    hostile = {name: torch_zip(table({"a": entry}), zeros) for name, entry in window.items()}
-    overlapping = {f"t{i}": tensor((200, 1500), (0, 1)) for i in range(8)}
-    ten_thousand = pickle.MARK + (pickle.NONE * 10_000) + pickle.TUPLE + pickle.BINPUT + b"\x01"
-    zip_bomb = torch_zip(torch_table, {"0": bytes(50_000_000)}, zipfile.ZIP_DEFLATED)
-    lying_zip = torch_zip(torch_table, zeros)
-    at = lying_zip.index(b"PK\x01\x02", lying_zip.index(b"PK\x01\x02") + 4)  # storage 0 in the directory
-    lying_zip = lying_zip[: at + 20] + struct.pack("<II", 0xFFFFFFF0, 0xFFFFFFF0) + lying_zip[at + 28 :]
-    huge_numpy = [numpy_array((1 << 40,)), numpy_array((1 << 40, 0, 1 << 40)), numpy_array((-1, 6))]
-    return hostile | {
-        "overlapping": torch_zip(table(overlapping), {"0": bytes(6000)}),
+        **{f"window: {name}": torch_zip(table({"a": entry}), zeros) for name, entry in windows.items()},
+        **{f"array: {name}": table({"a": entry}) for name, entry in arrays.items()},
+        "repeated text": table({str(i): entry for i, entry in enumerate(repeated)}),
+        "overlapping": torch_zip(
+            table({str(i): tensor((200, 1500), (0, 1)) for i in range(8)}), {"0": bytes(6000)}
+        ),
         "two types": torch_zip(table({"a": tensor(), "b": tensor(kind="Double")}), zeros),
-        "missing storage": torch_zip(table({"a": tensor(key="../../etc/passwd")}), zeros),
-        "zip bomb": zip_bomb,
-        "lying zip": lying_zip,
-        "zip of many": b"PK\x03\x04" + b"PK\x01\x02" * 60_000,
-        "legacy huge storage": torch_legacy(torch_table, {"0": b""})[:-8] + struct.pack("<q", 1 << 60) + bytes(24),
-        "legacy negative storage": torch_legacy(torch_table, {"0": b""})[:-8] + struct.pack("<q", -3) + bytes(24),
-        "legacy key of tuples": torch_legacy(torch_table, {})[:-1] + doubled(60, pickle.EMPTY_TUPLE) + b"a.",
-        **{f"numpy {i}": table({"a": entry}) for i, entry in enumerate(huge_numpy)},
-        "huge bytes": program(pickle.BINBYTES8 + struct.pack("<Q", 1 << 62)),
-        "huge text": program(pickle.BINUNICODE + struct.pack("<I", 0xFFFFFFFF) + b"x"),
-        "huge integer": program(b"\x8b" + struct.pack("<i", 1_000_000) + bytes(1_000_000)),
-        "huge decimal": program(b"L" + b"9" * 3_000_000 + b"L\n"),
-        "huge memo": program(pickle.NONE + pickle.LONG_BINPUT + b"\xff\xff\xff\xff"),
-        "huge frame": b"\x80\x04\x95" + b"\xff" * 8 + b"}.",
-        "many objects": program(pickle.EMPTY_DICT * 1_100_000),
-        "deep lists": program(pickle.EMPTY_LIST * 300_000 + pickle.APPEND * 299_999),
-        "deep marks": program(pickle.MARK * 300_000),
-        "deep tuples": program(pickle.EMPTY_TUPLE + pickle.TUPLE1 * 300_000),
-        "key of tuples": program(b"}" + doubled(60, pickle.EMPTY_TUPLE) + b"Ns"),
-        "dtype of tuples": table({"a": numpy_array(code="f4").replace(text("f4"), doubled(60, b")"))}),
-        "call with many": program(ten_thousand, (named("numpy dtype") + b"h\x01R0") * 10_000),
-        "text repeated": table({f"a{i}": numpy_array((5000,), code="u1", raw=text("x" * 5000) + b"q\x05")
-                                if i == 0 else numpy_array((5000,), code="u1", raw=b"h\x05") for i in range(500)}),
-        "itself": program(b"}q\0" + text("model") + b"h\0s"),
-        "header of a gigabyte": struct.pack("<Q", 1 << 30) + b"{" + bytes(100),
-        "safetensors beyond the end": b"8\0\0\0\0\0\0\0" + b'{"a":{"dtype":"F32","shape":[9],"data_offsets":[0,36]}}   ',
-    }  # fmt: skip
+        "zip bomb": torch_zip(one, {"0": bytes(5_000_000)}, zipfile.ZIP_DEFLATED),
+        "lying zip": lying[:sizes] + b"\xf0\xff\xff\xff" * 2 + lying[sizes + 8 :],
+        "zip of many": b"PK\3\4" + b"PK\1\2" * 60_000,
+        "legacy, huge storage": legacy + struct.pack("<q", 1 << 60) + bytes(24),
+        "legacy, negative storage": legacy + struct.pack("<q", -3) + bytes(24),
+        "safetensors, huge header": struct.pack("<Q", 1 << 30) + b"{" + bytes(100),
+        "safetensors beyond the end": struct.pack("<Q", len(header)) + header + bytes(8),
+    }
 
 
-@pytest.mark.parametrize("name", bombs())
-def test_bombs_neither_fill_the_memory_nor_take_long(name, file):
-    data = bombs()[name]
-    file.write_bytes(data)
-    started = time.perf_counter()
+HOSTILE = hostile_files()
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_lie_about_sizes_is_refused_before_memory_is_taken(name, file):
+    file.write_bytes(HOSTILE[name])
     tracemalloc.start()
     try:
         with pytest.raises(WeightsError) as caught:
@@ -398,9 +276,8 @@ def test_bombs_neither_fill_the_memory_nor_take_long(name, file):
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
+    assert peak < 8 * len(HOSTILE[name]) + 1_000_000
     assert len(str(caught.value)) < 400 + len(str(file))
-    assert peak < 8 * len(data) + 100_000_000 * (len(data) > 200_000) + 1_000_000
-    assert time.perf_counter() - started < 15
 
 
 def valid_files() -> dict[str, bytes]:
@@ -436,6 +313,7 @@ def mutations(draw, original: bytes) -> bytes:
     return bytes(data)
 
 
+@pytest.mark.filterwarnings("ignore:invalid escape sequence")  # pickletools, of damaged text
 @pytest.mark.parametrize("name", valid_files())
 @settings(max_examples=250, deadline=2000, suppress_health_check=[HealthCheck.too_slow])
 @given(choice=st.data())
@@ -486,39 +364,8 @@ def test_a_message_names_the_file_the_fault_and_the_remedy(content, message, fil
 def test_what_is_no_file_is_named(tmp_path):
     with pytest.raises(WeightsError, match="is a folder"):
         read_arrays(tmp_path)
-    with pytest.raises(WeightsError, match="cannot be read .*No such file"):
+    with pytest.raises(WeightsError, match=r"cannot be read .*No such file"):
         read_arrays(tmp_path / "absent.pdparams")
     os.mkfifo(tmp_path / "pipe.pth")
     with pytest.raises(WeightsError, match="is no ordinary file"):
         read_arrays(tmp_path / "pipe.pth")
-
-
-def test_an_unknown_suffix_is_refused(tmp_path):
-    with pytest.raises(WeightsError, match=r"\.pdparams, \.pth, \.pt, \.safetensors"):
-        write_arrays(EXAMPLE, tmp_path / "w.bin")
-
-
-def test_a_type_that_pytorch_lacks_is_refused(tmp_path):
-    with pytest.raises(WeightsError, match="cannot hold a, whose type is uint64"):
-        write_arrays({"a": np.zeros(2, np.uint64)}, tmp_path / "w.pth")
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("suffix", SUFFIXES)
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(suffix, tmp_path, monkeypatch):
-    path = tmp_path / f"w{suffix}"
-    path.write_bytes(b"old")
-
-    def full(_):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(WeightsError, match="No space left on device"):
-        write_arrays(EXAMPLE, path)
-    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
-    assert path.read_bytes() == b"old"
-
-
-def test_a_missing_folder_is_named(tmp_path):
-    with pytest.raises(WeightsError, match="cannot be written .*No such file"):
-        write_arrays(EXAMPLE, tmp_path / "absent" / "w.pth")

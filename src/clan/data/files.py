@@ -19,6 +19,8 @@ def open_image(path: Path) -> Image.Image:
         DataError: the file is missing, damaged or not an image.
     """
     try:
+        with Image.open(path) as check:
+            check.verify()  # decoding alone lets a few flipped bits pass as other values
         image = Image.open(path)
         image.load()
     except FileNotFoundError:
@@ -26,6 +28,19 @@ def open_image(path: Path) -> Image.Image:
     except DAMAGED as error:
         raise DataError(f"{path} cannot be decoded ({error}): copy it again from the data set") from None
     return image
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Width and height of an image file, from its header alone.
+
+    Raises:
+        DataError: the file is missing or not an image.
+    """
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except DAMAGED as error:
+        raise DataError(f"{path} cannot be read ({error}): copy it again from the data set") from None
 
 
 def read_rgb(path: Path) -> Image.Image:

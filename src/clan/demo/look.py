@@ -156,4 +156,4 @@ def photograph(look: Look, image: np.ndarray, rng: np.random.Generator) -> np.nd
     if quality == 100:
         return pixels
     _, encoded = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return cv2.imdecode(encoded, cv2.IMREAD_COLOR)[..., ::-1]
+    return np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR))[..., ::-1]

@@ -22,6 +22,7 @@ from clan.labels import CITYSCAPES
 TRAIN_ID = {name: train_id for train_id, name in enumerate(CITYSCAPES.names)}
 
 Range = tuple[float, float]
+Point = np.ndarray | tuple[float, float, float]
 
 NEAR, FAR = 1.2, 500.0  # metres; nearer is cut off, farther looks like FAR
 SUBPIXEL_BITS = 4
@@ -103,7 +104,7 @@ class Thing:
 
     def face(
         self,
-        corners: np.ndarray | Sequence[Sequence[float]],
+        corners: np.ndarray | Sequence[Point],
         name: str,
         color: np.ndarray,
         material: Material = Material.PLAIN,
@@ -114,8 +115,8 @@ class Thing:
 
     def limb(
         self,
-        start: Sequence[float],
-        end: Sequence[float],
+        start: Point,
+        end: Point,
         widths: tuple[float, float],
         name: str,
         color: np.ndarray,
@@ -130,7 +131,7 @@ class Thing:
 
     def blob(
         self,
-        center: Sequence[float],
+        center: Point,
         radii: np.ndarray | float,
         name: str,
         color: np.ndarray,
@@ -171,6 +172,30 @@ class Thing:
             x = width / 2
             corners = [(-x, up, ahead), (x, up, ahead), (x, next_up, next_ahead), (-x, next_up, next_ahead)]
             self.face(corners, name, colors[edge + 1])
+
+
+@dataclass(frozen=True)
+class Wall:
+    """An upright plane of a thing, on which panels are placed by the distance along it and the height.
+
+    Args:
+        thing: that the panels become part of.
+        name: their class.
+        corner: (x, z) from which `along` counts.
+        direction: (x, z) of the way along, of length 1.
+    """
+
+    thing: Thing
+    name: str
+    corner: tuple[float, float]
+    direction: tuple[float, float]
+
+    def panel(self, along: Range, up: Range, color: np.ndarray, material: Material = Material.PLAIN) -> None:
+        """Add a rectangle, over what is already there."""
+        (x, z), (dx, dz) = self.corner, self.direction
+        (x0, z0), (x1, z1) = ((x + distance * dx, z + distance * dz) for distance in along)
+        corners = [(x0, up[0], z0), (x1, up[0], z1), (x1, up[1], z1), (x0, up[1], z0)]
+        self.thing.face(corners, self.name, color, material)
 
 
 def _side_of(point: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:

@@ -1,16 +1,18 @@
 """How a street is laid out: houses, crossings, trees, traffic and passers-by, drawn by chance."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from clan.demo import objects
 from clan.demo.objects import Color, pick
-from clan.demo.scene import TRAIN_ID, Camera, Material, Part, Range, Scene, rgb
+from clan.demo.scene import TRAIN_ID, Camera, Material, Part, Range, Scene, Wall, rgb
 
 Colors = tuple[Color, ...]
 
 END = 130.0  # where the street closes, metres ahead
+STOREY, DEPTH = 3.1, 14.0  # of houses, metres
 
 
 def colors(*hexes: str) -> Colors:
@@ -96,9 +98,8 @@ class _Builder:
         self.layout, self.palette, self.rng = layout, palette, rng
         self.road = rng.uniform(*layout.road)
         self.front = self.road + rng.uniform(*layout.sidewalk)
-        self.slant = np.array(
-            [rng.uniform(*layout.sun[0]) * rng.choice([-1, 1]), rng.uniform(*layout.sun[1])]
-        )
+        across, ahead = layout.sun
+        self.slant = np.array([rng.uniform(*across) * rng.choice([-1, 1]), rng.uniform(*ahead)])
         self.crossing = rng.uniform(13, 34) if rng.random() < layout.crossing else None
         self.crossing_width = rng.uniform(6, 8)
         self.taken: list[tuple[float, float]] = []
@@ -192,58 +193,51 @@ class _Builder:
         """
         rng, palette, x = self.rng, self.palette, side * self.front
         storeys = int(rng.integers(self.layout.storeys[0], self.layout.storeys[1] + 1))
-        storey, deep, wall = rng.uniform(2.9, 3.4), x + side * 14, pick(rng, palette.houses)
-        trim, roof, glass = pick(rng, palette.trims), pick(rng, palette.roofs), pick(rng, palette.windows)
-        top = storeys * storey + 0.6
+        top = storeys * STOREY + 0.6
+        paint, trim = pick(rng, palette.houses), pick(rng, palette.trims)
         thing = self.scene.add(end)
-
-        def front(z: Range, y: Range, color: Color, material: Material = Material.PLAIN) -> None:
-            corners = [(x, y[0], z[0]), (x, y[0], z[1]), (x, y[1], z[1]), (x, y[1], z[0])]
-            thing.face(corners, "building", color, material)
-
-        def gable(across: Range, y: Range, color: Color, material: Material = Material.PLAIN) -> None:
-            left, right = x + side * across[0], x + side * across[1]
-            corners = [(left, y[0], start), (right, y[0], start), (right, y[1], start), (left, y[1], start)]
-            thing.face(corners, "building", color, material)
-
-        gable((0, 14), (0, top), wall, Material.MASONRY)
-        front((start, end), (0, top), wall, Material.MASONRY)
+        gable = Wall(thing, "building", (x, start), (side, 0))
+        front = Wall(thing, "building", (x, 0), (0, 1))
+        gable.panel((0, DEPTH), (0, top), paint, Material.MASONRY)
+        front.panel((start, end), (0, top), paint, Material.MASONRY)
         if rng.random() < self.layout.pitched:
-            ridge = (x + side * 5, top + 3.0)
-            eaves = [(x, top, start), (x, top, end), (*ridge, end), (*ridge, start)]
-            thing.face(
-                [(x, top, start), (*ridge, start), (deep, top, start)], "building", wall, Material.MASONRY
+            ridge = (x + side * DEPTH / 2, top + 3.0)
+            peak = [(x, top, start), (*ridge, start), (x + side * DEPTH, top, start)]
+            slope = [(x, top, start), (x, top, end), (*ridge, end), (*ridge, start)]
+            thing.face(peak, "building", paint, Material.MASONRY)
+            thing.face(slope, "building", pick(rng, palette.roofs), Material.MASONRY)
+        front.panel((start, end), (top - 0.35, top), trim)
+        gable.panel((0, DEPTH), (top - 0.35, top), trim)
+        if start < 60:  # beyond, windows are smaller than pixels
+            glass, shop = pick(rng, palette.windows), rng.random() < 0.45
+            self.windows(front, (start, end), range(int(shop), storeys), trim, glass)
+            self.windows(
+                gable, (0.5, DEPTH - 0.5), range(math.ceil(neighbour / STOREY), storeys), trim, glass
             )
-            thing.face(eaves, "building", roof, Material.MASONRY)
-        front((start, end), (top - 0.35, top), trim)
-        gable((0, 14), (top - 0.35, top), trim)
-        if start > 60:
-            return top
-        shop = rng.random() < 0.45
-        self.windows(front, (start, end), range(int(shop), storeys), storey, trim, glass)
-        self.windows(
-            gable, (0.5, 13.5), range(int(np.ceil(neighbour / storey)), storeys), storey, trim, glass
-        )
-        if shop:
-            sign = pick(rng, palette.shops)
-            front((start + 0.5, end - 0.5), (0.4, 2.5), glass)
-            front((start + 0.3, end - 0.3), (2.5, 3.1), sign)
-        else:
-            door = start + rng.uniform(1, end - start - 2)
-            front((door, door + 1.2), (0, 2.3), pick(rng, palette.shops) * 0.7)
+            self.entrance(front, (start, end), glass, shop=shop)
         self.shadow_of_row(side, start, end, top)
         return top
 
-    def windows(self, wall, along: Range, storeys: range, storey: float, trim: Color, glass: Color) -> None:
-        """Rows of framed windows on a wall that is drawn by `wall(along, up, color)`."""
+    def windows(self, wall: Wall, along: Range, storeys: range, trim: Color, glass: Color) -> None:
+        """Rows of framed windows."""
         bays = max(int((along[1] - along[0]) / self.rng.uniform(2.0, 2.8)), 1)
         pitch = (along[1] - along[0]) / bays
         for level in storeys:
-            sill = level * storey + 1.0
+            sill = level * STOREY + 1.0
             for bay in range(bays):
                 left, right = along[0] + pitch * (bay + 0.27), along[0] + pitch * (bay + 0.73)
-                wall((left - 0.12, right + 0.12), (sill - 0.14, sill + 1.72), trim)
-                wall((left, right), (sill, sill + 1.6), glass * self.rng.uniform(0.75, 1.2))
+                wall.panel((left - 0.12, right + 0.12), (sill - 0.14, sill + 1.72), trim)
+                wall.panel((left, right), (sill, sill + 1.6), glass * self.rng.uniform(0.75, 1.2))
+
+    def entrance(self, front: Wall, along: Range, glass: Color, *, shop: bool) -> None:
+        """A shop window under its sign, or a door."""
+        (start, end), paint = along, pick(self.rng, self.palette.shops)
+        if shop:
+            front.panel((start + 0.5, end - 0.5), (0.4, 2.5), glass)
+            front.panel((start + 0.3, end - 0.3), (2.5, 3.1), paint)
+        else:
+            door = self.rng.uniform(start + 1, end - 2)
+            front.panel((door, door + 1.2), (0, 2.3), paint * 0.7)
 
     def yard(self, side: int, start: float, end: float) -> float:
         """Trees behind a wall, a fence or a hedge, which hide nothing of the next house."""
@@ -252,32 +246,28 @@ class _Builder:
             behind = self.scene.add(end + 0.1, (x + side * rng.uniform(2.5, 4), z))
             leaves = pick(rng, palette.leaves)
             objects.crown(behind, rng, (0.0, rng.uniform(2.6, 3.6)), 3.0, leaves)
-        edge, kind = self.scene.add(end), rng.choice(["wall", "fence", "vegetation"], p=[0.4, 0.4, 0.2])
-
-        def panel(z: Range, y: Range, color: Color, material: Material = Material.PLAIN) -> None:
-            corners = [(x, y[0], z[0]), (x, y[0], z[1]), (x, y[1], z[1]), (x, y[1], z[0])]
-            edge.face(corners, kind, color, material)
-
+        kind = rng.choice(["wall", "fence", "vegetation"], p=[0.4, 0.4, 0.2])
+        edge = Wall(self.scene.add(end), kind, (x, 0), (0, 1))
         if kind == "wall":
             wall = pick(rng, palette.walls)
-            panel((start, end), (0, 2.1), wall, Material.MASONRY)
-            panel((start, end), (2.1, 2.3), wall * 1.15)
+            edge.panel((start, end), (0, 2.1), wall, Material.MASONRY)
+            edge.panel((start, end), (2.1, 2.3), wall * 1.15)
         elif kind == "fence":
             color = pick(rng, palette.fences)
-            panel((start, end), (0, 1.7), color * 0.55)
+            edge.panel((start, end), (0, 1.7), color * 0.55)
             for z in np.arange(max(start, 2.0), end, 0.55):
-                panel((z, z + 0.3), (0.1, 1.85), color)
-            panel((start, end), (1.35, 1.5), color * 1.1)
+                edge.panel((z, z + 0.3), (0.1, 1.85), color)
+            edge.panel((start, end), (1.35, 1.5), color * 1.1)
         else:
-            panel((start, end), (0, 1.7), pick(rng, palette.leaves) * 0.8, Material.LEAVES)
+            edge.panel((start, end), (0, 1.7), pick(rng, palette.leaves) * 0.8, Material.LEAVES)
         return 0.0
 
     def backdrop(self) -> None:
         """What the street runs into."""
         for x in np.arange(-70, 70, 9.0):
             tall = self.rng.uniform(6, 15)
-            corners = [(x, 0, END), (x + 9, 0, END), (x + 9, tall, END), (x, tall, END)]
-            self.scene.add(END + 1).face(corners, "building", pick(self.rng, self.palette.houses))
+            wall = Wall(self.scene.add(END + 1), "building", (x, END), (1, 0))
+            wall.panel((0, 9), (0, tall), pick(self.rng, self.palette.houses))
 
     def clear_of_crossing(self, z: float, margin: float = 2.0) -> bool:
         """Whether something at z stands outside the side street."""

@@ -5,7 +5,6 @@ from contextlib import contextmanager
 
 import numpy as np
 import paddle
-from paddle import Tensor
 
 from clan.models.deeplab import Segmenter, upsample
 
@@ -23,7 +22,10 @@ def evaluating(segmenter: Segmenter) -> Iterator[None]:
             layer.training = training
 
 
-def predict(segmenter: Segmenter, planes: np.ndarray, size: tuple[int, int], upsampling: str = "bilinear") -> np.ndarray:
+def predict(
+    segmenter: Segmenter, planes: np.ndarray, size: tuple[int, int], *, upsampling: str = "bilinear",
+    excluded: int | None = None,
+) -> np.ndarray:  # fmt: skip
     """TrainIds of one image: the largest of z_1 + z_2 at `size`.
 
     Args:
@@ -31,14 +33,13 @@ def predict(segmenter: Segmenter, planes: np.ndarray, size: tuple[int, int], ups
         planes: float32 [3, h, w], normalised.
         size: height and width of the result.
         upsampling: "bilinear" or "bicubic".
+        excluded: a trainId that is never predicted.
 
     Returns:
         uint8 [H, W].
     """
     logits1, logits2 = segmenter(paddle.to_tensor(planes).unsqueeze(0))
-    return largest(logits1 + logits2, size, upsampling)
-
-
-def largest(logits: Tensor, size: tuple[int, int], upsampling: str) -> np.ndarray:
-    """The class of the largest logit [1, C, h, w] at each pixel of `size` (H, W), uint8."""
+    logits = logits1 + logits2
+    if excluded is not None and excluded < logits.shape[1]:
+        logits[:, excluded] = -float("inf")
     return upsample(logits, size, upsampling)[0].argmax(axis=0).numpy().astype(np.uint8)

@@ -212,14 +212,12 @@ class Trainer:
     def _save_previews(self) -> None:
         """Colour masks of the first target images, to look at while training."""
         dataset, size = self.target.dataset, self.target.size
-        folder = self.folder / "images"
-        folder.mkdir(exist_ok=True)
         with evaluating(self.method.segmenter):
             for index in range(min(self.config.save_images, len(dataset))):
                 planes = transforms.normalize(transforms.resize_image(dataset.read_image(index), size))
                 train_ids = predict(self.method.segmenter, planes, size[::-1])
                 stem = f"{self.snapshot_path().stem}_{Path(dataset.names[index]).stem}"
-                save_color(train_ids, folder / f"{stem}.png", CITYSCAPES)
+                save_color(train_ids, self.folder / "images" / f"{stem}.png", CITYSCAPES)
 
 
 def make_folder(folder: Path) -> None:

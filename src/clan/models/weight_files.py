@@ -299,7 +299,7 @@ def _array(
 
 
 def _sizes(numbers: Sequence[Any]) -> tuple[int, ...]:
-    """A shape, checked: numpy alone would take booleans, negative strides and numbers of a thousand digits."""
+    """A shape or strides, checked: numpy itself takes negative strides, and multiplying huge numbers time."""
     if len(numbers) > _MOST_DIMENSIONS or not all(type(n) is int and 0 <= n < 1 << 48 for n in numbers):
         raise ValueError("impossible shape")
     return tuple(numbers)

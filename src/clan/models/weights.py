@@ -210,5 +210,5 @@ def _require_all(path: Path, report: MatchReport) -> None:
 
 def _listed(entries: Sequence[str]) -> str:
     """The first few entries and the number of the rest."""
-    shown = ", ".join(quoted(entry) for entry in entries[:3])
+    shown = "; ".join(quoted(entry) for entry in entries[:3])
     return shown if len(entries) <= 3 else f"{shown} and {len(entries) - 3} more"

@@ -1,0 +1,11 @@
+"""`python CLAN_evaluate.py --help` tells what this does; see README.md."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent / "src"))
+
+from clan.compat.evaluate import entry
+
+if __name__ == "__main__":
+    entry()

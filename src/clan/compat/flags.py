@@ -1,0 +1,52 @@
+"""What the five commands share: a strict parser, and errors as one sentence."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+from clan.errors import ClanError
+
+
+class Parser(argparse.ArgumentParser):
+    """An `ArgumentParser` whose complaints are one sentence and whose flags cannot be abbreviated."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, formatter_class=argparse.ArgumentDefaultsHelpFormatter, **options)
+
+    def error(self, message: str) -> NoReturn:
+        """Ends the program with exit code 2."""
+        fail(f"{message}; see --help")
+
+
+def size(text: str) -> tuple[int, int]:
+    """`WIDTH,HEIGHT` → two positive integers."""
+    parts = text.split(",")
+    if len(parts) != 2 or not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size: write WIDTH,HEIGHT such as 1280,760")
+    return int(parts[0]), int(parts[1])
+
+
+def fail(message: str) -> NoReturn:
+    """Prints one sentence and ends the program with exit code 2."""
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def run(main: Callable[[], None]) -> None:
+    """Runs a command, turning what a user can cause into a sentence and exit code 2."""
+    try:
+        main()
+    except ClanError as error:
+        fail(str(error))
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+def model(text: str) -> str:
+    """The seed's `--model`: DeepLab, in any case."""
+    if text.lower() != "deeplab":
+        raise argparse.ArgumentTypeError(f"{text!r} is not a model: there is DeepLab")
+    return "deeplab"

@@ -1,0 +1,84 @@
+"""`CLAN_iou.py` and `CLAN_iou_bulk.py`: scores of one folder of label maps, or of every one."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from clan.compat.evaluate import RESULTS
+from clan.compat.flags import Parser, run
+from clan.errors import DataError
+from clan.labels import CITYSCAPES
+from clan.snapshots import iteration_of
+
+TRUTH = Path("./data/Cityscapes/gtFine/val")
+WORKBOOKS = Path("./mIoU_results")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """`CLAN_iou.py`."""
+    given = Parser(prog="CLAN_iou.py", description="IoU per class and mIoU-19, mIoU-16, mIoU-13 of label maps.")
+    given.add_argument("gt_dir", type=Path, help="folder of ground truths, *_gtFine_labelIds.png")
+    given.add_argument("pred_dir", type=Path, help="folder of label maps, named like the images")
+    given.add_argument("--devkit_dir", "--devkit-dir", type=Path, help="folder of val.txt, label.txt and info.json")
+    given.add_argument("--label-ids", action="store_true", help="label maps hold Cityscapes labelIds, not trainIds")
+    flags = given.parse_args(arguments)
+
+    from clan.reporting.console import format_scores
+    from clan.scoring import score_with_progress
+
+    ids = "labelId" if flags.label_ids else "trainId"
+    print(format_scores(score_with_progress(flags.gt_dir, flags.pred_dir, devkit_dir=flags.devkit_dir, prediction_ids=ids)))
+
+
+def main_bulk(arguments: Sequence[str] | None = None) -> None:
+    """`CLAN_iou_bulk.py`."""
+    given = Parser(prog="CLAN_iou_bulk.py", description="Score every folder of label maps into a workbook and a CSV.")
+    given.add_argument("gt_dir", type=Path, nargs="?", default=TRUTH, help="folder of ground truths")
+    given.add_argument("pred_dir", type=Path, nargs="?", default=RESULTS, help="folder of folders RUN_ITERATION")
+    given.add_argument("--devkit_dir", "--devkit-dir", type=Path, help="folder of val.txt, label.txt and info.json")
+    given.add_argument("--label-ids", action="store_true", help="label maps hold Cityscapes labelIds, not trainIds")
+    given.add_argument("--save", type=Path, default=WORKBOOKS, help="folder of the workbook and the CSV")
+    flags = given.parse_args(arguments)
+
+    from clan.reporting.excel import SnapshotScore, write_bulk
+    from clan.scoring import score_with_progress
+
+    ids = "labelId" if flags.label_ids else "trainId"
+    for name, folders in _runs(flags.pred_dir).items():
+        rows = [
+            SnapshotScore(
+                folder.name,
+                iteration_of(folder.name),
+                score_with_progress(flags.gt_dir, folder, devkit_dir=flags.devkit_dir, prediction_ids=ids),
+            )
+            for folder in folders
+        ]
+        for row in rows:
+            print(row.name, *(f"{mean} {100 * value:.2f}" for mean, value in row.scores.means.items()), sep="  ")
+        headline = "mIoU-19" if name.startswith("GTA") else "mIoU-13"
+        for path in write_bulk(rows, flags.save, name, CITYSCAPES, headline=headline):
+            print(f"saved {path}")
+
+
+def _runs(root: Path) -> dict[str, list[Path]]:
+    """Folders RUN_ITERATION below `root`, by run.
+
+    Raises:
+        DataError: there is none.
+    """
+    runs: dict[str, list[Path]] = {}
+    for folder in sorted(root.iterdir() if root.is_dir() else []):
+        if folder.is_dir() and iteration_of(folder.name) is not None:
+            runs.setdefault(folder.name.rpartition("_")[0], []).append(folder)
+    if not runs:
+        raise DataError(f"{root} holds no folder RUN_ITERATION of label maps: run CLAN_evaluate_bulk.py first")
+    return runs
+
+
+def entry() -> None:
+    """What `CLAN_iou.py` calls."""
+    run(main)
+
+
+def entry_bulk() -> None:
+    """What `CLAN_iou_bulk.py` calls."""
+    run(main_bulk)

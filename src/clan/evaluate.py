@@ -1,0 +1,149 @@
+"""Evaluation: a segmenter's weights and a data set in, label maps as PNG files out (SPEC section 6)."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from clan.config import load
+from clan.data import transforms
+from clan.data.datasets import Dataset
+from clan.data.files import image_size
+from clan.engine.inference import evaluating, predict
+from clan.labels import CITYSCAPES, CITYSCAPES_TO_TRAIN_ID, LabelSpace
+from clan.models.deeplab import Segmenter
+from clan.models.weight_files import read_arrays
+from clan.models.weights import has_projection_bias, load_weights
+from clan.reporting.images import save_color, save_ids
+from clan.runtime import available_cores
+
+DEFAULT_OUTPUT_SIZE = (2048, 1024)
+"""Width and height of predictions for which there is no ground truth: those of Cityscapes."""
+
+
+@dataclass(frozen=True)
+class EvaluationOptions:
+    """How images become label maps.
+
+    Args:
+        backbone: the trunk; a key of `clan.models.deeplab.BACKBONES`.
+        num_classes: C.
+        input_size: width and height that the network sees.
+        output_size: width and height of the label maps; None: those of the ground truth where there is
+            one, else `DEFAULT_OUTPUT_SIZE`.
+        upsampling: "bilinear" or "bicubic", of the logits.
+        label_ids: write Cityscapes labelIds, as its benchmark server wants, instead of trainIds.
+        excluded: a trainId that is never predicted.
+    """
+
+    backbone: str = "resnet101"
+    num_classes: int = 19
+    input_size: tuple[int, int] = (1024, 512)
+    output_size: tuple[int, int] | None = None
+    upsampling: str = "bilinear"
+    label_ids: bool = False
+    excluded: int | None = None
+
+
+def options_for(weights: Path, *, num_classes: int | None, upsampling: str | None, **others: Any) -> EvaluationOptions:
+    """Options for a snapshot: what is None is taken from the run's `config.yaml` beside it, if there is one."""
+    path = weights.parent / "config.yaml"
+    known: dict[str, Any] = {}
+    if path.is_file():
+        network = load(path).network
+        known = {
+            "backbone": network.backbone,
+            "num_classes": network.num_classes,
+            "upsampling": network.evaluation_upsampling,
+        }
+    given = {"num_classes": num_classes, "upsampling": upsampling, **others}
+    return EvaluationOptions(**known | {name: value for name, value in given.items() if value is not None})
+
+
+def load_segmenter(weights: Path, *, backbone: str, num_classes: int) -> Segmenter:
+    """A segmenter in eval mode with weights from a file, its projection convolutions as the file has them.
+
+    Raises:
+        WeightsError: the file cannot be read or does not fit completely.
+    """
+    segmenter = Segmenter(backbone, num_classes, projection_bias=has_projection_bias(read_arrays(weights)))
+    load_weights(segmenter, weights, strict=True)
+    segmenter.eval()
+    return segmenter
+
+
+def evaluate(
+    segmenter: Segmenter,
+    dataset: Dataset,
+    save: Path,
+    *,
+    options: EvaluationOptions,
+    label_space: LabelSpace = CITYSCAPES,
+    on_image: Callable[[str], None] = lambda name: None,
+) -> None:
+    """Writes `NAME.png` (ids) and `NAME_color.png` (palette) into `save` for every image.
+
+    Decoding, the network and PNG writing overlap: threads read ahead and write behind, a few images each.
+
+    Args:
+        segmenter: in eval mode.
+        dataset: the images.
+        save: the folder, created if need be.
+        options: sizes and encoding.
+        label_space: the colours.
+        on_image: called with each image's name when it is done.
+
+    Raises:
+        DataError: an image cannot be read or a label map cannot be written.
+    """
+    writers: list[Future[None]] = []
+    with ThreadPoolExecutor(available_cores()) as pool, evaluating(segmenter):
+        for index, planes in _read_ahead(pool, dataset, options.input_size):
+            width, height = options.output_size or _truth_size(dataset, index)
+            train_ids = predict(segmenter, planes, (height, width), upsampling=options.upsampling, excluded=options.excluded)
+            stem = Path(dataset.names[index]).stem
+            writers.append(pool.submit(_write, train_ids, save / stem, options.label_ids, label_space))
+            if len(writers) > 2 * available_cores():
+                writers.pop(0).result()
+            on_image(dataset.names[index])
+        for writer in writers:
+            writer.result()
+
+
+def _read_ahead(
+    pool: ThreadPoolExecutor, dataset: Dataset, size: tuple[int, int]
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Indices and network inputs of a data set, in order, a few of them prepared ahead."""
+
+    def read(index: int) -> np.ndarray:
+        return transforms.normalize(transforms.resize_image(dataset.read_image(index), size))
+
+    ahead = available_cores() + 1
+    pending = [pool.submit(read, index) for index in range(min(ahead, len(dataset)))]
+    for index in range(len(dataset)):
+        planes = pending.pop(0).result()
+        if index + ahead < len(dataset):
+            pending.append(pool.submit(read, index + ahead))
+        yield index, planes
+
+
+def _truth_size(dataset: Dataset, index: int) -> tuple[int, int]:
+    truth = dataset.label_path(index)
+    return image_size(truth) if truth.is_file() else DEFAULT_OUTPUT_SIZE
+
+
+def _write(train_ids: np.ndarray, stem: Path, label_ids: bool, label_space: LabelSpace) -> None:
+    ids = _label_id_table()[train_ids] if label_ids else train_ids
+    save_ids(ids, stem.with_name(f"{stem.name}.png"))
+    save_color(train_ids, stem.with_name(f"{stem.name}_color.png"), label_space)
+
+
+def _label_id_table() -> np.ndarray:
+    """256 entries, uint8: the Cityscapes id of every trainId, 0 (unlabelled) for those without."""
+    table = np.zeros(256, np.uint8)
+    for label_id, train_id in CITYSCAPES_TO_TRAIN_ID.items():
+        table[train_id] = label_id
+    return table

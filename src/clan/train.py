@@ -1,0 +1,26 @@
+"""Training: a configuration in, a folder of snapshots out."""
+
+from pathlib import Path
+
+from clan.config import Config
+from clan.engine.trainer import Report, Trainer
+from clan.reporting.console import progress
+
+
+def train(config: Config, *, resume: bool = False) -> Path:
+    """Runs a configuration to its end, showing progress, and returns the last snapshot.
+
+    Raises:
+        ClanError: see `Trainer`.
+    """
+    if config.network.restore_from is None and not resume:
+        print("no initial weights given: the network starts from random ones")
+    trainer = Trainer(config, resume=resume)
+    with progress("training", config.stop, start=trainer.iteration) as advance:
+
+        def on_step(report: Report) -> None:
+            advance(status=" ".join(f"{name.removeprefix('loss_')} {value:.4g}" for name, value in report.losses.items()))
+
+        snapshot = trainer.run(on_step)
+    print(f"saved {snapshot}")
+    return snapshot
