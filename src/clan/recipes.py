@@ -79,4 +79,29 @@ def best(source: Source = "synthia") -> Config:
     return official(source)
 
 
+def demo(folder: Path, method: Literal["clan", "source-only"], *, steps: int, seed: int) -> Config:
+    """A small segmenter trained from scratch on the demo's worlds in `folder`, in minutes on a laptop."""
+    worlds = folder / "worlds"
+    return Config(
+        method=method,
+        source=DomainConfig(dataset="synthia", root=worlds / "SYNTHIA/RAND_CITYSCAPES", size=DEMO_SIZE),
+        target=DomainConfig(dataset="cityscapes", root=worlds / "Cityscapes", size=DEMO_SIZE),
+        augmentation=AugmentationConfig(random_scale=False),
+        network=NetworkConfig(backbone="resnet-tiny"),
+        loss=LossConfig(gamma=0.0, lambda_adv=0.01, lambda_local=10.0),
+        optimizer=OptimizerConfig(learning_rate=0.02, head_multiplier=1.0, repeated_updates=False),
+        num_steps=steps,
+        warmup_steps=steps // 10,
+        batch_size=4,
+        num_workers=2,
+        save_every=steps,
+        save_images=0,
+        seed=seed,
+        snapshot_dir=folder / method,
+    )
+
+
+DEMO_SIZE = (320, 160)
+"""Width and height of the demo's pictures."""
+
 PRESETS = {"official": official, "paper": paper, "seed": seed, "best": best}

@@ -57,6 +57,8 @@ def import_paddle() -> None:
         ConfigError: Paddle is not installed.
     """
     configure()
+    # Said by every batch norm whose γ and β are frozen; that is the point of freezing only those.
+    warnings.filterwarnings("ignore", message="When training, we now always track global mean and variance")
     try:
         with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
             warnings.simplefilter("ignore")

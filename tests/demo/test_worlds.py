@@ -103,14 +103,17 @@ def test_an_instance_is_one_object_of_one_class(pictures, world):
             assert len(np.unique(picture.train_ids[picture.instances == instance])) <= 1
 
 
-def test_the_camera_is_noisy_and_its_colours_are_pale(pictures):
-    def noise(picture):  # the deviation within 8 x 8 pixels of something smooth
-        blocks = picture.image[..., 1].reshape(SIZE[1] // 8, 8, SIZE[0] // 8, 8)
-        return np.quantile(blocks.std(axis=(1, 3)), 0.1)
+def test_the_camera_is_paler_warmer_and_softer(pictures):
+    def measure(picture):
+        image = picture.image.astype(np.float32)
+        color = np.ptp(image, axis=2).mean()
+        warmth = image[..., 0].mean() - image[..., 2].mean()
+        sharpness = np.quantile(np.abs(np.diff(image[..., 1], axis=1)), 0.98)
+        return color, warmth, sharpness
 
-    def saturation(picture):
-        return cv2.cvtColor(picture.image, cv2.COLOR_RGB2HSV)[..., 1].mean()
-
-    rendered, camera = pictures["rendered"], pictures["camera"]
-    assert np.mean([noise(p) for p in camera]) > 1.5 * np.mean([noise(p) for p in rendered])
-    assert np.mean([saturation(p) for p in rendered]) > 1.25 * np.mean([saturation(p) for p in camera])
+    color, warmth, sharpness = np.transpose(
+        [np.mean([measure(p) for p in pictures[world]], axis=0) for world in ("rendered", "camera")]
+    )
+    assert color[0] > 1.25 * color[1]
+    assert warmth[1] > warmth[0] + 8
+    assert sharpness[0] > 1.25 * sharpness[1]

@@ -37,27 +37,21 @@ def evaluate_snapshots(snapshots: Sequence[tuple[Path, Path]], flags: argparse.N
         flags: see `add_flags`.
     """
     runtime.import_paddle()
+    from clan.bulk import write_label_maps
     from clan.data.datasets import Dataset
     from clan.engine.device import select_device
-    from clan.evaluate import evaluate, load_segmenter, options_for
-    from clan.reporting.console import progress
 
     print(f"computing on {select_device(flags.device, flags.gpu)}")
-    dataset = Dataset("cityscapes", flags.data_dir, list_file=flags.data_list, split=flags.set)
-    for weights, save in snapshots:
-        options = options_for(
-            weights,
-            num_classes=flags.num_classes,
-            upsampling=flags.upsampling,
-            input_size=flags.input_size,
-            output_size=flags.output_size,
-            label_ids=flags.label_ids,
-            excluded=flags.ignore_label,
-        )
-        segmenter = load_segmenter(weights, backbone=options.backbone, num_classes=options.num_classes)
-        with progress(f"evaluating {weights.stem}", len(dataset)) as advance:
-            evaluate(segmenter, dataset, save, options=options, on_image=lambda name: advance(status=name))
-        print(f"{weights}: {len(dataset)} label maps in {save}")
+    write_label_maps(
+        snapshots,
+        Dataset("cityscapes", flags.data_dir, list_file=flags.data_list, split=flags.set),
+        num_classes=flags.num_classes,
+        upsampling=flags.upsampling,
+        input_size=flags.input_size,
+        output_size=flags.output_size,
+        label_ids=flags.label_ids,
+        excluded=flags.ignore_label,
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -88,17 +82,14 @@ def main_bulk(arguments: Sequence[str] | None = None) -> None:
 
 
 def _results(folder: Path | None, save: Path) -> list[tuple[Path, Path]]:
-    """Every snapshot and the folder of its label maps, RUN_ITERATION."""
-    from clan.snapshots import find_snapshots
+    """Every snapshot, of one run's folder or of all below `SNAPSHOTS`, and the folder of its label maps."""
+    runtime.import_paddle()
+    from clan.bulk import result_folders
 
     folders = [folder] if folder else sorted({path.parent for path in SNAPSHOTS.glob("*/*.pdparams")})
     if not folders:
         raise WeightsError(f"no snapshots below {SNAPSHOTS}: train first or name a folder with --snapshot-dir")
-    return [
-        (snapshot.path, save / f"{run_folder.resolve().name}_{snapshot.iteration or snapshot.path.stem}")
-        for run_folder in folders
-        for snapshot in find_snapshots(run_folder)
-    ]
+    return [pair for run_folder in folders for pair in result_folders(run_folder, save)]
 
 
 def entry() -> None:

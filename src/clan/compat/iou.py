@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from clan import runtime
 from clan.compat.evaluate import RESULTS
 from clan.compat.flags import Parser, run
 from clan.errors import DataError
-from clan.labels import CITYSCAPES
 from clan.snapshots import iteration_of
 
 TRUTH = Path("./data/Cityscapes/gtFine/val")
@@ -39,24 +39,12 @@ def main_bulk(arguments: Sequence[str] | None = None) -> None:
     given.add_argument("--save", type=Path, default=WORKBOOKS, help="folder of the workbook and the CSV")
     flags = given.parse_args(arguments)
 
-    from clan.reporting.excel import SnapshotScore, write_bulk
-    from clan.scoring import score_with_progress
+    runtime.import_paddle()
+    from clan.bulk import score_label_maps, write_workbook
 
-    ids = "labelId" if flags.label_ids else "trainId"
     for name, folders in _runs(flags.pred_dir).items():
-        rows = [
-            SnapshotScore(
-                folder.name,
-                iteration_of(folder.name),
-                score_with_progress(flags.gt_dir, folder, devkit_dir=flags.devkit_dir, prediction_ids=ids),
-            )
-            for folder in folders
-        ]
-        for row in rows:
-            print(row.name, *(f"{mean} {100 * value:.2f}" for mean, value in row.scores.means.items()), sep="  ")
-        headline = "mIoU-19" if name.startswith("GTA") else "mIoU-13"
-        for path in write_bulk(rows, flags.save, name, CITYSCAPES, headline=headline):
-            print(f"saved {path}")
+        rows = score_label_maps(flags.gt_dir, folders, devkit_dir=flags.devkit_dir, label_ids=flags.label_ids)
+        write_workbook(rows, name, flags.save)
 
 
 def _runs(root: Path) -> dict[str, list[Path]]:

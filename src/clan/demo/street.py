@@ -145,7 +145,7 @@ class _Builder:
         strip((-self.road, self.road), (0, END), "road", road, Material.ROAD)
         for x in (-self.road, self.road - 0.3):
             strip((x, x + 0.3), (0, END), "road", road * 0.8, Material.ROAD)
-        for z in np.arange(self.rng.uniform(0, 6), 90, 6):
+        for z in np.arange(self.rng.uniform(0, 6), 70, 6):
             strip((-0.08, 0.08), (z, z + 3), "road", marking, Material.ROAD)
         if self.crossing is not None:
             z = self.crossing
@@ -208,7 +208,7 @@ class _Builder:
             thing.face(slope, "building", pick(rng, palette.roofs), Material.MASONRY)
         front.panel((start, end), (top - 0.35, top), trim)
         gable.panel((0, DEPTH), (top - 0.35, top), trim)
-        if start < 60:  # beyond, windows are smaller than pixels
+        if start < 45:  # beyond, windows are smaller than pixels
             glass, shop = pick(rng, palette.windows), rng.random() < 0.45
             self.windows(front, (start, end), range(int(shop), storeys), trim, glass)
             self.windows(
@@ -243,9 +243,9 @@ class _Builder:
         """Trees behind a wall, a fence or a hedge, which hide nothing of the next house."""
         rng, palette, x = self.rng, self.palette, side * self.front
         for z in np.arange(start + 2, min(end, 80), 3.5):
-            behind = self.scene.add(end + 0.1, (x + side * rng.uniform(2.5, 4), z))
+            behind = self.scene.add(end + 0.1, (x + side * rng.uniform(2.8, 4.2), z))
             leaves = pick(rng, palette.leaves)
-            objects.crown(behind, rng, (0.0, rng.uniform(2.6, 3.6)), 3.0, leaves)
+            objects.crown(behind, rng, (0.0, rng.uniform(3.2, 4.2)), 2.4, leaves)
         kind = rng.choice(["wall", "fence", "vegetation"], p=[0.4, 0.4, 0.2])
         edge = Wall(self.scene.add(end), kind, (x, 0), (0, 1))
         if kind == "wall":
@@ -255,7 +255,7 @@ class _Builder:
         elif kind == "fence":
             color = pick(rng, palette.fences)
             edge.panel((start, end), (0, 1.7), color * 0.55)
-            for z in np.arange(max(start, 2.0), end, 0.55):
+            for z in np.arange(max(start, 2.0), min(end, 60), 0.55):
                 edge.panel((z, z + 0.3), (0.1, 1.85), color)
             edge.panel((start, end), (1.35, 1.5), color * 1.1)
         else:
@@ -293,7 +293,7 @@ class _Builder:
             objects.sign(self.scene.add(z, (edge, z)), rng, metal)
         signal = self.crossing - 0.9 if self.crossing is not None else rng.uniform(12, 26)
         objects.traffic_light(self.scene.add(signal, (edge - side * 0.2, signal), facing), rng, metal)
-        for z in np.arange(rng.uniform(8, 12), 70, 5.6):
+        for z in np.arange(rng.uniform(8, 12), 56, 5.6):
             if rng.random() < self.layout.parking and self.clear_of_crossing(z, 4.5):
                 self.vehicle(side * (self.road - 1.05), z, 0.0 if side > 0 else np.pi, bus=False)
 

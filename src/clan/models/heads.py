@@ -111,7 +111,7 @@ class _DilatedSum(PyLayer):
         products = products.numpy().reshape(batch, len(taps), -1, height, width)
         total = np.zeros((batch, products.shape[2], height, width), np.float32)
         for number, tap in enumerate(taps):
-            total[:, :, *tap.target] += products[:, number, :, *tap.source]
+            total[(..., *tap.target)] += products[(slice(None), number, ..., *tap.source)]
         return paddle.to_tensor(total)
 
     @staticmethod
@@ -122,7 +122,7 @@ class _DilatedSum(PyLayer):
         gradient_array = gradient.numpy()
         spread = np.zeros((batch, len(ctx.taps), gradient_array.shape[1], height, width), np.float32)
         for number, tap in enumerate(ctx.taps):
-            spread[:, number, :, *tap.source] = gradient_array[:, :, *tap.target]
+            spread[(slice(None), number, ..., *tap.source)] = gradient_array[(..., *tap.target)]
         spread_tensor = paddle.to_tensor(spread.reshape(batch, -1, height * width))
         flat = features.reshape([batch, channels, height * width])
         to_features = paddle.matmul(matrix, spread_tensor, transpose_x=True).reshape(features.shape)

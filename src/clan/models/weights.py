@@ -115,8 +115,8 @@ def load_weights(
     report = _match(arrays, {name: tuple(tensor.shape) for name, tensor in state.items()}, restore_heads)
     if not report.matched:
         raise WeightsError(
-            f"{path} shares no array with the network (it has {_listed(list(arrays))}, the network "
-            f"{_listed(list(state))}): is it for another network?"
+            f"{path} has no array that fits the network by name and shape (it has {_listed(list(arrays))}, "
+            f"the network {_listed(list(state))}): is it for another network?"
         )
     if strict:
         _require_all(path, report)
