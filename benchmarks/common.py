@@ -51,9 +51,7 @@ def timed(function: Callable[[], object]) -> Callable[[], float]:
     return run
 
 
-def measure(
-    functions: dict[str, Callable[[], float]], repeats: int = 5, warmup: int = 1
-) -> dict[str, list[float]]:
+def measure(functions: dict[str, Callable[[], float]], repeats: int = 5, warmup: int = 1) -> dict[str, list[float]]:
     """Run the functions in turn, A B A B …, so that a slow minute of the machine hits all of them.
 
     Args:

@@ -231,9 +231,7 @@ class TrainingStep:
         sgd = RepeatedSGD if settings.repeated_updates else torch.optim.SGD
         groups = parameter_groups(segmenter)
         self.optimizer = sgd(groups, lr=settings.learning_rate, momentum=0.9, weight_decay=5e-4)
-        self.optimizer_D = torch.optim.Adam(
-            discriminator.parameters(), lr=settings.learning_rate_D, betas=(0.9, 0.99)
-        )
+        self.optimizer_D = torch.optim.Adam(discriminator.parameters(), lr=settings.learning_rate_D, betas=(0.9, 0.99))
 
     def __call__(self, iteration: int, source: Tensor, labels: Tensor, target: Tensor) -> dict[str, float]:
         """Images [B,3,H,W] of the two domains and the source's labels [B,H,W], int64, 255 = ignore."""

@@ -24,9 +24,7 @@ def torch_step(width: int, height: int) -> Callable[[], object]:
     torch.manual_seed(0)
     source, target = torch.randn(2, 1, 3, height, width)
     labels = torch.randint(CLASSES, (1, height, width))
-    step = reference.TrainingStep(
-        reference.Segmenter(CLASSES), reference.Discriminator(CLASSES), reference.Settings()
-    )
+    step = reference.TrainingStep(reference.Segmenter(CLASSES), reference.Discriminator(CLASSES), reference.Settings())
     return lambda: step(ITERATION, source, labels, target)
 
 

@@ -150,15 +150,11 @@ class TestErrors:
         (folders[1] / "bonn_1_leftImg8bit.png").unlink()
         self.refuses(r"1 of 2 predictions are missing, first .*bonn_1_leftImg8bit.png: eval", *folders)
         (folders[0] / "aachen/aachen_1_gtFine_labelIds.png").unlink()
-        self.refuses(
-            r"1 of 2 ground truths are missing, first .*aachen_1_gtFine", *folders, devkit_dir=devkit
-        )
+        self.refuses(r"1 of 2 ground truths are missing, first .*aachen_1_gtFine", *folders, devkit_dir=devkit)
 
     def test_lists_of_different_lengths(self, folders, devkit):
         (devkit / "val.txt").write_text("bonn/bonn_1_leftImg8bit.png\n")
-        self.refuses(
-            r"val.txt names 1 images but label.txt names 2 ground truths", *folders, devkit_dir=devkit
-        )
+        self.refuses(r"val.txt names 1 images but label.txt names 2 ground truths", *folders, devkit_dir=devkit)
 
     def test_missing_list(self, folders, devkit):
         (devkit / "val.txt").unlink()

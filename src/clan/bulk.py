@@ -17,7 +17,10 @@ def result_folders(folder: Path, save: Path) -> list[tuple[Path, Path]]:
     """Every snapshot of a run's folder, and the folder RUN_ITERATION below `save` for its label maps."""
     run_name = folder.resolve().name
     return [
-        (snapshot.path, save / f"{run_name}_{snapshot.path.stem if snapshot.iteration is None else snapshot.iteration}")
+        (
+            snapshot.path,
+            save / f"{run_name}_{snapshot.path.stem if snapshot.iteration is None else snapshot.iteration}",
+        )
         for snapshot in find_snapshots(folder)
     ]
 

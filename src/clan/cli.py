@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from clan import __version__, runtime
-from clan.compat.flags import fail, run
+from clan.commandline import fail, run
 from clan.recipes import PRESETS, Preset, Source
 
 Size = tuple[int, int]
@@ -28,7 +28,7 @@ usage: clan COMMAND [options]; clan COMMAND --help tells all about one.
 """
 
 
-def evaluate(
+def evaluate(  # noqa: PLR0913 (the signature is the command line)
     weights: Annotated[Path, tyro.conf.Positional],
     /,
     *,
@@ -104,9 +104,7 @@ def iou(
     print(format_scores(score_with_progress(truth, predictions, devkit_dir=devkit_dir, prediction_ids=ids)))
 
 
-def convert(
-    source: Annotated[Path, tyro.conf.Positional], target: Annotated[Path, tyro.conf.Positional], /
-) -> None:
+def convert(source: Annotated[Path, tyro.conf.Positional], target: Annotated[Path, tyro.conf.Positional], /) -> None:
     """Rewrite weights in the format of the target's suffix, under that format's usual names.
 
     Args:
@@ -118,9 +116,7 @@ def convert(
     print(f"{rewrite(source, target)} arrays written to {target}")
 
 
-def demo(
-    folder: Annotated[Path, tyro.conf.Positional] = Path("demo"), /, *, steps: int = 300, seed: int = 0
-) -> None:
+def demo(folder: Annotated[Path, tyro.conf.Positional] = Path("demo"), /, *, steps: int = 400, seed: int = 0) -> None:
     """Draw a rendered and a camera world, train source-only and CLAN, score both on the camera's.
 
     Args:
@@ -136,7 +132,7 @@ def demo(
 
 def train(arguments: Sequence[str]) -> None:
     """Train from a preset or a config.yaml, with any field overridden."""
-    from clan.compat.flags import Parser
+    from clan.commandline import Parser
     from clan.config import Config, load
 
     start = Parser(prog="clan train", add_help=False)

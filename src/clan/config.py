@@ -8,8 +8,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveInt
-from pydantic import ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 
 from clan.errors import ConfigError
 
@@ -74,6 +82,8 @@ class NetworkConfig(Section):
     """Take the heads from `restore_from` too, where they fit."""
     restore_discriminator_from: Path | None = None
     """Initial weights of the discriminator; none: random."""
+    discriminator_width: PositiveInt = 64
+    """Channels of the discriminator's first layer; each further one doubles them."""
     train_batch_norm_affine: bool = False
     """Train batch-norm's γ and β (all but the stem's)."""
     batch_statistics: bool = True

@@ -14,7 +14,7 @@ from clan.data.datasets import Dataset
 from clan.data.files import image_size
 from clan.engine.inference import evaluating, predict
 from clan.labels import CITYSCAPES, CITYSCAPES_TO_TRAIN_ID, LabelSpace
-from clan.models.deeplab import Segmenter
+from clan.models.deeplab import Segmenter, Upsampling
 from clan.models.weight_files import read_arrays
 from clan.models.weights import has_projection_bias, load_weights
 from clan.reporting.images import save_color, save_ids
@@ -43,7 +43,7 @@ class EvaluationOptions:
     num_classes: int = 19
     input_size: tuple[int, int] = (1024, 512)
     output_size: tuple[int, int] | None = None
-    upsampling: str = "bilinear"
+    upsampling: Upsampling = "bilinear"
     label_ids: bool = False
     excluded: int | None = None
 
@@ -103,7 +103,9 @@ def evaluate(
     with ThreadPoolExecutor(available_cores()) as pool, evaluating(segmenter):
         for index, planes in _read_ahead(pool, dataset, options.input_size):
             width, height = options.output_size or _truth_size(dataset, index)
-            train_ids = predict(segmenter, planes, (height, width), upsampling=options.upsampling, excluded=options.excluded)
+            train_ids = predict(
+                segmenter, planes, (height, width), upsampling=options.upsampling, excluded=options.excluded
+            )
             stem = Path(dataset.names[index]).stem
             writers.append(pool.submit(_write, train_ids, save / stem, options.label_ids, label_space))
             if len(writers) > 2 * available_cores():
@@ -113,9 +115,7 @@ def evaluate(
             writer.result()
 
 
-def _read_ahead(
-    pool: ThreadPoolExecutor, dataset: Dataset, size: tuple[int, int]
-) -> Iterator[tuple[int, np.ndarray]]:
+def _read_ahead(pool: ThreadPoolExecutor, dataset: Dataset, size: tuple[int, int]) -> Iterator[tuple[int, np.ndarray]]:
     """Indices and network inputs of a data set, in order, a few of them prepared ahead."""
 
     def read(index: int) -> np.ndarray:

@@ -34,9 +34,7 @@ def _run(source: Source) -> dict[str, Any]:
 
 def official(source: Source = "synthia") -> Config:
     """The authors' code, which produced the published 47.8 (SYNTHIA, 13 classes) and 43.2 (GTA5, 19)."""
-    return Config(
-        source=_source(source), loss=LossConfig(lambda_local=OFFICIAL_LAMBDA_LOCAL[source]), **_run(source)
-    )
+    return Config(source=_source(source), loss=LossConfig(lambda_local=OFFICIAL_LAMBDA_LOCAL[source]), **_run(source))
 
 
 def paper(source: Source = "synthia") -> Config:
@@ -60,9 +58,7 @@ def seed(source: Source = "synthia") -> Config:
     return Config(
         source=_source(source, (1024, 512) if source == "synthia" else None),
         augmentation=AugmentationConfig(scales=((1.5, 1.0),)),
-        network=NetworkConfig(
-            train_batch_norm_affine=True, projection_bias=True, evaluation_upsampling="bicubic"
-        ),
+        network=NetworkConfig(train_batch_norm_affine=True, projection_bias=True, evaluation_upsampling="bicubic"),
         loss=LossConfig(gamma=0.0, lambda_local=OFFICIAL_LAMBDA_LOCAL[source]),
         optimizer=OptimizerConfig(
             learning_rate=2.5e-3,
@@ -84,15 +80,15 @@ def demo(folder: Path, method: Literal["clan", "source-only"], *, steps: int, se
     worlds = folder / "worlds"
     return Config(
         method=method,
-        source=DomainConfig(dataset="synthia", root=worlds / "SYNTHIA/RAND_CITYSCAPES", size=DEMO_SIZE),
-        target=DomainConfig(dataset="cityscapes", root=worlds / "Cityscapes", size=DEMO_SIZE),
+        source=DomainConfig(dataset="synthia", root=worlds / "SYNTHIA/RAND_CITYSCAPES", size=DEMO_TRAINING_SIZE),
+        target=DomainConfig(dataset="cityscapes", root=worlds / "Cityscapes", size=DEMO_TRAINING_SIZE),
         augmentation=AugmentationConfig(random_scale=False),
-        network=NetworkConfig(backbone="resnet-tiny"),
+        network=NetworkConfig(backbone="resnet-tiny", discriminator_width=16),
         loss=LossConfig(gamma=0.0, lambda_adv=0.01, lambda_local=10.0),
         optimizer=OptimizerConfig(learning_rate=0.02, head_multiplier=1.0, repeated_updates=False),
         num_steps=steps,
         warmup_steps=steps // 10,
-        batch_size=4,
+        batch_size=2,
         num_workers=2,
         save_every=steps,
         save_images=0,
@@ -103,5 +99,8 @@ def demo(folder: Path, method: Literal["clan", "source-only"], *, steps: int, se
 
 DEMO_SIZE = (320, 160)
 """Width and height of the demo's pictures."""
+
+DEMO_TRAINING_SIZE = (256, 128)
+"""Width and height that the demo's network sees."""
 
 PRESETS = {"official": official, "paper": paper, "seed": seed, "best": best}

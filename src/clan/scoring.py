@@ -81,9 +81,7 @@ def score_folders(
 def score_with_progress(truth_dir: Path, prediction_dir: Path, **options: Any) -> Scores:
     """`score_folders`, showing how far it has come."""
     with progress(f"scoring {prediction_dir.name}") as advance:
-        return score_folders(
-            truth_dir, prediction_dir, on_progress=lambda done, total: advance(total=total), **options
-        )
+        return score_folders(truth_dir, prediction_dir, on_progress=lambda done, total: advance(total=total), **options)
 
 
 def find_pairs(
@@ -137,9 +135,7 @@ def _require_all(role: str, files: Sequence[Path], remedy: str) -> None:
         raise DataError(f"{len(missing)} of {len(files)} {role} are missing, first {missing[0]}: {remedy}")
 
 
-def _compare(
-    pair: Pair, num_classes: int, truth_table: np.ndarray, prediction_ids: PredictionIds
-) -> np.ndarray:
+def _compare(pair: Pair, num_classes: int, truth_table: np.ndarray, prediction_ids: PredictionIds) -> np.ndarray:
     """The confusion matrix, int64 [C, C], of one pair of files."""
     truth, prediction = read_id_label(pair.truth), read_id_label(pair.prediction)
     if truth.shape != prediction.shape:
@@ -179,8 +175,7 @@ def _read_info(path: Path, label_space: LabelSpace) -> tuple[LabelSpace, np.ndar
     for label, train_id in to_train_id.items():
         if not 0 <= label <= 255 or not (0 <= train_id < len(names) or train_id == IGNORE):
             raise DataError(
-                f"{path} maps id {label} to trainId {train_id}: ids are 0…255, "
-                f"trainIds 0…{len(names) - 1} or {IGNORE}"
+                f"{path} maps id {label} to trainId {train_id}: ids are 0…255, trainIds 0…{len(names) - 1} or {IGNORE}"
             )
     if len(names) == label_space.num_classes:
         return replace(label_space, names=names), lookup_table(to_train_id)

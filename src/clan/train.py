@@ -19,7 +19,9 @@ def train(config: Config, *, resume: bool = False) -> Path:
     with progress("training", config.stop, start=trainer.iteration) as advance:
 
         def on_step(report: Report) -> None:
-            advance(status=" ".join(f"{name.removeprefix('loss_')} {value:.4g}" for name, value in report.losses.items()))
+            advance(
+                status=" ".join(f"{name.removeprefix('loss_')} {value:.4g}" for name, value in report.losses.items())
+            )
 
         snapshot = trainer.run(on_step)
     print(f"saved {snapshot}")

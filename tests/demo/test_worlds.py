@@ -94,9 +94,7 @@ def test_the_classes_of_the_synthia_task_occur_and_no_others(pictures, world):
 
 @pytest.mark.parametrize("world", WORLDS)
 def test_an_instance_is_one_object_of_one_class(pictures, world):
-    countable = {
-        CITYSCAPES.names.index(n) for n in ("person", "rider", "car", "bus", "motorcycle", "bicycle")
-    }
+    countable = {CITYSCAPES.names.index(n) for n in ("person", "rider", "car", "bus", "motorcycle", "bicycle")}
     for picture in pictures[world]:
         assert set(np.unique(picture.train_ids[picture.instances > 0])) <= countable
         for instance in range(1, picture.instances.max() + 1):

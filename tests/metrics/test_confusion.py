@@ -46,9 +46,7 @@ def test_permuting_classes_permutes_rows_and_columns(maps, order):
     truth, prediction = maps
     renamed = lookup_table(dict(enumerate(order)))
     permuted = confusion_matrix(renamed[truth], renamed[prediction], NUM_CLASSES)
-    np.testing.assert_array_equal(
-        permuted[np.ix_(order, order)], confusion_matrix(truth, prediction, NUM_CLASSES)
-    )
+    np.testing.assert_array_equal(permuted[np.ix_(order, order)], confusion_matrix(truth, prediction, NUM_CLASSES))
 
 
 @given(label_maps(truths=st.integers(NUM_CLASSES, 255)))

@@ -11,17 +11,13 @@ from clan.labels import CITYSCAPES, LabelSpace
 from clan.metrics.iou import iou_per_class, mean_iou, score
 
 NUM_CLASSES = 5
-CONFUSIONS = hnp.arrays(
-    np.int64, (NUM_CLASSES, NUM_CLASSES), elements=st.one_of(st.just(0), st.integers(0, 10**12))
-)
+CONFUSIONS = hnp.arrays(np.int64, (NUM_CLASSES, NUM_CLASSES), elements=st.one_of(st.just(0), st.integers(0, 10**12)))
 
 
 @given(CONFUSIONS)
 def test_iou_is_intersection_over_union(confusion):
     for c, iou in enumerate(iou_per_class(confusion)):
-        union = sum(
-            int(confusion[i, j]) for i in range(NUM_CLASSES) for j in range(NUM_CLASSES) if c in (i, j)
-        )
+        union = sum(int(confusion[i, j]) for i in range(NUM_CLASSES) for j in range(NUM_CLASSES) if c in (i, j))
         if union == 0:
             assert math.isnan(iou)
         else:

@@ -175,9 +175,7 @@ def test_half_precision_becomes_float32(kind, bits, file):
         assert_same(read(file, data), {"a": np.full((2, 3), 1.5, np.float32)})
     kind = {"Half": "F16", "BFloat16": "BF16"}[kind]
     header = f'{{"a":{{"dtype":"{kind}","shape":[2,3],"data_offsets":[0,12]}}}}'.encode()
-    assert_same(
-        read(file, struct.pack("<Q", len(header)) + header + raw), {"a": np.full((2, 3), 1.5, np.float32)}
-    )
+    assert_same(read(file, struct.pack("<Q", len(header)) + header + raw), {"a": np.full((2, 3), 1.5, np.float32)})
 
 
 def test_a_paddle_file_keeps_bfloat16_as_uint16(file):
@@ -249,9 +247,7 @@ def hostile_files() -> dict[str, bytes]:
         **{f"window: {name}": torch_zip(table({"a": entry}), zeros) for name, entry in windows.items()},
         **{f"array: {name}": table({"a": entry}) for name, entry in arrays.items()},
         "repeated text": table({str(i): entry for i, entry in enumerate(repeated)}),
-        "overlapping": torch_zip(
-            table({str(i): tensor((200, 1500), (0, 1)) for i in range(8)}), {"0": bytes(6000)}
-        ),
+        "overlapping": torch_zip(table({str(i): tensor((200, 1500), (0, 1)) for i in range(8)}), {"0": bytes(6000)}),
         "two types": torch_zip(table({"a": tensor(), "b": tensor(kind="Double")}), zeros),
         "zip bomb": torch_zip(one, {"0": bytes(5_000_000)}, zipfile.ZIP_DEFLATED),
         "lying zip": lying[:sizes] + b"\xf0\xff\xff\xff" * 2 + lying[sizes + 8 :],

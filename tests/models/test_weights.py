@@ -30,9 +30,7 @@ class Trunk(nn.Layer):
         self.conv1 = nn.Conv2D(3, 4, 1, bias_attr=False)
         self.bn1 = nn.BatchNorm2D(4)
         block = nn.Layer()
-        block.downsample = nn.Sequential(
-            nn.Conv2D(4, 4, 1, bias_attr=None if bias else False), nn.BatchNorm2D(4)
-        )
+        block.downsample = nn.Sequential(nn.Conv2D(4, 4, 1, bias_attr=None if bias else False), nn.BatchNorm2D(4))
         self.layer1 = nn.Sequential(block)
 
 
@@ -142,9 +140,7 @@ def test_evaluation_refuses_heads_of_other_classes(tmp_path):
     before = values(network)
     with pytest.raises(WeightsError) as caught:
         load_weights(network, path, strict=True)
-    assert (
-        str(caught.value) == f"{path} was trained for 21 classes, the network has 19: pass --num-classes 21"
-    )
+    assert str(caught.value) == f"{path} was trained for 21 classes, the network has 19: pass --num-classes 21"
     assert_equal(before, values(network))
 
 

@@ -1,0 +1,1 @@
+"""The five commands of the seed, on the same functions as `clan`."""

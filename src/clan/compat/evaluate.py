@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from clan import runtime
-from clan.compat.flags import Parser, model, run, size
+from clan.commandline import Parser, model, run, size
 from clan.errors import WeightsError
 
 SNAPSHOTS = Path("./snapshots")
@@ -22,8 +22,16 @@ def add_flags(given: argparse.ArgumentParser) -> None:
     add("--num-classes", type=int, help="number of classes; default: that of the run, else 19")
     add("--ignore-label", type=int, default=255, help="trainId that is never predicted")
     add("--input-size", type=size, default=(1024, 512), help="WIDTH,HEIGHT that the network sees")
-    add("--output-size", type=size, help="WIDTH,HEIGHT of label maps; default: the ground truth's, else 2048,1024")
-    add("--upsampling", choices=("bilinear", "bicubic"), help="of the logits; default: the run's, else bilinear")
+    add(
+        "--output-size",
+        type=size,
+        help="WIDTH,HEIGHT of label maps; default: the ground truth's, else 2048,1024",
+    )
+    add(
+        "--upsampling",
+        choices=("bilinear", "bicubic"),
+        help="of the logits; default: the run's, else bilinear",
+    )
     add("--label-ids", action="store_true", help="write Cityscapes labelIds instead of trainIds")
     add("--device", choices=("auto", "cpu", "gpu"), default="auto", help="where to compute")
     add("--gpu", type=int, default=0, help="index of the GPU among the visible ones")

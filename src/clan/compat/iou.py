@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from clan import runtime
+from clan.commandline import Parser, run
 from clan.compat.evaluate import RESULTS
-from clan.compat.flags import Parser, run
 from clan.errors import DataError
 from clan.snapshots import iteration_of
 
@@ -26,7 +26,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from clan.scoring import score_with_progress
 
     ids = "labelId" if flags.label_ids else "trainId"
-    print(format_scores(score_with_progress(flags.gt_dir, flags.pred_dir, devkit_dir=flags.devkit_dir, prediction_ids=ids)))
+    print(
+        format_scores(
+            score_with_progress(flags.gt_dir, flags.pred_dir, devkit_dir=flags.devkit_dir, prediction_ids=ids)
+        )
+    )
 
 
 def main_bulk(arguments: Sequence[str] | None = None) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from clan import runtime
-from clan.compat.flags import Parser, model, run, size
+from clan.commandline import Parser, model, run, size
 from clan.config import Config, build
 from clan.recipes import PRESETS, SOURCE_ROOTS
 

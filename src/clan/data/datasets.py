@@ -36,9 +36,7 @@ def _cityscapes_label(name: str, split: str) -> str:
 
 
 LAYOUTS: Mapping[str, Layout] = {
-    "synthia": Layout(
-        "RGB", "*.png", lambda name, _: f"GT/LABELS/{name}", read_synthia_label, SYNTHIA_TO_TRAIN_ID
-    ),
+    "synthia": Layout("RGB", "*.png", lambda name, _: f"GT/LABELS/{name}", read_synthia_label, SYNTHIA_TO_TRAIN_ID),
     "gta5": Layout("images", "*.png", lambda name, _: f"labels/{name}", read_id_label, CITYSCAPES_TO_TRAIN_ID),
     "cityscapes": Layout(
         "leftImg8bit/{split}",
@@ -78,7 +76,9 @@ class Dataset:
         self.names = self._listed(list_file) if list_file else self._found()
 
     def _found(self) -> list[str]:
-        names = sorted(path.relative_to(self.image_root).as_posix() for path in self.image_root.glob(self.layout.pattern))
+        names = sorted(
+            path.relative_to(self.image_root).as_posix() for path in self.image_root.glob(self.layout.pattern)
+        )
         if not names:
             raise DataError(f"{self.image_root} holds no image matching {self.layout.pattern}: is it the right folder?")
         return names

@@ -8,7 +8,7 @@ the trainer without a copy, and there is neither shared memory to run out of nor
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -104,7 +104,7 @@ class DomainSampler:
         return Batch(
             images=np.stack(images),
             labels=np.stack(labels) if self.labelled else None,
-            size=self.size[::-1],
+            size=(self.size[1], self.size[0]),
             names=tuple(self.dataset.names[index] for index in indices),
         )
 
@@ -136,7 +136,13 @@ class PairedLoader:
     """Pairs held ready per worker."""
 
     def __init__(
-        self, source: DomainSampler, target: DomainSampler, *, num_workers: int = 0, start: int = 0, stride: int = 1
+        self,
+        source: DomainSampler,
+        target: DomainSampler,
+        *,
+        num_workers: int = 0,
+        start: int = 0,
+        stride: int = 1,
     ) -> None:
         self.source = source
         self.target = target
@@ -148,7 +154,7 @@ class PairedLoader:
         """Pair `number` of the endless sequence."""
         return PairedBatch(self.source.batch(number), self.target.batch(number))
 
-    def __iter__(self) -> Iterator[PairedBatch]:
+    def __iter__(self) -> Generator[PairedBatch, None, None]:
         number = self.start
         if self.num_workers == 0:
             while True:

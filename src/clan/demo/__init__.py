@@ -1,0 +1,1 @@
+"""Two procedural street worlds, and what adapting between them gives."""

@@ -57,9 +57,7 @@ def lights(thing: Thing, name: str, *, length: float, width: float, up: float) -
     panel(thing, name, WHITE, (0, up - 0.1, end), (0.5, 0.12))
 
 
-def panel(
-    thing: Thing, name: str, color: Color, center: tuple[float, float, float], size: tuple[float, float]
-) -> None:
+def panel(thing: Thing, name: str, color: Color, center: tuple[float, float, float], size: tuple[float, float]) -> None:
     """A rectangle across the direction of travel."""
     (right, up, forward), (width, height) = center, (size[0] / 2, size[1] / 2)
     corners = [(-width, -height), (width, -height), (width, height), (-width, height)]
@@ -197,14 +195,10 @@ def sign(thing: Thing, rng: np.random.Generator, metal: Color) -> None:
         thing.blob((0.03, 2.56, 0), 0.17, "sign", WHITE)
     else:  # priority
         for size, color in ((0.56, WHITE), (0.4, SIGN_YELLOW)):
-            thing.face(
-                [(-size, 2.45, 0), (0, 2.45 - size, 0), (size, 2.45, 0), (0, 2.45 + size, 0)], "sign", color
-            )
+            thing.face([(-size, 2.45, 0), (0, 2.45 - size, 0), (size, 2.45, 0), (0, 2.45 + size, 0)], "sign", color)
 
 
-def crown(
-    thing: Thing, rng: np.random.Generator, center: tuple[float, float], radius: float, leaves: Color
-) -> None:
+def crown(thing: Thing, rng: np.random.Generator, center: tuple[float, float], radius: float, leaves: Color) -> None:
     """Foliage: a heap of ragged clumps, the upper ones in the light."""
     for height in np.sort(rng.uniform(-0.75, 0.75, 8)):
         reach = np.sqrt(1 - height**2) * radius * 0.75

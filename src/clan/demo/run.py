@@ -52,7 +52,7 @@ def run_demo(folder: Path, *, steps: int, seed: int) -> None:
     for method in METHODS:
         print(f"\n{method}")
         snapshot = train(recipes.demo(folder, method, steps=steps, seed=seed))
-        options = options_for(snapshot, num_classes=None, upsampling=None, input_size=recipes.DEMO_SIZE)
+        options = options_for(snapshot, num_classes=None, upsampling=None, input_size=recipes.DEMO_TRAINING_SIZE)
         segmenter = load_segmenter(snapshot, backbone=options.backbone, num_classes=options.num_classes)
         result = folder / "result" / method
         with progress("evaluating", len(validation)) as advance:

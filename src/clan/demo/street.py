@@ -84,9 +84,7 @@ class Layout:
     sun: tuple[Range, Range]
 
 
-def build_street(
-    layout: Layout, palette: Palette, width: int, height: int, rng: np.random.Generator
-) -> Scene:
+def build_street(layout: Layout, palette: Palette, width: int, height: int, rng: np.random.Generator) -> Scene:
     """A random street, before a camera of `width` × `height` pixels."""
     return _Builder(layout, palette, rng).build(width, height)
 
@@ -211,9 +209,7 @@ class _Builder:
         if start < 45:  # beyond, windows are smaller than pixels
             glass, shop = pick(rng, palette.windows), rng.random() < 0.45
             self.windows(front, (start, end), range(int(shop), storeys), trim, glass)
-            self.windows(
-                gable, (0.5, DEPTH - 0.5), range(math.ceil(neighbour / STOREY), storeys), trim, glass
-            )
+            self.windows(gable, (0.5, DEPTH - 0.5), range(math.ceil(neighbour / STOREY), storeys), trim, glass)
             self.entrance(front, (start, end), glass, shop=shop)
         self.shadow_of_row(side, start, end, top)
         return top
@@ -283,9 +279,7 @@ class _Builder:
         for z in np.arange(rng.uniform(7, 7 + spacing), 75, spacing):
             if self.clear_of_crossing(z):
                 x = edge + side * 0.4
-                objects.tree(
-                    self.scene.add(z, (x, z)), rng, pick(rng, palette.leaves), pick(rng, palette.bark)
-                )
+                objects.tree(self.scene.add(z, (x, z)), rng, pick(rng, palette.leaves), pick(rng, palette.bark))
                 self.shadow(x, z, (1.4, 1.4), 4.5)
         for z in np.arange(rng.uniform(9, 24), 75, 22):
             objects.lamp_post(self.scene.add(z, (edge, z), facing), metal)

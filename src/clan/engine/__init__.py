@@ -1,0 +1,1 @@
+"""The machinery of training: loop, optimizers, schedules, state, devices."""

@@ -71,7 +71,15 @@ def load_state(folder: Path, config: Config) -> State:
     return state
 
 
-FREE_TO_CHANGE = ("num_workers", "save_every", "save_images", "device", "gpu", "snapshot_dir", "num_steps_stop")
+FREE_TO_CHANGE = (
+    "num_workers",
+    "save_every",
+    "save_images",
+    "device",
+    "gpu",
+    "snapshot_dir",
+    "num_steps_stop",
+)
 """Options that leave the numbers as they are."""
 
 

@@ -11,9 +11,9 @@ def select_device(device: str = "auto", gpu: int = 0) -> str:
     Raises:
         ConfigError: a GPU is asked for that this Paddle or this machine does not have.
     """
-    visible = paddle.device.cuda.device_count() if paddle.is_compiled_with_cuda() else 0
+    visible = paddle.device.cuda.device_count() if paddle.device.is_compiled_with_cuda() else 0
     if device == "gpu" and not visible:
-        why = "no GPU is visible" if paddle.is_compiled_with_cuda() else "this PaddlePaddle is a CPU build"
+        why = "no GPU is visible" if paddle.device.is_compiled_with_cuda() else "this PaddlePaddle is a CPU build"
         raise ConfigError(f"--device gpu, but {why}: use --device cpu, or see README.md on GPU set-up")
     if visible and gpu >= visible:
         raise ConfigError(f"--gpu {gpu}, but only {visible} are visible: count from 0")

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import numpy as np
 import paddle
 
-from clan.models.deeplab import Segmenter, upsample
+from clan.models.deeplab import Segmenter, Upsampling, upsample
 
 
 @contextmanager
@@ -23,7 +23,7 @@ def evaluating(segmenter: Segmenter) -> Iterator[None]:
 
 
 def predict(
-    segmenter: Segmenter, planes: np.ndarray, size: tuple[int, int], *, upsampling: str = "bilinear",
+    segmenter: Segmenter, planes: np.ndarray, size: tuple[int, int], *, upsampling: Upsampling = "bilinear",
     excluded: int | None = None,
 ) -> np.ndarray:  # fmt: skip
     """TrainIds of one image: the largest of z_1 + z_2 at `size`.

@@ -87,7 +87,10 @@ class SGD:
             if g is None:
                 continue
             matrix = visit_matrix(
-                rate * slot.multiplier, momentum=self.momentum, weight_decay=self.weight_decay, visits=slot.visits
+                rate * slot.multiplier,
+                momentum=self.momentum,
+                weight_decay=self.weight_decay,
+                visits=slot.visits,
             )
             (pp, pv, pg), (vp, vv, vg) = matrix[:2]
             # The change of p, not p·pp: at small rates pp rounds to 1 in float32.

@@ -4,15 +4,16 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import paddle
 from paddle import Tensor, nn
 
-from clan.config import Config, to_yaml
+from clan.config import Config, Schedule, to_yaml
 from clan.data import transforms
 from clan.data.datasets import Dataset
-from clan.data.loader import Batch, DomainSampler, PairedBatch, PairedLoader
+from clan.data.loader import DomainSampler, PairedBatch, PairedLoader
 from clan.engine.checkpoint import State, load_state, save_state
 from clan.engine.device import select_device
 from clan.engine.events import EventLog
@@ -22,7 +23,7 @@ from clan.engine.schedule import learning_rate
 from clan.errors import ConfigError, TrainingError
 from clan.labels import CITYSCAPES
 from clan.methods import build_method
-from clan.methods.base import Domain, Pair, Progress
+from clan.methods.base import Domain, LabelledDomain, Pair, Progress
 from clan.models.weights import load_weights, save_weights
 from clan.reporting.images import save_color
 
@@ -116,7 +117,7 @@ class Trainer:
         totals: dict[str, float] = {}
         for _ in range(config.iter_size):
             batch = next(batches)
-            pair = Pair(to_device(batch.source), to_device(batch.target))
+            pair = to_device(batch)
             losses = self.method.train_step(pair, progress, lambda loss: (loss * share).backward())
             for name, loss in losses.items():
                 totals[name] = totals.get(name, 0.0) + float(loss) * share
@@ -132,7 +133,7 @@ class Trainer:
     def _rates(self) -> dict[str, float]:
         config, optimizer = self.config, self.config.optimizer
 
-        def rate(base: float, schedule: str) -> float:
+        def rate(base: float, schedule: Schedule) -> float:
             return learning_rate(
                 base, self.iteration, schedule=schedule, total=config.num_steps, warmup=config.warmup,
                 power=optimizer.power,
@@ -140,9 +141,7 @@ class Trainer:
 
         rates = {"learning_rate": rate(optimizer.learning_rate, optimizer.schedule)}
         if self.adams:
-            rates["learning_rate_D"] = rate(
-                optimizer.discriminator_learning_rate, optimizer.discriminator_schedule
-            )
+            rates["learning_rate_D"] = rate(optimizer.discriminator_learning_rate, optimizer.discriminator_schedule)
         return rates
 
     def _check_finite(self, losses: dict[str, float], batch: PairedBatch) -> None:
@@ -157,9 +156,7 @@ class Trainer:
     def _initialise(self, notify: Callable[[str], None]) -> None:
         network = self.config.network
         if network.restore_from:
-            report = load_weights(
-                self.method.segmenter, network.restore_from, restore_heads=network.restore_heads
-            )
+            report = load_weights(self.method.segmenter, network.restore_from, restore_heads=network.restore_heads)
             notify(f"segmenter from {network.restore_from}: {report.summary()}")
         if network.restore_discriminator_from:
             if not self.method.discriminators:
@@ -197,8 +194,10 @@ class Trainer:
         save_state(self.folder, State(self.iteration, arrays, to_yaml(self.config)))
 
     def _restore(self, state: State) -> None:
-        def part(prefix: str) -> dict[str, np.ndarray]:
-            return {key[len(prefix) + 1 :]: array for key, array in state.arrays.items() if key.startswith(prefix + "/")}
+        def part(prefix: str) -> dict[str, Any]:
+            return {
+                key[len(prefix) + 1 :]: array for key, array in state.arrays.items() if key.startswith(prefix + "/")
+            }
 
         self.method.segmenter.set_state_dict(part("segmenter"))
         velocities = part("sgd")
@@ -215,7 +214,7 @@ class Trainer:
         with evaluating(self.method.segmenter):
             for index in range(min(self.config.save_images, len(dataset))):
                 planes = transforms.normalize(transforms.resize_image(dataset.read_image(index), size))
-                train_ids = predict(self.method.segmenter, planes, size[::-1])
+                train_ids = predict(self.method.segmenter, planes, (size[1], size[0]))
                 stem = f"{self.snapshot_path().stem}_{Path(dataset.names[index]).stem}"
                 save_color(train_ids, self.folder / "images" / f"{stem}.png", CITYSCAPES)
 
@@ -253,7 +252,12 @@ def build_samplers(config: Config) -> tuple[DomainSampler, DomainSampler]:
     return sampler(0, labelled=True), sampler(1, labelled=False)
 
 
-def to_device(batch: Batch) -> Domain:
-    """A batch of arrays as tensors on the current device."""
-    labels = None if batch.labels is None else paddle.to_tensor(batch.labels)
-    return Domain(paddle.to_tensor(batch.images), labels, batch.size)
+def to_device(batch: PairedBatch) -> Pair:
+    """A pair of batches of arrays as tensors on the current device."""
+    source, target = batch.source, batch.target
+    assert source.labels is not None, "the source is sampled with labels"
+    labels = paddle.to_tensor(source.labels)
+    return Pair(
+        LabelledDomain(paddle.to_tensor(source.images), source.size, labels),
+        Domain(paddle.to_tensor(target.images), target.size),
+    )

@@ -15,7 +15,7 @@ def discrepancy_map(prob1_BCHW: Tensor, prob2_BCHW: Tensor) -> Tensor:
 
 
 def adaptive_weight(discrepancy_B1HW: Tensor, *, epsilon: float, lambda_local: float) -> Tensor:
-    """a = ε + λ_local · M."""
+    """A = ε + λ_local · M."""
     return epsilon + lambda_local * discrepancy_B1HW
 
 

@@ -10,7 +10,8 @@ def weight_divergence(head1: Iterable[Tensor], head2: Iterable[Tensor]) -> Tenso
     """L_w = 1 + cosine of all weights and biases of the two heads, flattened; in [0, 2].
 
     Args:
-        head1, head2: parameters of the heads, in the same order.
+        head1: parameters of one head.
+        head2: those of the other, in the same order.
     """
     # Two heads are nearly orthogonal at first: of a million products almost all cancel, which needs float64.
     w1 = paddle.concat([parameter.flatten() for parameter in head1]).astype("float64")

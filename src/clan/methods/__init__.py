@@ -11,7 +11,7 @@ from clan.models.discriminator import Discriminator
 
 
 def _clan(config: Config, segmenter: Segmenter) -> Method:
-    discriminator = Discriminator(config.network.num_classes)
+    discriminator = Discriminator(config.network.num_classes, config.network.discriminator_width)
     return CLAN(segmenter, discriminator, loss=config.loss, ignore_label=config.ignore_label)
 
 

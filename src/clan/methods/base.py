@@ -21,20 +21,29 @@ class Domain:
 
     Args:
         images: float32 [B, 3, h, w].
-        labels: uint8 trainIds [B, H, W]; None for the unlabelled domain.
         size: base height and width (H, W).
     """
 
     images: Tensor
-    labels: Tensor | None
     size: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class LabelledDomain(Domain):
+    """A domain with labels.
+
+    Args:
+        labels: uint8 trainIds [B, H, W].
+    """
+
+    labels: Tensor
 
 
 @dataclass(frozen=True)
 class Pair:
     """What one call of `Method.train_step` sees."""
 
-    source: Domain
+    source: LabelledDomain
     target: Domain
 
 
@@ -48,7 +57,7 @@ class Progress:
 
     @property
     def fraction(self) -> float:
-        """i / N."""
+        """I / N."""
         return self.iteration / self.total
 
 

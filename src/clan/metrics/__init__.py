@@ -1,0 +1,1 @@
+"""Confusion matrices and what is read from them."""

@@ -1,12 +1,16 @@
 """The segmenter: a trunk and two DeepLab-v2 heads on the same features."""
 
 from collections.abc import Callable, Mapping
+from typing import Literal
 
 from paddle import Tensor, nn
 from paddle.nn import functional as F
 
 from clan.models.heads import Head, both_heads
 from clan.models.resnet import ResNet
+
+Upsampling = Literal["bilinear", "bicubic"]
+"""How maps are brought to a larger size."""
 
 BACKBONES: Mapping[str, Callable[[bool], nn.Layer]] = {
     "resnet101": lambda bias: ResNet((3, 4, 23, 3), projection_bias=bias),
@@ -48,6 +52,6 @@ class Segmenter(nn.Layer):
         return both_heads(self.head1, self.head2, self.trunk(images))
 
 
-def upsample(maps: Tensor, size: tuple[int, int], mode: str = "bilinear") -> Tensor:
+def upsample(maps: Tensor, size: tuple[int, int], mode: Upsampling = "bilinear") -> Tensor:
     """Resizes [B, C, h, w] to `size` (H, W), corners aligned, bilinear or bicubic."""
     return F.interpolate(maps, size=size, mode=mode, align_corners=True)

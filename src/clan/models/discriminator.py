@@ -1,5 +1,7 @@
 """The fully convolutional discriminator of output space (SPEC section 2)."""
 
+import itertools
+
 from paddle import Tensor, nn
 from paddle.nn import functional as F
 
@@ -13,9 +15,7 @@ class Discriminator(nn.Layer):
     def __init__(self, num_classes: int, width: int = 64) -> None:
         super().__init__()
         channels = (num_classes, width, width * 2, width * 4, width * 8, 1)
-        layers = [
-            nn.Conv2D(a, b, 4, stride=2, padding=1) for a, b in zip(channels[:-1], channels[1:], strict=True)
-        ]
+        layers = [nn.Conv2D(a, b, 4, stride=2, padding=1) for a, b in itertools.pairwise(channels)]
         self.conv1, self.conv2, self.conv3, self.conv4, self.classifier = layers
 
     def forward(self, probability: Tensor) -> Tensor:

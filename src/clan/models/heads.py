@@ -35,8 +35,9 @@ class Head(nn.Layer):
 
     def forward(self, features: Tensor) -> Tensor:
         """[B, K, h, w] → [B, C, h, w]."""
-        logits = self.conv2d_list[0](features)
-        for branch in self.conv2d_list[1:]:
+        first, *others = self.conv2d_list
+        logits = first(features)
+        for branch in others:
             logits = logits + branch(features)
         return logits
 
@@ -115,7 +116,7 @@ class _DilatedSum(PyLayer):
         return paddle.to_tensor(total)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Gradient [B, heads·C, h, w] → those of the features and of every weight."""
         features, matrix = ctx.saved_tensor()
         batch, channels, height, width = features.shape

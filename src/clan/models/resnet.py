@@ -76,18 +76,14 @@ class ResNet(nn.Layer):
         projection_bias: give projection convolutions a bias, as the seed does.
     """
 
-    def __init__(
-        self, blocks: tuple[int, int, int, int], *, width: int = 64, projection_bias: bool = False
-    ) -> None:
+    def __init__(self, blocks: tuple[int, int, int, int], *, width: int = 64, projection_bias: bool = False) -> None:
         super().__init__()
         self.out_channels = width * 8 * EXPANSION
         self.conv1 = convolution(3, width, 7, stride=2, padding=3)
         self.bn1 = nn.BatchNorm2D(width)
         self.maxpool = nn.MaxPool2D(3, stride=2, padding=1, ceil_mode=True)
         in_channels = width
-        for stage, (count, stride, dilation) in enumerate(
-            zip(blocks, (1, 2, 1, 1), (1, 1, 2, 4), strict=True)
-        ):
+        for stage, (count, stride, dilation) in enumerate(zip(blocks, (1, 2, 1, 1), (1, 1, 2, 4), strict=True)):
             channels = width << stage
             first = Bottleneck(
                 in_channels,

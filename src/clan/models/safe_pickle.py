@@ -118,13 +118,9 @@ class Interpreter:
             if opcode.name == "STOP":
                 break
             if opcode.name not in _INSTRUCTIONS:
-                raise UnfitFile(
-                    f"uses the pickle instruction {opcode.name}, which weights do not need: do not use it"
-                )
+                raise UnfitFile(f"uses the pickle instruction {opcode.name}, which weights do not need: do not use it")
             if count == _MOST_INSTRUCTIONS:
-                raise UnfitFile(
-                    "holds far more objects than a network has: save the network's state_dict() alone"
-                )
+                raise UnfitFile("holds far more objects than a network has: save the network's state_dict() alone")
             _INSTRUCTIONS[opcode.name](self, argument)
         return self._stack.pop()
 

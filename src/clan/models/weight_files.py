@@ -85,9 +85,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     except UnfitFile as error:
         raise WeightsError(f"{path} {error}") from error
     except OSError as error:
-        raise WeightsError(
-            f"{path} cannot be read ({error.strerror}): check its name and permissions"
-        ) from error
+        raise WeightsError(f"{path} cannot be read ({error.strerror}): check its name and permissions") from error
     except _DAMAGE as error:
         reason = quoted(str(error) or type(error).__name__)
         raise WeightsError(f"{path} is damaged or cut short ({reason}): download or save it again") from error
@@ -113,9 +111,7 @@ def write_arrays(arrays: Mapping[str, np.ndarray], path: Path) -> None:
     except UnfitFile as error:
         raise WeightsError(f"{path} {error}") from error
     except OSError as error:
-        raise WeightsError(
-            f"{path} cannot be written ({error.strerror}): check the folder and its space"
-        ) from error
+        raise WeightsError(f"{path} cannot be written ({error.strerror}): check the folder and its space") from error
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
@@ -202,9 +198,7 @@ def _read_torch_zip(data: bytes, budget: _Budget) -> dict[str, np.ndarray]:
         names = archive.namelist()
         roots = [name.removesuffix("data.pkl") for name in names if name.endswith("/data.pkl")]
         if len(roots) != 1:
-            raise UnfitFile(
-                "is a zip without PyTorch's data.pkl: unpack it and name the file of weights in it"
-            )
+            raise UnfitFile("is a zip without PyTorch's data.pkl: unpack it and name the file of weights in it")
 
         def content(name: str) -> bytes:
             entry = archive.getinfo(roots[0] + name)
@@ -248,9 +242,7 @@ def _named_arrays(content: Any, budget: _Budget) -> dict[str, np.ndarray]:
             content = next((content[key] for key in _WRAPPERS if isinstance(content.get(key), dict)), content)
     arrays = {}
     for name, value in content.items() if isinstance(content, dict) else ():
-        if (
-            isinstance(value, tuple) and len(value) == 2
-        ):  # since Paddle 2.1: (the parameter's own name, array)
+        if isinstance(value, tuple) and len(value) == 2:  # since Paddle 2.1: (the parameter's own name, array)
             value = value[1]
         if isinstance(value, NumpyArray):
             arrays[str(name)] = _numpy_array(value, budget)
@@ -362,10 +354,7 @@ def _torch_pickle(arrays: dict[str, np.ndarray]) -> bytes:
         if array.dtype.str[1:] not in _TORCH_SCALARS:
             raise UnfitFile(f"cannot hold {name}, whose type is {array.dtype}: convert it to float32")
         kind = pickle.GLOBAL + f"torch\n{_TORCH_SCALARS[array.dtype.str[1:]]}\n".encode()
-        storage = (
-            entries(text("storage"), kind, text(str(key)), text("cpu"), integer(array.size))
-            + pickle.BINPERSID
-        )
+        storage = entries(text("storage"), kind, text(str(key)), text("cpu"), integer(array.size)) + pickle.BINPERSID
         shape = entries(*map(integer, array.shape))
         strides = entries(*(integer(stride // array.itemsize) for stride in array.strides))
         rebuild = pickle.GLOBAL + b"torch._utils\n_rebuild_tensor_v2\n"

@@ -82,9 +82,7 @@ def canonical_name(name: str) -> str | None:
 
 def to_file_names(state: Mapping[str, Value]) -> dict[str, Value]:
     """A network's state, or any mapping from names, under the names on file."""
-    return {
-        canonical: value for name, value in state.items() if (canonical := canonical_name(name)) is not None
-    }
+    return {canonical: value for name, value in state.items() if (canonical := canonical_name(name)) is not None}
 
 
 def has_projection_bias(names: Mapping[str, object]) -> bool:
@@ -92,9 +90,7 @@ def has_projection_bias(names: Mapping[str, object]) -> bool:
     return any(name.endswith(_PROJECTION_BIAS) for name in names)
 
 
-def load_weights(
-    network: "nn.Layer", path: Path, *, restore_heads: bool = True, strict: bool = False
-) -> MatchReport:
+def load_weights(network: "nn.Layer", path: Path, *, restore_heads: bool = True, strict: bool = False) -> MatchReport:
     """Sets a network's parameters and buffers to a file's arrays of the same name and shape.
 
     Args:
@@ -173,9 +169,7 @@ def _read_canonical(path: Path) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _match(
-    arrays: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]], restore_heads: bool
-) -> MatchReport:
+def _match(arrays: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]], restore_heads: bool) -> MatchReport:
     """Compares a file's arrays with the shapes of a network's, both by their names on file."""
     skipped = () if restore_heads else tuple(name for name in shapes if name.startswith(_HEADS))
     wanted = {name: shape for name, shape in shapes.items() if name not in skipped}
@@ -197,8 +191,7 @@ def _require_all(path: Path, report: MatchReport) -> None:
     for name, (theirs, ours) in report.mismatched.items():
         if name.startswith(_HEADS) and theirs[1:] == ours[1:]:
             raise WeightsError(
-                f"{path} was trained for {theirs[0]} classes, the network has {ours[0]}: "
-                f"pass --num-classes {theirs[0]}"
+                f"{path} was trained for {theirs[0]} classes, the network has {ours[0]}: pass --num-classes {theirs[0]}"
             )
         raise WeightsError(f"{path} has {name} {theirs}, the network {ours}: is it for another network?")
     if report.missing:

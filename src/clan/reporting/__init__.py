@@ -1,0 +1,1 @@
+"""Tables and pictures in, text and files out."""

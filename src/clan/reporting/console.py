@@ -42,9 +42,7 @@ class Advance(Protocol):
         """
 
 
-def progress(
-    description: str, total: int | None = None, *, start: int = 0
-) -> AbstractContextManager[Advance]:
+def progress(description: str, total: int | None = None, *, start: int = 0) -> AbstractContextManager[Advance]:
     """Show on stderr how far a job has come: a bar on a terminal, now and then a line elsewhere.
 
     Args:

@@ -1,9 +1,8 @@
-"""What the five commands share: a strict parser, and errors as one sentence."""
+"""What every command shares: a strict parser, and errors as one sentence."""
 
 import argparse
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NoReturn
 
 from clan.errors import ClanError
