@@ -1,6 +1,13 @@
+import importlib.util
 from pathlib import Path
+from types import ModuleType
 
+import numpy as np
 import pytest
+
+from clan import runtime
+
+runtime.import_paddle()
 
 
 @pytest.fixture(scope="session")
@@ -10,3 +17,47 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip("../shared is not here")
     return folder
+
+
+class Golden:
+    """The official code's parameters and results."""
+
+    def __init__(self, folder: Path) -> None:
+        spec = importlib.util.spec_from_file_location("golden_weights", folder / "weights.py")
+        assert spec and spec.loader
+        self._weights: ModuleType = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(self._weights)
+        self.folder = folder
+
+    def state(self, network: str, seed: int = 11) -> dict[str, np.ndarray]:
+        """Parameters of "segmenter" or "discriminator" under the reference's names."""
+        return self._weights.golden_state(network, seed)
+
+    def arrays(self, name: str) -> dict[str, np.ndarray]:
+        """What `name`.npz holds."""
+        with np.load(self.folder / f"{name}.npz") as file:
+            return dict(file)
+
+
+@pytest.fixture(scope="session")
+def golden(shared: Path) -> Golden:
+    return Golden(shared / "golden")
+
+
+@pytest.fixture(scope="session")
+def golden_weights(golden: Golden, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The official parameters as files under the reference's names."""
+    from clan.models.weight_files import write_arrays
+
+    folder = tmp_path_factory.mktemp("weights")
+    paths = {name: folder / f"{name}.safetensors" for name in ("segmenter", "discriminator")}
+    for name, path in paths.items():
+        write_arrays(golden.state(name), path)
+    return paths
+
+
+def relative(value: object, expected: np.ndarray) -> float:
+    """Largest difference over largest expected magnitude."""
+    array = np.asarray(value, np.float64)
+    assert array.shape == expected.shape
+    return float(np.abs(array - expected).max() / np.abs(expected).max())

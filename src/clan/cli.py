@@ -116,7 +116,7 @@ def convert(source: Annotated[Path, tyro.conf.Positional], target: Annotated[Pat
     print(f"{rewrite(source, target)} arrays written to {target}")
 
 
-def demo(folder: Annotated[Path, tyro.conf.Positional] = Path("demo"), /, *, steps: int = 400, seed: int = 0) -> None:
+def demo(folder: Annotated[Path, tyro.conf.Positional] = Path("demo"), /, *, steps: int = 300, seed: int = 0) -> None:
     """Draw a rendered and a camera world, train source-only and CLAN, score both on the camera's.
 
     Args:

@@ -44,8 +44,8 @@ class Segmenter(nn.Layer):
         for name, layer in self.trunk.named_sublayers():
             if isinstance(layer, nn.BatchNorm2D):
                 trained = train_batch_norm_affine and name != "bn1"
-                for parameter in layer.parameters():
-                    parameter.stop_gradient = not trained
+                # Not layer.parameters(): Paddle counts the running statistics among them.
+                layer.weight.stop_gradient = layer.bias.stop_gradient = not trained
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Images [B, 3, h, w] → logits of both heads [B, C, about h/8, about w/8]."""

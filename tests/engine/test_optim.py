@@ -1,0 +1,95 @@
+import numpy as np
+import paddle
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from clan.config import OptimizerConfig
+from clan.engine.optim import SGD, Adam, repeated_visits, visit_matrix
+from clan.engine.schedule import learning_rate
+from clan.models.deeplab import Segmenter
+from clan.models.discriminator import Discriminator
+
+
+def walk(p, v, g, *, rate, momentum, weight_decay, visits):
+    """The official update, visit by visit, as its definition says."""
+    for _ in range(visits):
+        g = g + weight_decay * p
+        v = momentum * v + g
+        p = p - rate * v
+    return p, v
+
+
+def test_visits_are_counted_as_the_official_code_lists_parameters():
+    visits = dict(repeated_visits(Segmenter("resnet-tiny", 3).trunk))
+    assert visits["conv1.weight"] == 1
+    assert visits["layer1.0.conv1.weight"] == visits["layer4.0.conv3.weight"] == 3
+    assert visits["layer2.0.downsample.0.weight"] == 4
+
+
+@given(
+    st.floats(-10, 10), st.floats(-10, 10), st.floats(-10, 10), st.floats(0, 0.1), st.floats(0, 1), st.floats(0, 0.1),
+    st.integers(1, 4),
+)  # fmt: skip
+def test_visits_are_powers_of_one_matrix(p, v, g, rate, momentum, weight_decay, visits):
+    options = {"momentum": momentum, "weight_decay": weight_decay, "visits": visits}
+    expected = walk(p, v, g, rate=rate, **options)
+    np.testing.assert_allclose((visit_matrix(rate, **options) @ [p, v, g])[:2], expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("repeated", [True, False])
+def test_sgd_equals_the_walk_over_three_steps(repeated):
+    config = OptimizerConfig(repeated_updates=repeated, head_multiplier=10.0)
+    segmenter = Segmenter("resnet-tiny", 3)
+    sgd = SGD(segmenter, config)
+    slots = {slot.name: slot for slot in sgd.slots}
+    name = "trunk.layer1.0.downsample.0.weight"
+    head = "head2.conv2d_list.1.bias"
+    expected = {key: (slots[key].parameter.numpy().astype(np.float64), 0.0) for key in (name, head)}
+    rng = np.random.default_rng(0)
+    for step in range(1, 4):
+        rate = 0.01 * step
+        for slot in sgd.slots:
+            slot.parameter.grad = paddle.to_tensor(rng.normal(size=slot.parameter.shape).astype(np.float32))
+        for key, (multiplier, visits) in {name: (1.0, 4 if repeated else 1), head: (10.0, 1)}.items():
+            p, v = expected[key]
+            expected[key] = walk(
+                p, v, slots[key].parameter.grad.numpy(), rate=rate * multiplier, momentum=0.9, weight_decay=5e-4,
+                visits=visits,
+            )  # fmt: skip
+        sgd.step(rate)
+    for key, (p, v) in expected.items():
+        np.testing.assert_allclose(slots[key].parameter.numpy(), p, rtol=2e-6, atol=1e-7)
+        np.testing.assert_allclose(slots[key].velocity.numpy(), v, rtol=2e-6, atol=1e-6)
+
+
+def test_adam_goes_on_where_its_state_left_off():
+    def steps(network, adam, count):
+        for k in range(count):
+            network(paddle.full([1, 3, 64, 64], 0.1 * (k + 1))).mean().backward()
+            adam.step(1e-3)
+            adam.clear_grad()
+
+    first = Discriminator(3, 4)
+    adam = Adam(first, weight_decay=1e-3)
+    steps(first, adam, 2)
+    second = Discriminator(3, 4)
+    second.set_state_dict(first.state_dict())
+    restored = Adam(second, weight_decay=1e-3)
+    restored.restore({name: value.numpy() for name, value in adam.state().items()})
+    steps(first, adam, 2)
+    steps(second, restored, 2)
+    for a, b in zip(first.parameters(), second.parameters(), strict=True):
+        np.testing.assert_array_equal(a.numpy(), b.numpy())
+
+
+@given(st.integers(1, 1000), st.integers(0, 100), st.floats(0.1, 2))
+@settings(max_examples=50)
+def test_schedules(total, warmup, power):
+    def rate(i, schedule):
+        return learning_rate(1.0, i, schedule=schedule, total=total, warmup=warmup, power=power)
+
+    for i in {0, total // 2, total - 1}:
+        assert rate(i, "constant") == 1.0
+        assert rate(i, "poly") == (1 - i / total) ** power
+        assert rate(i, "warmup-poly") == (i / warmup if i < warmup else rate(i, "poly"))

@@ -1,0 +1,108 @@
+import numpy as np
+import paddle
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from paddle.nn import functional as F
+
+from clan.losses.adversarial import SOURCE, TARGET, adaptive_weight, adversarial_loss, discrepancy_map
+from clan.losses.divergence import weight_divergence
+from clan.losses.segmentation import segmentation_loss
+from tests.conftest import relative
+
+
+@pytest.fixture(scope="module")
+def expected(golden):
+    return golden.arrays("losses_dev")
+
+
+def variable(array):
+    tensor = paddle.to_tensor(array)
+    tensor.stop_gradient = False
+    return tensor
+
+
+@pytest.mark.parametrize(("gamma", "name"), [(2.0, "focal"), (0.0, "ce")])
+def test_segmentation_loss_and_gradient_equal_the_official(expected, gamma, name):
+    logits = variable(expected["logits1"])
+    loss = segmentation_loss(logits, paddle.to_tensor(expected["label"]), gamma=gamma, ignore_label=255)
+    loss.backward()
+    assert float(loss) == pytest.approx(float(expected[name]), rel=1e-5)
+    assert relative(logits.grad, expected[f"{name}_grad"]) < 1e-5
+
+
+@pytest.mark.parametrize(("domain", "name"), [(SOURCE, "adv_source"), (TARGET, "adv_target")])
+def test_adversarial_loss_and_gradients_equal_the_official(expected, domain, name):
+    logits1, logits2 = variable(expected["logits1"]), variable(expected["logits2"])
+    judgement = variable(expected["d_logits"])
+    discrepancy = discrepancy_map(F.softmax(logits1, axis=1), F.softmax(logits2, axis=1))
+    assert relative(discrepancy, expected["weight_map"]) < 1e-5
+    weight = adaptive_weight(
+        discrepancy, epsilon=float(expected["epsilon"]), lambda_local=float(expected["lambda_local"])
+    )
+    loss = adversarial_loss(judgement, domain, weight)
+    loss.backward()
+    assert float(loss) == pytest.approx(float(expected[name]), rel=1e-5)
+    for tensor, part in ((logits1, "logits1"), (logits2, "logits2"), (judgement, "d")):
+        assert relative(tensor.grad, expected[f"{name}_grad_{part}"]) < 1e-5
+
+
+def test_weight_divergence_equals_the_official_but_for_its_rounding(expected, golden):
+    """PyTorch's float32 norm of a million weights is off by 1.7e-5 each; ours is computed in float64.
+
+    So the official gradient is ours times one factor, 1 + 3.4e-5: divided by it, they agree.
+    """
+    state = golden.state("segmenter")
+    heads = [
+        [variable(state[f"{layer}.conv2d_list.{j}.{part}"]) for j in range(4) for part in ("weight", "bias")]
+        for layer in ("layer5", "layer6")
+    ]
+    loss = weight_divergence(*heads)
+    loss.backward()
+    assert float(loss) == pytest.approx(float(expected["weight_discrepancy"]), rel=1e-6)
+    ours, official = heads[0][0].grad.numpy().ravel()[:2000], expected["weight_discrepancy_grad5_head"]
+    factor = float(official @ ours / (ours @ ours))
+    assert factor == pytest.approx(1.0, abs=4e-5)
+    assert relative(ours * factor, official) < 1e-6
+
+
+def test_no_valid_pixel_gives_zero_and_no_gradient():
+    logits = variable(np.ones((1, 3, 2, 2), np.float32))
+    loss = segmentation_loss(logits, paddle.full([1, 2, 2], 255, "uint8"), gamma=2.0, ignore_label=255)
+    loss.backward()
+    assert float(loss) == 0.0
+    assert float(logits.grad.abs().max()) == 0.0
+
+
+@given(st.integers(0, 2**31), st.sampled_from([0.0, 1.0, 2.0]), st.integers(2, 6))
+@settings(max_examples=20, deadline=None)
+def test_segmentation_loss_is_blind_to_the_names_of_classes(seed, gamma, classes):
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(size=(2, classes, 3, 4)).astype(np.float32)
+    labels = rng.integers(0, classes, (2, 3, 4))
+    labels[0, 0, 0] = 255
+    order = rng.permutation(classes)
+    renamed = np.where(labels == 255, 255, np.argsort(order)[np.minimum(labels, classes - 1)])
+
+    def loss(z, y):
+        return float(segmentation_loss(paddle.to_tensor(z), paddle.to_tensor(y), gamma=gamma, ignore_label=255))
+
+    assert loss(logits, labels) == pytest.approx(loss(logits[:, order], renamed), rel=1e-5)
+
+
+@given(st.integers(0, 2**31))
+@settings(max_examples=20, deadline=None)
+def test_discrepancy_is_symmetric_bounded_and_zero_for_equals(seed):
+    rng = np.random.default_rng(seed)
+    p, q = (F.softmax(paddle.to_tensor(rng.normal(size=(1, 5, 3, 3)).astype(np.float32)), axis=1) for _ in range(2))
+    there, back = discrepancy_map(p, q).numpy(), discrepancy_map(q, p).numpy()
+    np.testing.assert_allclose(there, back, atol=1e-6)
+    assert there.min() >= -1e-6
+    assert there.max() <= 1.0
+    assert np.abs(discrepancy_map(p, p).numpy()).max() < 1e-6
+
+
+def test_weight_divergence_of_equal_and_opposite_heads():
+    w = [paddle.randn([3, 4]), paddle.randn([3])]
+    assert float(weight_divergence(w, w)) == pytest.approx(2.0)
+    assert float(weight_divergence(w, [-t for t in w])) == pytest.approx(0.0, abs=1e-6)

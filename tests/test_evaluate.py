@@ -1,0 +1,54 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from clan.data.datasets import Dataset
+from clan.evaluate import EvaluationOptions, evaluate, load_segmenter
+from clan.labels import CITYSCAPES_TO_TRAIN_ID
+from clan.models.deeplab import Segmenter
+from clan.models.weights import save_weights
+
+
+def test_label_maps_equal_the_official_ones(shared, golden_weights, tmp_path):
+    dataset = Dataset("cityscapes", shared / "data/mini/Cityscapes", split="val")
+    segmenter = load_segmenter(golden_weights["segmenter"], backbone="resnet101", num_classes=19)
+    # The official script writes 2048×1024 always; ours the size of the ground truth, unless told otherwise.
+    evaluate(segmenter, dataset, tmp_path, options=EvaluationOptions(output_size=(2048, 1024)))
+    names = sorted(path.name for path in (shared / "golden/predictions").iterdir())
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    for name in names:
+        ours, official = (Image.open(folder / name) for folder in (tmp_path, shared / "golden/predictions"))
+        assert ours.mode == official.mode
+        assert (np.asarray(ours) == np.asarray(official)).mean() >= 0.999
+        if ours.mode == "P":
+            assert ours.getpalette()[: 19 * 3] == official.getpalette()[: 19 * 3]
+
+
+@pytest.fixture
+def small(tmp_path):
+    """A small segmenter on file, and one picture with a 40×20 ground truth."""
+    root = tmp_path / "Cityscapes"
+    image = root / "leftImg8bit/val/town/town_0_leftImg8bit.png"
+    truth = root / "gtFine/val/town/town_0_gtFine_labelIds.png"
+    for path, picture in ((image, Image.new("RGB", (64, 32), "red")), (truth, Image.new("L", (40, 20)))):
+        path.parent.mkdir(parents=True)
+        picture.save(path)
+    weights = tmp_path / "small.pdparams"
+    save_weights(Segmenter("resnet-tiny", 19), weights)
+    return load_segmenter(weights, backbone="resnet-tiny", num_classes=19), Dataset("cityscapes", root, split="val")
+
+
+def ids(small, folder, **options):
+    evaluate(*small, folder, options=EvaluationOptions(input_size=(64, 32), **options))
+    return np.asarray(Image.open(folder / "town_0_leftImg8bit.png"))
+
+
+def test_sizes_encodings_and_exclusion(small, tmp_path):
+    train_ids = ids(small, tmp_path / "plain")
+    assert train_ids.shape == (20, 40)
+    label_ids = ids(small, tmp_path / "ids", label_ids=True)
+    np.testing.assert_array_equal(np.vectorize(CITYSCAPES_TO_TRAIN_ID.get)(label_ids), train_ids)
+    common = int(np.bincount(train_ids.ravel()).argmax())
+    assert common not in ids(small, tmp_path / "excluded", excluded=common)
+    assert ids(small, tmp_path / "large", output_size=(100, 60)).shape == (60, 100)
+    assert ids(small, tmp_path / "bicubic", upsampling="bicubic").shape == (20, 40)
