@@ -29,8 +29,27 @@ def torch_step(width: int, height: int) -> Callable[[], object]:
 
 
 def paddle_step(width: int, height: int) -> Callable[[], object]:
-    """This project."""
-    raise NotImplementedError("the paddle contestant")
+    """This project, as `clan train` runs it."""
+    from clan import recipes, runtime
+
+    runtime.import_paddle()
+    import paddle
+
+    from clan.engine.learner import Learner
+    from clan.methods import build_method
+    from clan.methods.base import Domain, LabelledDomain, Pair
+
+    config = recipes.official()
+    learner = Learner(config, build_method(config))
+    source, target = paddle.randn([2, 1, 3, height, width])
+    labels = paddle.randint(CLASSES, shape=[1, height, width]).astype("uint8")
+    pair = Pair(LabelledDomain(source, (height, width), labels), Domain(target, (height, width)))
+
+    def step() -> None:
+        learner.accumulate(ITERATION, [pair])
+        learner.step(ITERATION)
+
+    return step
 
 
 if __name__ == "__main__":

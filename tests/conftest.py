@@ -1,4 +1,5 @@
 import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -6,6 +7,8 @@ import numpy as np
 import pytest
 
 from clan import runtime
+from clan.config import Config, DomainConfig, NetworkConfig, build
+from clan.demo.worlds import write_worlds
 
 runtime.import_paddle()
 
@@ -61,3 +64,39 @@ def relative(value: object, expected: np.ndarray) -> float:
     array = np.asarray(value, np.float64)
     assert array.shape == expected.shape
     return float(np.abs(array - expected).max() / np.abs(expected).max())
+
+
+@pytest.fixture(scope="session")
+def worlds(tmp_path_factory) -> Path:
+    """`SYNTHIA/RAND_CITYSCAPES` and `Cityscapes`, drawn and tiny; to be read only: copy it to damage it."""
+    folder = tmp_path_factory.mktemp("worlds")
+    write_worlds(folder, source_images=3, target_train_images=3, target_val_images=2, size=(128, 64), seed=0)
+    return folder
+
+
+@pytest.fixture
+def tiny(worlds, tmp_path) -> Callable[..., Config]:
+    """Makes the configuration of a run that takes a second; nested fields as `network__num_classes=5`."""
+    base = Config(
+        source=DomainConfig(dataset="synthia", root=worlds / "SYNTHIA/RAND_CITYSCAPES", size=(64, 32)),
+        target=DomainConfig(dataset="cityscapes", root=worlds / "Cityscapes", size=(64, 32)),
+        network=NetworkConfig(backbone="resnet-tiny", discriminator_width=8),
+        num_steps=4,
+        warmup_steps=1,
+        num_workers=0,
+        save_every=2,
+        save_images=1,
+        snapshot_dir=tmp_path / "run",
+    )
+
+    def make(**fields) -> Config:
+        values = base.model_dump()
+        for name, value in fields.items():
+            *sections, field = name.split("__")
+            section = values
+            for key in sections:
+                section = section[key]
+            section[field] = value
+        return build(Config, values)
+
+    return make

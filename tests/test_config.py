@@ -31,9 +31,7 @@ def changed(path, *keys, value):
 
 
 RECIPES = {
-    f"{preset} {source}": make(source)
-    for preset, make in recipes.PRESETS.items()
-    for source in ("synthia", "gta5")
+    f"{preset} {source}": make(source) for preset, make in recipes.PRESETS.items() for source in ("synthia", "gta5")
 }
 
 
@@ -92,7 +90,9 @@ def test_what_does_not_fit_is_named_in_a_sentence(fault, tiny, tmp_path):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("text", ["", "- a list", "just words", "a: [1", "a: 1\na: &x *y", "\x00", "!!python/object:os.x {}"])
+@pytest.mark.parametrize(
+    "text", ["", "- a list", "just words", "a: [1", "a: 1\na: &x *y", "\x00", "!!python/object:os.x {}"]
+)
 def test_what_is_no_config_is_refused(text, tmp_path):
     with pytest.raises(ConfigError, match=r"config\.yaml") as error:
         load(save(text, tmp_path))
@@ -114,9 +114,10 @@ def test_a_config_cannot_be_changed(tiny):
 def leaves(section=Config, path=()):
     """Every option as a path of names, but those with a single legal value, which have nothing to choose."""
     for name, field in section.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
-            yield from leaves(field.annotation, (*path, name))
-        elif not (typing.get_origin(field.annotation) is typing.Literal and len(typing.get_args(field.annotation)) == 1):
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, Section):
+            yield from leaves(kind, (*path, name))
+        elif typing.get_origin(kind) is not typing.Literal or len(typing.get_args(kind)) > 1:
             yield (*path, name)
 
 
@@ -143,11 +144,12 @@ def read_options(monkeypatch):
 
 def test_every_option_is_read_by_training_or_evaluation(tiny, tmp_path, read_options, capsys):
     first = train(tiny(num_steps=1, snapshot_dir=tmp_path / "first"))
-    config = tiny(num_steps_stop=2, save_every=1, network__restore_from=first)
+    config = tiny(num_steps_stop=2, warmup_steps=0, network__restore_from=first)
     read_options.clear()
     snapshot = train(config)
     options = options_for(snapshot, num_classes=None, upsampling=None, input_size=(64, 32))
     segmenter = load_segmenter(snapshot, backbone=options.backbone, num_classes=options.num_classes)
-    evaluate(segmenter, Dataset("cityscapes", config.target.root, split="val"), tmp_path / "result", options=options)
+    validation = Dataset("cityscapes", config.target.root, split="val")
+    evaluate(segmenter, validation, tmp_path / "result", options=options)
     unread = [".".join(path) for path in leaves() if path not in read_options]
     assert not unread

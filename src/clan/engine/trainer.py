@@ -1,16 +1,15 @@
 """The training loop. It owns the machinery; what is computed is the method's business."""
 
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import paddle
-from paddle import Tensor, nn
 
-from clan.config import Config, Schedule, to_yaml
+from clan.config import Config, to_yaml
 from clan.data import transforms
 from clan.data.datasets import Dataset
 from clan.data.loader import DomainSampler, PairedBatch, PairedLoader
@@ -18,12 +17,11 @@ from clan.engine.checkpoint import State, load_state, save_state
 from clan.engine.device import select_device
 from clan.engine.events import EventLog
 from clan.engine.inference import evaluating, predict
-from clan.engine.optim import SGD, Adam
-from clan.engine.schedule import learning_rate
+from clan.engine.learner import Learner
 from clan.errors import ConfigError, TrainingError
 from clan.labels import CITYSCAPES
 from clan.methods import build_method
-from clan.methods.base import Domain, LabelledDomain, Pair, Progress
+from clan.methods.base import Domain, LabelledDomain, Pair
 from clan.models.weights import load_weights, save_weights
 from clan.reporting.images import save_color
 
@@ -62,18 +60,15 @@ class Trainer:
         self.source, self.target = build_samplers(config)
         notify(f"{len(self.source.dataset)} source and {len(self.target.dataset)} target images")
         self.method = build_method(config)
-        self.sgd = SGD(self.method.segmenter, config.optimizer)
-        self.adams = {
-            name: Adam(network, weight_decay=config.optimizer.discriminator_weight_decay)
-            for name, network in self.method.discriminators.items()
-        }
+        self.learner = Learner(config, self.method)
         self.iteration = 0
         if resume:
-            self._restore(load_state(self.folder, config))
+            state = load_state(self.folder, config)
+            self.learner.restore(state.arrays)
+            self.iteration = state.iteration
             notify(f"resuming at iteration {self.iteration}")
         else:
             self._initialise(notify)
-        self._set_training_mode()
         (self.folder / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
 
     def run(self, on_step: Callable[[Report], None] = lambda report: None) -> Path:
@@ -92,7 +87,7 @@ class Trainer:
         try:
             while self.iteration < config.stop:
                 started = time.perf_counter()
-                losses, rates = self._step(batches)
+                losses, rates = self._iterate(batches)
                 seconds = time.perf_counter() - started
                 events.write(self.iteration, losses, {**rates, "seconds": seconds})
                 on_step(Report(self.iteration, config.stop, losses, seconds))
@@ -109,45 +104,17 @@ class Trainer:
         prefix = SNAPSHOT_PREFIX.get(self.config.source.dataset, self.config.source.dataset)
         return self.folder / f"{prefix}_{self.iteration}{suffix}.pdparams"
 
-    def _step(self, batches: Iterator[PairedBatch]) -> tuple[dict[str, float], dict[str, float]]:
-        """One iteration: `iter_size` passes, then every optimizer steps once."""
-        config = self.config
-        progress = Progress(self.iteration, config.num_steps, config.warmup)
-        share = 1.0 / config.iter_size
-        totals: dict[str, float] = {}
-        for _ in range(config.iter_size):
-            batch = next(batches)
-            pair = to_device(batch)
-            losses = self.method.train_step(pair, progress, lambda loss: (loss * share).backward())
-            for name, loss in losses.items():
-                totals[name] = totals.get(name, 0.0) + float(loss) * share
-            self._check_finite(totals, batch)
-        rates = self._rates()
-        self.sgd.step(rates["learning_rate"])
-        self.sgd.clear_grad()
-        for adam in self.adams.values():
-            adam.step(rates["learning_rate_D"])
-            adam.clear_grad()
-        return totals, rates
+    def _iterate(self, batches: Iterator[PairedBatch]) -> tuple[dict[str, float], dict[str, float]]:
+        """One iteration; returns its losses and rates."""
+        taken = list(itertools.islice(batches, self.config.iter_size))
+        losses = self.learner.accumulate(self.iteration, map(to_device, taken))
+        self._check_finite(losses, taken)
+        return losses, self.learner.step(self.iteration)
 
-    def _rates(self) -> dict[str, float]:
-        config, optimizer = self.config, self.config.optimizer
-
-        def rate(base: float, schedule: Schedule) -> float:
-            return learning_rate(
-                base, self.iteration, schedule=schedule, total=config.num_steps, warmup=config.warmup,
-                power=optimizer.power,
-            )  # fmt: skip
-
-        rates = {"learning_rate": rate(optimizer.learning_rate, optimizer.schedule)}
-        if self.adams:
-            rates["learning_rate_D"] = rate(optimizer.discriminator_learning_rate, optimizer.discriminator_schedule)
-        return rates
-
-    def _check_finite(self, losses: dict[str, float], batch: PairedBatch) -> None:
+    def _check_finite(self, losses: dict[str, float], batches: list[PairedBatch]) -> None:
         for name, value in losses.items():
             if not np.isfinite(value):
-                samples = ", ".join(batch.source.names + batch.target.names)
+                samples = ", ".join(name for batch in batches for name in batch.source.names + batch.target.names)
                 raise TrainingError(
                     f"{name} is {value} at iteration {self.iteration} (samples {samples}): lower the learning "
                     "rates or look at these samples; the state of the last snapshot is intact"
@@ -165,48 +132,14 @@ class Trainer:
                 report = load_weights(discriminator, network.restore_discriminator_from)
                 notify(f"discriminator from {network.restore_discriminator_from}: {report.summary()}")
 
-    def _set_training_mode(self) -> None:
-        self.method.segmenter.train()
-        if not self.config.network.batch_statistics:
-            for layer in self.method.segmenter.sublayers():
-                if isinstance(layer, nn.BatchNorm2D):
-                    layer.eval()
-
-    def _parts(self) -> dict[str, dict[str, Tensor]]:
-        """Everything that training changes, by the part of the state it is kept in."""
-        parts = {"segmenter": self.method.segmenter.state_dict(), "sgd": self.sgd.state()}
-        for name, network in self.method.discriminators.items():
-            parts[name] = network.state_dict()
-            parts[f"adam.{name}"] = self.adams[name].state()
-        return parts
-
     def _save(self) -> None:
         """A snapshot for users, previews, and the state to resume from."""
         save_weights(self.method.segmenter, self.snapshot_path())
         for discriminator in self.method.discriminators.values():
             save_weights(discriminator, self.snapshot_path("_D"))
         self._save_previews()
-        arrays = {
-            f"{part}/{name}": tensor.numpy()
-            for part, tensors in self._parts().items()
-            for name, tensor in tensors.items()
-        }
+        arrays = {name: tensor.numpy() for name, tensor in self.learner.state().items()}
         save_state(self.folder, State(self.iteration, arrays, to_yaml(self.config)))
-
-    def _restore(self, state: State) -> None:
-        def part(prefix: str) -> dict[str, Any]:
-            return {
-                key[len(prefix) + 1 :]: array for key, array in state.arrays.items() if key.startswith(prefix + "/")
-            }
-
-        self.method.segmenter.set_state_dict(part("segmenter"))
-        velocities = part("sgd")
-        for slot in self.sgd.slots:
-            slot.velocity = paddle.to_tensor(velocities[slot.name])
-        for name, network in self.method.discriminators.items():
-            network.set_state_dict(part(name))
-            self.adams[name].restore(part(f"adam.{name}"))
-        self.iteration = state.iteration
 
     def _save_previews(self) -> None:
         """Colour masks of the first target images, to look at while training."""

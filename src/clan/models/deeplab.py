@@ -45,7 +45,9 @@ class Segmenter(nn.Layer):
             if isinstance(layer, nn.BatchNorm2D):
                 trained = train_batch_norm_affine and name != "bn1"
                 # Not layer.parameters(): Paddle counts the running statistics among them.
-                layer.weight.stop_gradient = layer.bias.stop_gradient = not trained
+                for parameter in (layer.weight, layer.bias):
+                    assert parameter is not None
+                    parameter.stop_gradient = not trained
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Images [B, 3, h, w] → logits of both heads [B, C, about h/8, about w/8]."""
