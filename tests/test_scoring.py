@@ -199,7 +199,7 @@ class TestErrors:
     )
     def test_wrong_mode(self, folders, mode, ids):
         save(folders[1] / "bonn_1_leftImg8bit.png", ids)
-        self.refuses(rf"bonn_1_leftImg8bit.png is a {mode} image, but label maps are 8-bit", *folders)
+        self.refuses(rf"bonn_1_leftImg8bit.png has mode {mode}, not 8-bit ids", *folders)
 
     def test_predictions_outside_the_classes(self, folders):
         path = folders[1] / "bonn_1_leftImg8bit.png"
@@ -215,4 +215,4 @@ class TestErrors:
 def test_importing_it_needs_no_paddle():
     code = "import sys, clan.scoring, clan.reporting.console, clan.reporting.excel; print(*sys.modules)"
     modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert not re.search(r"\b(paddle|cv2|rich|xlsxwriter)\b", modules)
+    assert not re.search(r"\b(paddle|rich|xlsxwriter)\b", modules)

@@ -171,9 +171,18 @@ def parse(target: Callable[..., Any], **options: Any) -> Any:
     except SystemExit as stop:
         if stop.code in (None, 0):
             raise
-        text = " ".join(re.sub(r"[─│╭╮╰╯]", " ", complaint.getvalue()).split())
-        text = re.sub(r"\[type=.*?\]|For further information visit \S+|(For full|see) helptext.*", "", text).strip(" .")
-        fail(f"{text}; see {options['prog']} --help")
+        fail(f"{_sentence(complaint.getvalue(), options['args'])}; see {options['prog']} --help")
+
+
+def _sentence(panel: str, arguments: Sequence[str]) -> str:
+    """What a panel of tyro's says, without its frame and pydantic's machinery, with the value it is about."""
+    text = " ".join(re.sub(r"[─│╭╮╰╯]|-{3,}|\|", " ", panel).split())
+    text = re.sub(r" \[type=\w+, input_value=(.*?), input_type=\w+\]", r", got \1", text)
+    text = re.sub(r" For further information visit \S+| For full helptext.*| see helptext.*", "", text)
+    flag = re.search(r"argument '(--[\w.-]+)'", text)
+    if flag and flag[1] in arguments:
+        text += f" Given: {' '.join(arguments[arguments.index(flag[1]) :][:2])}"
+    return text.strip(" .")
 
 
 COMMANDS: dict[str, Callable[..., None]] = {

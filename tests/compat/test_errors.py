@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from clan import cli, recipes
-from clan.compat import evaluate, iou, train
 from clan.commandline import run
+from clan.compat import evaluate, iou, train
 from clan.config import to_yaml
 from clan.engine.checkpoint import STATE_NAME
 from clan.models.deeplab import Segmenter

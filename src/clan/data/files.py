@@ -26,7 +26,7 @@ def open_image(path: Path) -> Image.Image:
     except FileNotFoundError:
         raise DataError(f"{path} does not exist: check the list and the data folder") from None
     except DAMAGED as error:
-        raise DataError(f"{path} cannot be decoded ({error}): copy it again from the data set") from None
+        raise DataError(f"{path} cannot be decoded ({error}): write or download it again") from None
     return image
 
 
@@ -58,7 +58,7 @@ def read_id_label(path: Path) -> np.ndarray:
     if image.mode not in ("L", "P"):
         raise DataError(
             f"label {path} has mode {image.mode}, not 8-bit ids (L or P): "
-            "use the data set's id labels, not its colour pictures"
+            "is this the colour picture instead of the ids?"
         )
     return np.asarray(image)
 

@@ -4,15 +4,15 @@ The loader's position and every random draw follow from the iteration and the se
 optimizers and the iteration are all there is.
 """
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
+from clan.atomic import write_atomically
 from clan.config import Config, to_yaml
 from clan.errors import CheckpointError
 
@@ -36,15 +36,12 @@ def save_state(folder: Path, state: State) -> Path:
         CheckpointError: the folder cannot be written or the disk is full.
     """
     path = folder / STATE_NAME
-    aside = path.with_suffix(f".tmp{os.getpid()}")
     metadata = {"version": VERSION, "iteration": str(state.iteration), "config": state.config_yaml}
     try:
-        save_file({name: np.ascontiguousarray(array) for name, array in state.arrays.items()}, aside, metadata)
-        with aside.open("rb") as file:
-            os.fsync(file.fileno())
-        aside.replace(path)
-    except (OSError, SafetensorError) as error:
-        aside.unlink(missing_ok=True)
+        # Safetensors scrambles arrays that are not in C order.
+        content = save({name: np.ascontiguousarray(array) for name, array in state.arrays.items()}, metadata)
+        write_atomically(path, lambda file: file.write(content))
+    except OSError as error:
         raise CheckpointError(f"cannot write {path} ({error}): free disk space or choose another folder") from None
     return path
 

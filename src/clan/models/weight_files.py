@@ -7,9 +7,7 @@ Paddle nor PyTorch is needed.
 
 import io
 import math
-import os
 import pickle
-import secrets
 import struct
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +19,7 @@ import numpy as np
 from safetensors import SafetensorError, deserialize
 from safetensors import numpy as safetensors_numpy
 
+from clan.atomic import write_atomically
 from clan.errors import WeightsError
 from clan.models.safe_pickle import (
     TORCH_STORAGES,
@@ -112,24 +111,6 @@ def write_arrays(arrays: Mapping[str, np.ndarray], path: Path) -> None:
         raise WeightsError(f"{path} {error}") from error
     except OSError as error:
         raise WeightsError(f"{path} cannot be written ({error.strerror}): check the folder and its space") from error
-
-
-def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
-    """Replaces a file by what `write` puts into the binary file it is given, or leaves it as it was.
-
-    Raises:
-        OSError: the folder is missing, not writable or full.
-    """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        with temporary.open("xb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 # --- Reading ---

@@ -5,13 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import math
-import os
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from clan.atomic import write_atomically
 from clan.errors import DataError
 from clan.reporting.console import ABSENT, percent
 
@@ -178,15 +177,10 @@ def _add_chart(book: Any, sheet: Any, table: _Table) -> None:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    """Write a file beside its destination first, then put it in place."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content)
-        temporary.replace(path)
+        write_atomically(path, lambda file: file.write(content))
     except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
         raise DataError(
             f"{path} cannot be written ({error.strerror}): choose a folder you may write to, "
             "and close the file if it is open elsewhere"

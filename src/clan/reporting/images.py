@@ -1,11 +1,11 @@
 """Label maps as PNG files: ids for machines, palette colours for eyes."""
 
-import os
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from clan.atomic import write_atomically
 from clan.errors import DataError
 from clan.labels import LabelSpace
 
@@ -31,12 +31,13 @@ def save_color(train_ids: np.ndarray, path: Path, label_space: LabelSpace) -> No
 
 
 def save_png(image: Image.Image, path: Path) -> None:
-    """Writes a PNG aside and renames it, so that a reader never meets half of one."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """Writes a PNG as a whole or not at all.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        image.save(aside, format="PNG", compress_level=3)
-        aside.replace(path)
+        write_atomically(path, lambda file: image.save(file, format="PNG", compress_level=3), sync=False)
     except OSError as error:
-        aside.unlink(missing_ok=True)
-        raise DataError(f"cannot write {path} ({error}): choose a folder you may write to") from None
+        raise DataError(f"cannot write {path} ({error.strerror}): choose a folder you may write to") from None
