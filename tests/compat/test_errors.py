@@ -271,7 +271,9 @@ def test_evaluating_what_cannot_be_read_or_written(evaluation_error, snapshot, d
     image = sorted((data / "Cityscapes/leftImg8bit/val").rglob("*.png"))[1]
     image.write_bytes(image.read_bytes()[:-2000])
     assert str(image) in evaluation_error(snapshot, "--data-dir", data / "Cityscapes")
-    assert not [name for name in files(tmp_path / "result") if name.endswith(".tmp")]
+    for path in (tmp_path / "result").rglob("*.*"):  # the image before the damaged one may be done
+        assert not path.name.startswith(".")
+        Image.open(path).load()
     (tmp_path / "file").write_text("")
     assert "file" in evaluation_error(snapshot, "--save", "file")
     if not paddle.is_compiled_with_cuda():
@@ -324,6 +326,17 @@ def test_resuming_another_configuration(stopped, train_error):
     for flag, (value, change) in CHANGES.items():
         assert change in train_error("--resume", flag, value)
     assert {path: path.read_bytes() for path in stopped} == stopped
+
+
+def test_resuming_with_another_number_of_scales(stopped, error_of):
+    sentence = error_of(cli.dispatch, "train", "--resume", "--augmentation.scales", "1", "1")
+    changed = "the configuration changed in augmentation.scales: [[0.8, 0.3], [1.0, 0.4], [1.1, 0.3]] → [[1.0, 1.0]];"
+    assert changed in sentence
+
+
+def test_resuming_with_what_leaves_the_numbers_alone(stopped, capsys):
+    run(lambda: train.main(["--resume", "--num-workers", "2", "--save-pred-every", "1", "--num-steps-stop", "2"]))
+    assert "resuming at iteration 1" in capsys.readouterr().out
 
 
 def test_resuming_a_damaged_state(stopped, train_error):

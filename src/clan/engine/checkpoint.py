@@ -4,11 +4,13 @@ The loader's position and every random draw follow from the iteration and the se
 optimizers and the iteration are all there is.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import yaml
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
@@ -60,31 +62,29 @@ def load_state(folder: Path, config: Config) -> State:
             metadata = file.metadata() or {}
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
         state = State(int(metadata["iteration"]), arrays, metadata["config"])
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        changed = changes(state.config_yaml, to_yaml(config))
+    except (OSError, SafetensorError, KeyError, ValueError, AttributeError, yaml.YAMLError) as error:
         raise CheckpointError(f"{path} is damaged ({error}): start without --resume") from None
-    changed = changed_lines(state.config_yaml, to_yaml(config))
     if changed:
         raise CheckpointError(f"cannot resume {path}: the configuration changed in {changed}; give the same options")
     return state
 
 
-FREE_TO_CHANGE = (
-    "num_workers",
-    "save_every",
-    "save_images",
-    "device",
-    "gpu",
-    "snapshot_dir",
-    "num_steps_stop",
-)
+FREE_TO_CHANGE = ("num_workers", "save_every", "save_images", "device", "gpu", "snapshot_dir", "num_steps_stop")
 """Options that leave the numbers as they are."""
 
 
-def changed_lines(old: str, new: str) -> str:
-    """What differs between two configurations as `key: old → new, …`; empty when nothing that counts does."""
-    pairs = zip(old.splitlines(), new.splitlines(), strict=False)
-    return ", ".join(
-        f"{before.strip()} → {after.split(':')[-1].strip()}"
-        for before, after in pairs
-        if before != after and before.split(":")[0] not in FREE_TO_CHANGE
-    )
+def changes(old: str, new: str) -> str:
+    """What differs between two configurations as `option: old → new, …`; empty when nothing that counts does."""
+    before, after = (dict(_options(yaml.safe_load(text))) for text in (old, new))
+    names = [name for name in before | after if name not in FREE_TO_CHANGE and before.get(name) != after.get(name)]
+    return ", ".join(f"{name}: {before.get(name)} → {after.get(name)}" for name in names)
+
+
+def _options(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every option with its whole name, such as "loss.gamma"."""
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _options(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value

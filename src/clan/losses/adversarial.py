@@ -10,7 +10,8 @@ SOURCE, TARGET = 0.0, 1.0
 def discrepancy_map(prob1_BCHW: Tensor, prob2_BCHW: Tensor) -> Tensor:
     """M = 1 − cosine of the two heads' class probabilities at each pixel, in [0, 1]: [B, 1, H, W]."""
     product = (prob1_BCHW * prob2_BCHW).sum(axis=1, keepdim=True)
-    squares = (prob1_BCHW**2).sum(axis=1, keepdim=True) * (prob2_BCHW**2).sum(axis=1, keepdim=True)
+    # Not `** 2`, which Paddle computes as a general power, twenty times slower on the CPU.
+    squares = prob1_BCHW.square().sum(axis=1, keepdim=True) * prob2_BCHW.square().sum(axis=1, keepdim=True)
     return 1.0 - product / squares.sqrt()
 
 
