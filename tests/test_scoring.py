@@ -216,3 +216,10 @@ def test_importing_it_needs_no_paddle():
     code = "import sys, clan.scoring, clan.reporting.console, clan.reporting.excel; print(*sys.modules)"
     modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert not re.search(r"\b(paddle|rich|xlsxwriter)\b", modules)
+
+
+def test_some_images_alone_can_be_scored(folders):
+    truths = sorted(folders[0].rglob("*_gtFine_labelIds.png"))
+    names = [path.relative_to(folders[0]).as_posix().replace("_gtFine_labelIds", "_leftImg8bit") for path in truths]
+    assert len(names) > 1
+    assert [pair.truth for pair in find_pairs(*folders, images=names[:1])] == truths[:1]

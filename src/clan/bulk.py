@@ -42,13 +42,18 @@ def write_label_maps(snapshots: Iterable[tuple[Path, Path]], dataset: Dataset, *
 
 
 def score_label_maps(
-    truth: Path, folders: Sequence[Path], *, devkit_dir: Path | None = None, label_ids: bool = False
+    truth: Path,
+    folders: Sequence[Path],
+    *,
+    devkit_dir: Path | None = None,
+    images: Sequence[str] | None = None,
+    label_ids: bool = False,
 ) -> list[SnapshotScore]:
     """Scores every folder of label maps, printing its means."""
     ids: PredictionIds = "labelId" if label_ids else "trainId"
     rows = []
     for folder in folders:
-        scores = score_with_progress(truth, folder, devkit_dir=devkit_dir, prediction_ids=ids)
+        scores = score_with_progress(truth, folder, devkit_dir=devkit_dir, images=images, prediction_ids=ids)
         print(folder.name, *(f"{mean} {100 * value:.2f}" for mean, value in scores.means.items()), sep="  ")
         rows.append(SnapshotScore(folder.name, iteration_of(folder.name), scores))
     return rows
@@ -76,10 +81,10 @@ def evaluate_and_score(weights: Path, dataset: Dataset, save: Path, workbooks: P
     if weights.is_dir():
         snapshots = result_folders(weights, save)
         write_label_maps(snapshots, dataset, **given)
-        rows = score_label_maps(truth, [folder for _, folder in snapshots], label_ids=label_ids)
+        rows = score_label_maps(truth, [folder for _, folder in snapshots], images=dataset.names, label_ids=label_ids)
         write_workbook(rows, weights.resolve().name, workbooks)
         return
     folder = save / f"{weights.resolve().parent.name}_{weights.stem}"
     write_label_maps([(weights, folder)], dataset, **given)
     ids: PredictionIds = "labelId" if label_ids else "trainId"
-    print(format_scores(score_with_progress(truth, folder, prediction_ids=ids)))
+    print(format_scores(score_with_progress(truth, folder, images=dataset.names, prediction_ids=ids)))

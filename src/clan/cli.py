@@ -182,7 +182,13 @@ def _sentence(panel: str, arguments: Sequence[str]) -> str:
     flag = re.search(r"argument '(--[\w.-]+)'", text)
     if flag and flag[1] in arguments:
         text += f" Given: {' '.join(arguments[arguments.index(flag[1]) :][:2])}"
-    return text.strip(" .")
+    text = re.sub(
+        r" Argument helptext: .*|Error parsing (?!--)[^:]*: |Value error, |\d+ validation errors? for \S+ |, got \{.*",
+        "",
+        text,
+    )
+    title = r"^(Value error|Missing argument|Parsing error|Required options|Unrecognized options) "
+    return re.sub(title, "", text).strip(" .")
 
 
 COMMANDS: dict[str, Callable[..., None]] = {

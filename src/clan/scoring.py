@@ -36,6 +36,7 @@ def score_folders(
     prediction_dir: str | Path,
     *,
     devkit_dir: str | Path | None = None,
+    images: Sequence[str] | None = None,
     label_space: LabelSpace = CITYSCAPES,
     prediction_ids: PredictionIds = "trainId",
     workers: int | None = None,
@@ -47,6 +48,7 @@ def score_folders(
         truth_dir: ground truth, 8-bit PNGs of Cityscapes ids (or those of the devkit's info.json).
         prediction_dir: predictions, 8-bit PNGs, all in this one folder.
         devkit_dir: a folder with val.txt, label.txt and info.json, instead of the built-in lists.
+        images: score these alone, by name relative to their split's folder (CITY/X_leftImg8bit.png).
         label_space: the classes to score. A devkit with as many classes renames them; one with another
             number replaces them, and only their plain mean is taken.
         prediction_ids: whether predictions hold trainIds or the ids that the ground truth holds.
@@ -64,7 +66,7 @@ def score_folders(
             f"The built-in ids are those of {CITYSCAPES.num_classes} classes, not of "
             f"{label_space.num_classes}: describe yours in a devkit folder's info.json"
         )
-    pairs = find_pairs(truth_dir, prediction_dir, devkit_dir=devkit_dir)
+    pairs = find_pairs(truth_dir, prediction_dir, devkit_dir=devkit_dir, images=images)
     compare = partial(
         _compare, num_classes=label_space.num_classes, truth_table=truth_table, prediction_ids=prediction_ids
     )
@@ -85,13 +87,18 @@ def score_with_progress(truth_dir: Path, prediction_dir: Path, **options: Any) -
 
 
 def find_pairs(
-    truth_dir: str | Path, prediction_dir: str | Path, *, devkit_dir: str | Path | None = None
+    truth_dir: str | Path,
+    prediction_dir: str | Path,
+    *,
+    devkit_dir: str | Path | None = None,
+    images: Sequence[str] | None = None,
 ) -> list[Pair]:
     """Pair ground truths with predictions.
 
     With a devkit, line k of label.txt is the truth below `truth_dir` of the image in line k of val.txt.
     Without one, the truths are all `X_gtFine_labelIds.png` below `truth_dir`, sorted, and their images
-    `X_leftImg8bit.png`. Predictions bear the image's file name and lie directly in `prediction_dir`.
+    `X_leftImg8bit.png`; `images` names some of them. Predictions bear the image's file name and lie directly
+    in `prediction_dir`.
 
     Raises:
         DataError: a folder, a list or one of the files is missing, or the lists do not match.
@@ -100,7 +107,12 @@ def find_pairs(
     for role, folder in (("Ground-truth", truth_dir), ("Prediction", prediction_dir)):
         if not folder.is_dir():
             raise DataError(f"{role} folder {folder} does not exist: check the path")
-    truths, images = _search(truth_dir) if devkit_dir is None else _read_lists(truth_dir, Path(devkit_dir))
+    if images is not None:
+        truths = [truth_dir / image.replace(IMAGE_SUFFIX, TRUTH_SUFFIX) for image in images]
+    elif devkit_dir is not None:
+        truths, images = _read_lists(truth_dir, Path(devkit_dir))
+    else:
+        truths, images = _search(truth_dir)
     predictions = [prediction_dir / Path(image).name for image in images]
     _require_all("ground truths", truths, "check the list and the folder")
     _require_all("predictions", predictions, "evaluate the whole set before scoring it")

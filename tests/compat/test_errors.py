@@ -433,3 +433,8 @@ def test_a_process_ends_with_one_sentence(script, tmp_path):
     assert line.startswith("error: ")
     assert named in line
     assert files(tmp_path) == set()
+
+
+def test_a_gpu_that_is_not_there(error_of, data):
+    arguments = ("w.pdparams", "--data-dir", data / "Cityscapes", "--gpu", 3)
+    assert "--gpu 3" in error_of(cli.dispatch, "evaluate", *arguments)

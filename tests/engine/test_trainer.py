@@ -10,7 +10,7 @@ from PIL import Image
 
 from clan.engine.checkpoint import STATE_NAME, load_state
 from clan.engine.trainer import Trainer
-from clan.errors import TrainingError
+from clan.errors import CheckpointError, TrainingError
 from clan.models.weight_files import read_arrays
 
 
@@ -198,3 +198,18 @@ def test_batch_norm_is_frozen_unless_it_is_trained_and_the_stem_s_always(tiny, t
     assert (state["trunk.bn1.weight"].numpy() == 1).all()
     assert (state["trunk.layer4.0.bn3.weight"].numpy() != 1).any() == trained
     assert (state["trunk.layer4.0.downsample.1.bias"].numpy() != 0).any() == trained
+
+
+def test_a_new_run_in_an_old_folder_keeps_the_old_records_and_cannot_resume_the_old_state(tiny):
+    config = tiny()
+    train(config)
+    old = (config.snapshot_dir / "metrics.jsonl").read_text()
+
+    def kill(report):
+        raise Killed
+
+    with pytest.raises(Killed):
+        train(config, on_step=kill)
+    assert (config.snapshot_dir / "metrics.jsonl.before").read_text() == old
+    with pytest.raises(CheckpointError):
+        train(config, resume=True)

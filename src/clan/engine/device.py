@@ -15,8 +15,8 @@ def select_device(device: str = "auto", gpu: int = 0) -> str:
     if device == "gpu" and not visible:
         why = "no GPU is visible" if paddle.device.is_compiled_with_cuda() else "this PaddlePaddle is a CPU build"
         raise ConfigError(f"--device gpu, but {why}: use --device cpu, or see README.md on GPU set-up")
-    if visible and gpu >= visible:
-        raise ConfigError(f"--gpu {gpu}, but only {visible} are visible: count from 0")
+    if device != "cpu" and gpu >= max(visible, 1):
+        raise ConfigError(f"--gpu {gpu}, but {visible} GPUs are visible: count from 0, or use --device cpu")
     name = f"gpu:{gpu}" if visible and device != "cpu" else "cpu"
     paddle.device.set_device(name)
     return name

@@ -16,8 +16,10 @@ class EventLog:
         start: the first iteration to be written.
     """
 
+    NAMES = ("loss.txt", "metrics.jsonl")
+
     def __init__(self, folder: Path, start: int = 0) -> None:
-        for name in ("loss.txt", "metrics.jsonl"):
+        for name in self.NAMES:
             _keep_lines(folder / name, start)
         # Line buffering: a reader sees every finished iteration, and a killed run loses none.
         self._losses = (folder / "loss.txt").open("a", buffering=1, encoding="utf-8")

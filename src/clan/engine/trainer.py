@@ -13,7 +13,7 @@ from clan.config import Config, to_yaml
 from clan.data import transforms
 from clan.data.datasets import Dataset
 from clan.data.loader import DomainSampler, PairedBatch, PairedLoader
-from clan.engine.checkpoint import State, load_state, save_state
+from clan.engine.checkpoint import STATE_NAME, State, load_state, save_state
 from clan.engine.device import select_device
 from clan.engine.events import EventLog
 from clan.engine.inference import evaluating, predict
@@ -69,6 +69,7 @@ class Trainer:
             notify(f"resuming at iteration {self.iteration}")
         else:
             self._initialise(notify)
+            set_aside(self.folder, notify)
         (self.folder / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
 
     def run(self, on_step: Callable[[Report], None] = lambda report: None) -> Path:
@@ -165,6 +166,15 @@ def make_folder(folder: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise ConfigError(f"cannot write to {folder} ({error.strerror}): choose another --snapshot-dir") from None
+
+
+def set_aside(folder: Path, notify: Callable[[str], None]) -> None:
+    """Renames the state and records of an earlier run in the folder, which a new one must not mix with or lose."""
+    for name in (STATE_NAME, *EventLog.NAMES):
+        path = folder / name
+        if path.exists():
+            path.replace(folder / f"{name}.before")
+            notify(f"{path} belongs to an earlier run: kept as {name}.before")
 
 
 def build_samplers(config: Config) -> tuple[DomainSampler, DomainSampler]:
