@@ -1,0 +1,34 @@
+"""What is set before Paddle is imported."""
+
+import pytest
+
+from clan import runtime
+
+AVX2 = "fma avx2"
+ZEN4 = f"{AVX2} avx512f avx512bw avx512cd avx512dq avx512vl"
+
+
+@pytest.mark.parametrize(
+    ("vendor", "flags", "path"),
+    [
+        ("AuthenticAMD", AVX2, "5"),
+        ("AuthenticAMD", ZEN4, "7"),
+        ("AuthenticAMD", "sse4_2 avx", None),
+        ("GenuineIntel", ZEN4, None),
+    ],
+)
+def test_mkl_takes_the_best_path_that_the_processor_has(tmp_path, vendor, flags, path):
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text(f"processor\t: 0\nvendor_id\t: {vendor}\nflags\t\t: {flags}\n\nprocessor\t: 1\nflags: none\n")
+    assert runtime.mkl_path(runtime.processor(cpuinfo)) == path
+
+
+def test_an_unknown_machine_is_left_alone(tmp_path):
+    assert runtime.mkl_path(runtime.processor(tmp_path / "missing")) is None
+
+
+def test_what_the_user_set_stays():
+    environment = {"OMP_NUM_THREADS": "7", "MKL_DEBUG_CPU_TYPE": "4"}
+    runtime.configure(environment)
+    assert environment["OMP_NUM_THREADS"] == "7"
+    assert environment["MKL_DEBUG_CPU_TYPE"] == "4"
