@@ -78,15 +78,15 @@ class _Kept:
 
 def _run(x: np.ndarray, blocks: Sequence[Bottleneck], kept: list[_Kept] | None = None) -> np.ndarray:
     for block in blocks:
-        result = _forward(block, x)
+        result = _forward(block, x, keep=kept is not None)
         x = result.out
         if kept is not None:
             kept.append(result)
     return x
 
 
-def _forward(block: Bottleneck, x: np.ndarray) -> _Kept:
-    """[B, h, w, C] → [B, h/stride, w/stride, C'] as `out`."""
+def _forward(block: Bottleneck, x: np.ndarray, *, keep: bool) -> _Kept:
+    """[B, h, w, C] → [B, h/stride, w/stride, C'] as `out`, which overwrites the last map unless it is to be kept."""
     weights = _weights(block)
     size = x.shape[1], x.shape[2]
     # Stride sits in 1×1 convolutions, which simply do not read the other pixels.
@@ -113,7 +113,7 @@ def _forward(block: Bottleneck, x: np.ndarray) -> _Kept:
         projected = _project(block, weights, x)
         shortcut = scratch("shortcut", projected[0].shape)
         norm.affine(_pixels(projected[0]), *projected[1].affine(), None, False, _pixels(shortcut))
-    out = np.empty(wide, np.float32)
+    out = np.empty(wide, np.float32) if keep else third
     norm.affine(_pixels(third), *norm3.affine(), _pixels(shortcut), True, _pixels(out))
     return _Kept(size, x, [(first, norm1), (second, norm2), (third, norm3)], projected, out)
 
