@@ -71,9 +71,15 @@ class NetworkConfig(Section):
     """The segmenter: trunk and two heads."""
 
     model: Literal["deeplab"] = "deeplab"
-    """Kind of heads: DeepLab-v2's sum of four dilated convolutions."""
-    backbone: Literal["resnet101", "resnet-tiny"] = "resnet101"
+    """Kind of heads: DeepLab-v2's sum of dilated convolutions."""
+    backbone: Literal["resnet101", "resnet50", "mobilenetv2", "resnet-tiny"] = "resnet101"
     """The trunk; resnet-tiny is the demo's, for training from scratch on a laptop."""
+    output_stride: Literal[8, 16] = 8
+    """Resolution of the input over that of the features; 16 takes a quarter of the time in the last stages."""
+    head_dilations: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (6, 12, 18, 24)
+    """Dilations of the convolutions that a head sums; smaller ones suit smaller images."""
+    input_normalization: Literal["caffe-bgr", "imagenet-rgb"] = "caffe-bgr"
+    """What the initial weights were trained on: BGR 0…255 minus the mean, or RGB 0…1 by mean and deviation."""
     num_classes: PositiveInt = 19
     """Number of classes C."""
     restore_from: Path | None = None
@@ -86,12 +92,23 @@ class NetworkConfig(Section):
     """Channels of the discriminator's first layer; each further one doubles them."""
     train_batch_norm_affine: bool = False
     """Train batch-norm's γ and β (all but the stem's)."""
-    batch_statistics: bool = True
-    """Normalise by the batch's statistics while training; otherwise by the running ones, left as they are."""
+    batch_norm: Literal["official", "frozen", "per-domain"] = "official"
+    """Statistics of batch norms in training.
+
+    official: the batch's; running ones, which evaluation uses, are taken over both domains in turn.
+    frozen: the running ones, left as they are.
+    per-domain: the batch's; each domain has its own running ones, and evaluation uses the target's.
+    """
     projection_bias: bool = False
     """Give the trunk's projection convolutions a bias."""
     evaluation_upsampling: Literal["bilinear", "bicubic"] = "bilinear"
     """How logits are brought to the ground truth's size in evaluation."""
+
+    @model_validator(mode="after")
+    def _has_projections(self) -> "NetworkConfig":
+        if self.projection_bias and not self.backbone.startswith("resnet"):
+            raise ValueError(f"projection_bias is for ResNets: {self.backbone} has no projection convolutions")
+        return self
 
 
 class LossConfig(Section):
@@ -101,6 +118,12 @@ class LossConfig(Section):
     """Focusing exponent γ of the segmentation loss; 0 is cross entropy."""
     lambda_adv: NonNegativeFloat = 0.001
     """Weight of the adversarial loss."""
+    lambda_adv_aux: NonNegativeFloat = 0.0002
+    """Weight of the adversarial loss of adaptsegnet-multi's auxiliary output."""
+    lambda_seg_aux: NonNegativeFloat = 0.1
+    """Weight of the segmentation loss of adaptsegnet-multi's auxiliary output."""
+    lambda_entropy: NonNegativeFloat = 0.001
+    """Weight of the target's entropy in minent."""
     lambda_weight: NonNegativeFloat = 0.01
     """Weight of the heads' weight divergence."""
     weight_multiplier: NonNegativeFloat = 2.0
@@ -110,7 +133,9 @@ class LossConfig(Section):
     lambda_local: NonNegativeFloat = 10.0
     """Weight of the discrepancy map in the adaptive adversarial weight."""
     damping: bool = True
-    """Let the adversarial and weight losses fade linearly to 0 over the run."""
+    """Let the adversarial, entropy and weight losses fade linearly to 0 over the run."""
+    class_weighting: Literal["none", "median-frequency", "sqrt-inverse"] = "none"
+    """Let pixels of rarer classes count more in the segmentation loss: by median frequency / frequency, or its root."""
 
 
 class OptimizerConfig(Section):
@@ -141,7 +166,9 @@ class OptimizerConfig(Section):
 class Config(Section):
     """A whole training run."""
 
-    method: Literal["clan", "source-only"] = "clan"
+    method: Literal["clan", "source-only", "adaptsegnet-single", "adaptsegnet-multi", "minent", "advent", "oracle"] = (
+        "clan"
+    )
     """The adaptation method."""
     source: DomainConfig
     """The labelled domain."""

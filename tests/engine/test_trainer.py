@@ -105,7 +105,7 @@ def test_workers_do_not_change_the_numbers(tiny, tmp_path):
 def test_two_passes_of_one_image_equal_one_pass_of_two(tiny, tmp_path):
     """With batch norm's statistics out of the way, and no ignored pixels that would weigh the images."""
     common = {
-        "network__batch_statistics": False,
+        "network__batch_norm": "frozen",
         "augmentation__random_scale": False,
         "augmentation__random_mirror": False,
         "shuffle": False,
@@ -131,13 +131,36 @@ def fresh(config):
     return Trainer(config, notify=lambda sentence: None).method.segmenter.state_dict()
 
 
-def test_running_statistics_stay_unless_batch_statistics_are_used(tiny):
-    for used in (True, False):
-        config = tiny(network__batch_statistics=used, num_steps_stop=1)
-        before = {name: tensor.numpy().copy() for name, tensor in fresh(config).items() if "_mean" in name}
-        after = train(config).method.segmenter.state_dict()
-        changed = [name for name in before if not np.array_equal(before[name], after[name].numpy())]
-        assert bool(changed) == used
+@pytest.mark.parametrize("policy", ["official", "frozen", "per-domain"])
+def test_running_statistics_stay_only_where_they_are_frozen(tiny, policy):
+    config = tiny(network__batch_norm=policy, num_steps_stop=1)
+    before = {
+        name: tensor.numpy().copy() for name, tensor in fresh(config).items() if "_mean" in name or "_var" in name
+    }
+    after = train(config).method.segmenter.state_dict()
+    stayed = [name for name in before if np.array_equal(before[name], after[name].numpy())]
+    assert stayed == ([] if policy != "frozen" else list(before))
+
+
+def test_each_domain_has_statistics_of_its_own_where_asked_for(tiny):
+    """They are those of a run that sees only that domain, as long as the weights stay as they are."""
+    common = {"num_steps_stop": 2, "optimizer__learning_rate": 0.0, "augmentation__random_scale": False}
+    state = train(tiny(network__batch_norm="per-domain", **common)).method.segmenter.state_dict()
+    alone = train(tiny(method="source-only", **common)).method.segmenter.state_dict()
+    means = [name for name in alone if name.endswith("._mean")]
+    for name in means:
+        source, target = (state[name.replace("._mean", f"._{kind}mean")].numpy() for kind in ("source_", ""))
+        np.testing.assert_array_equal(source, alone[name].numpy())
+        assert not np.array_equal(target, source)
+
+
+def test_statistics_of_each_domain_survive_resuming(tiny, tmp_path):
+    whole = tiny(network__batch_norm="per-domain")
+    train(whole)
+    parts = {"network__batch_norm": "per-domain", "snapshot_dir": tmp_path / "parts"}
+    train(tiny(num_steps_stop=2, **parts))
+    train(tiny(**parts), resume=True)
+    assert_same_run(whole, tiny(**parts))
 
 
 def test_previews_are_colour_masks_at_the_target_size(tiny):

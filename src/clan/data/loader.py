@@ -54,6 +54,7 @@ class DomainSampler:
         batch_size: B.
         shuffle: a new random order per pass over the data; otherwise the list's order, over and over.
         labelled: read labels too.
+        normalization: see `transforms.normalize`.
         seed: two numbers, the run's seed and the domain's, that every draw derives from.
     """
 
@@ -66,6 +67,7 @@ class DomainSampler:
         batch_size: int,
         shuffle: bool,
         labelled: bool,
+        normalization: transforms.Normalization = "caffe-bgr",
         seed: tuple[int, int],
     ) -> None:
         self.dataset = dataset
@@ -74,6 +76,7 @@ class DomainSampler:
         self.batch_size = batch_size
         self.shuffle = shuffle
         self.labelled = labelled
+        self.normalization: transforms.Normalization = normalization
         self.seed = seed
         self._order: tuple[int, np.ndarray] | None = None
 
@@ -115,7 +118,7 @@ class DomainSampler:
             label = transforms.resize_label(label, self.size)
         else:
             image = self.dataset.read_image(index)
-        planes = transforms.normalize(transforms.resize_image(image, self.size, scale))
+        planes = transforms.normalize(transforms.resize_image(image, self.size, scale), self.normalization)
         if mirrored:
             planes = transforms.mirror(planes)
             label = None if label is None else transforms.mirror(label)

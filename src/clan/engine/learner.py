@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import paddle
-from paddle import Tensor, nn
+from paddle import Tensor
 
 from clan.config import Config, Schedule
 from clan.engine.optim import SGD, Adam
@@ -18,7 +18,7 @@ class Learner:
 
     Args:
         config: rates, schedules, accumulation and batch-norm mode are used.
-        method: its networks are changed in place.
+        method: its networks, with their initial weights, are changed in place.
     """
 
     def __init__(self, config: Config, method: Method) -> None:
@@ -92,8 +92,11 @@ class Learner:
             self.adams[name].restore(part(f"adam.{name}"))
 
     def _set_training_mode(self) -> None:
-        self.method.segmenter.train()
-        if not self.config.network.batch_statistics:
-            for layer in self.method.segmenter.sublayers():
-                if isinstance(layer, nn.BatchNorm2D):
-                    layer.eval()
+        segmenter = self.method.segmenter
+        segmenter.train()
+        policy = self.config.network.batch_norm
+        if policy == "frozen":
+            for layer in segmenter.norms():
+                layer.eval()
+        elif policy == "per-domain":
+            segmenter.separate_statistics()

@@ -1,46 +1,31 @@
 """CLAN: two co-trained heads, and a discriminator that pushes harder where they disagree (CVPR 2019)."""
 
-from functools import partial
-
 from paddle import Tensor
 from paddle.nn import functional as F
 
-from clan.config import LossConfig
+from clan.config import Config
 from clan.losses.adversarial import SOURCE, TARGET, adaptive_weight, adversarial_loss, discrepancy_map
 from clan.losses.divergence import weight_divergence
-from clan.losses.segmentation import segmentation_loss
 from clan.methods.base import Backward, Domain, Method, Pair, Progress, frozen
 from clan.models.deeplab import Segmenter, upsample
 from clan.models.discriminator import Discriminator
 
 
 class CLAN(Method):
-    """Category-level adversarial adaptation.
+    """Category-level adversarial adaptation; the discriminator takes class probabilities at base size."""
 
-    Args:
-        segmenter: trunk and two heads.
-        discriminator: takes class probabilities at base size.
-        loss: weights and shapes of the losses.
-        ignore_label: the trainId that takes part in no loss.
-    """
-
-    def __init__(
-        self, segmenter: Segmenter, discriminator: Discriminator, *, loss: LossConfig, ignore_label: int
-    ) -> None:
-        self.segmenter = segmenter
-        self.discriminator = discriminator
-        self.discriminators = {"discriminator": discriminator}
-        self.loss = loss
-        self.segmentation_loss = partial(segmentation_loss, gamma=loss.gamma, ignore_label=ignore_label)
+    def __init__(self, segmenter: Segmenter, config: Config, class_weights: Tensor | None = None) -> None:
+        super().__init__(segmenter, config, class_weights)
+        self.discriminator = Discriminator(config.network.num_classes, config.network.discriminator_width)
+        self.discriminators = {"discriminator": self.discriminator}
 
     def train_step(self, batch: Pair, progress: Progress, backward: Backward) -> dict[str, Tensor]:
         """The segmenter's turn, then the discriminator's on the same probabilities (SPEC section 3)."""
         loss = self.loss
-        damping = 1.0 - progress.fraction if loss.damping else 1.0
+        damping = self.damping(progress)
 
         logits1, logits2 = self.logits(batch.source)
-        loss_seg = self.segmentation_loss(logits1, batch.source.labels)
-        loss_seg = loss_seg + self.segmentation_loss(logits2, batch.source.labels)
+        loss_seg = self.supervise((logits1, logits2), batch.source.labels)
         backward(loss_seg)
         prob_source = F.softmax((logits1 + logits2).detach(), axis=1)
 
