@@ -151,5 +151,7 @@ def test_every_option_is_read_by_training_or_evaluation(tiny, tmp_path, read_opt
     segmenter = load_segmenter(snapshot, backbone=options.backbone, num_classes=options.num_classes)
     validation = Dataset("cityscapes", config.target.root, split="val")
     evaluate(segmenter, validation, tmp_path / "result", options=options)
+    train(tiny(method="adaptsegnet-multi", num_steps=1, snapshot_dir=tmp_path / "second"))
+    train(tiny(method="minent", num_steps=1, augmentation__style="amplitude", snapshot_dir=tmp_path / "third"))
     unread = [".".join(path) for path in leaves() if path not in read_options]
     assert not unread

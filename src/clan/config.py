@@ -58,6 +58,14 @@ class AugmentationConfig(Section):
     """Pairs of ratio and probability; the probabilities sum to 1."""
     random_mirror: bool = True
     """Mirror image and label together, half of the time."""
+    style: Literal["none", "statistics", "amplitude"] = "none"
+    """Give each source image the looks of the target image that it is paired with.
+
+    statistics: mean and deviation of every channel.
+    amplitude: the Fourier amplitudes of low frequencies (FDA, CVPR 2020).
+    """
+    style_extent: Fraction = 0.01
+    """Share of the shorter side up to which frequencies are low, with style amplitude."""
 
     @model_validator(mode="after")
     def _probabilities_sum_to_one(self) -> "AugmentationConfig":
@@ -161,6 +169,8 @@ class OptimizerConfig(Section):
     """Course of the discriminator's rate."""
     power: NonNegativeFloat = 0.9
     """Exponent of the polynomial decay."""
+    ema_decay: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    """Save a running average of the segmenter's weights, which each step moves by 1 − this; 0: the weights."""
 
 
 class Config(Section):

@@ -236,3 +236,29 @@ def test_a_new_run_in_an_old_folder_keeps_the_old_records_and_cannot_resume_the_
     assert (config.snapshot_dir / "metrics.jsonl.before").read_text() == old
     with pytest.raises(CheckpointError):
         train(config, resume=True)
+
+
+def test_the_average_of_the_weights_is_saved_and_survives_resuming(tiny, tmp_path):
+    options = {"optimizer__ema_decay": 0.3, "optimizer__learning_rate": 0.01}
+    name, on_file, seen = "head1.conv2d_list.0.weight", "layer5.conv2d_list.0.weight", []
+    config = tiny(**options)
+    trainer = Trainer(config, notify=lambda sentence: None)
+    average = trainer.method.segmenter.state_dict()[name].numpy().copy()
+    trainer.run(lambda report: seen.append(trainer.method.segmenter.state_dict()[name].numpy().copy()))
+    for iteration, weights in enumerate(seen):
+        decay = min(0.3, (1 + iteration) / (10 + iteration))
+        average = decay * average + (1 - decay) * weights
+    saved = read_arrays(config.snapshot_dir / "SYS_4.pdparams")[on_file]
+    np.testing.assert_allclose(saved, average, rtol=1e-5, atol=1e-7)
+    assert not np.array_equal(saved, seen[-1])
+    parts = {**options, "snapshot_dir": tmp_path / "parts"}
+    train(tiny(num_steps_stop=2, **parts))
+    train(tiny(**parts), resume=True)
+    assert_same_run(config, tiny(**parts))
+
+
+def test_saving_an_average_changes_nothing_in_training(tiny, tmp_path):
+    plain, averaging = tiny(), tiny(optimizer__ema_decay=0.9, snapshot_dir=tmp_path / "averaging")
+    train(plain)
+    train(averaging)
+    assert metrics(plain.snapshot_dir) == metrics(averaging.snapshot_dir)

@@ -10,13 +10,14 @@ the trainer without a copy, and there is neither shared memory to run out of nor
 from collections import deque
 from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from clan.config import AugmentationConfig
 from clan.data import transforms
 from clan.data.datasets import Dataset
+from clan.data.style import match_statistics, swap_amplitudes
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,19 @@ class PairedLoader:
 
     def pair(self, number: int) -> PairedBatch:
         """Pair `number` of the endless sequence."""
-        return PairedBatch(self.source.batch(number), self.target.batch(number))
+        source, target = self.source.batch(number), self.target.batch(number)
+        if self.source.augmentation.style != "none":
+            images = [self._in_style(*images) for images in zip(source.images, target.images, strict=True)]
+            source = replace(source, images=np.stack(images))
+        return PairedBatch(source, target)
+
+    def _in_style(self, source: np.ndarray, target: np.ndarray) -> np.ndarray:
+        """A source image with the looks of a target image, as the augmentation asks for them."""
+        augmentation = self.source.augmentation
+        if augmentation.style == "statistics":
+            return match_statistics(source, target)
+        black = transforms.normalized_black(self.source.normalization)
+        return swap_amplitudes(source, target, augmentation.style_extent, black)
 
     def __iter__(self) -> Generator[PairedBatch, None, None]:
         number = self.start

@@ -66,6 +66,11 @@ def normalize(image: Image.Image, normalization: Normalization = "caffe-bgr") ->
     return planes
 
 
+def normalized_black(normalization: Normalization) -> np.ndarray:
+    """What `normalize` makes of black, [3]."""
+    return normalize(Image.new("RGB", (1, 1)), normalization)[:, 0, 0]
+
+
 def mirror(array: np.ndarray) -> np.ndarray:
     """Flips the last axis, contiguous; twice is the identity."""
     return np.ascontiguousarray(array[..., ::-1])

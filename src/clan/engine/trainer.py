@@ -144,10 +144,11 @@ class Trainer:
 
     def _save(self) -> None:
         """A snapshot for users, previews, and the state to resume from."""
-        save_weights(self.method.segmenter, self.snapshot_path())
+        with self.learner.averaged():
+            save_weights(self.method.segmenter, self.snapshot_path())
+            self._save_previews()
         for name, discriminator in self.method.discriminators.items():
             save_weights(discriminator, self.snapshot_path(name.replace("discriminator", "_D")))
-        self._save_previews()
         arrays = {name: tensor.numpy() for name, tensor in self.learner.state().items()}
         save_state(self.folder, State(self.iteration, arrays, to_yaml(self.config)))
 
