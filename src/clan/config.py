@@ -142,6 +142,12 @@ class LossConfig(Section):
     """Weight of the discrepancy map in the adaptive adversarial weight."""
     damping: bool = True
     """Let the adversarial, entropy and weight losses fade linearly to 0 over the run."""
+    lambda_self: NonNegativeFloat = 0.0
+    """Weight of clan's segmentation loss on the target with labels from the network's own surest predictions."""
+    self_training_start: Fraction = 0.5
+    """Share of the run after which that loss sets in."""
+    self_training_share: Fraction = 0.5
+    """Share of the pixels of each predicted class that get such a label."""
     class_weighting: Literal["none", "median-frequency", "sqrt-inverse"] = "none"
     """Let pixels of rarer classes count more in the segmentation loss: by median frequency / frequency, or its root."""
 

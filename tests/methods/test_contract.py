@@ -143,3 +143,17 @@ def test_without_its_own_ideas_clan_is_adaptsegnet():
     assert losses == pytest.approx(baseline, rel=1e-6)
     for key, gradient in expected.items():
         np.testing.assert_allclose(found[key], gradient, rtol=1e-4, atol=1e-6 * np.abs(gradient).max(), err_msg=key)
+
+
+@pytest.mark.parametrize("fraction", [0.4, 0.6])
+def test_self_training_sets_in_when_it_should_and_adds_the_heads_losses(fraction):
+    plain, training = build("clan"), build("clan")
+    training.loss = training.loss.model_copy(update={"lambda_self": 0.5, "self_training_start": 0.5})
+    progress = Progress(iteration=int(100 * fraction), total=100, warmup=10)
+    expected, without = gradients(plain, pair(), progress=progress)
+    found, losses = gradients(training, pair(), progress=progress)
+    assert ("loss_self" in losses) == (fraction > 0.5)
+    assert losses.pop("loss_self", 0.0) >= 0
+    assert losses == without
+    name = "segmenter/head1.conv2d_list.0.weight"
+    assert np.array_equal(found[name], expected[name]) == (fraction < 0.5)

@@ -6,6 +6,7 @@ from paddle.nn import functional as F
 from clan.config import Config
 from clan.losses.adversarial import SOURCE, TARGET, adaptive_weight, adversarial_loss, discrepancy_map
 from clan.losses.divergence import weight_divergence
+from clan.losses.self_training import pseudo_labels
 from clan.methods.base import Backward, Domain, Method, Pair, Progress, frozen
 from clan.models.deeplab import Segmenter, upsample
 from clan.models.discriminator import Discriminator
@@ -35,7 +36,8 @@ class CLAN(Method):
         with frozen(self.discriminator):
             loss_adv = adversarial_loss(self._judge(prob_target, batch.target), SOURCE, weight)
             loss_adv = loss.lambda_adv * damping * loss_adv
-            backward(loss_adv)
+            loss_self = self._self_training(logits1, logits2, prob_target.detach(), progress)
+            backward(loss_adv if loss_self is None else loss_adv + loss_self)
         loss_weight = weight_divergence(self.segmenter.head1.parameters(), self.segmenter.head2.parameters())
         loss_weight = loss.weight_multiplier * loss.lambda_weight * damping * loss_weight
         backward(loss_weight)
@@ -51,11 +53,19 @@ class CLAN(Method):
             "loss_weight": loss_weight,
             "loss_D_s": loss_D_s,
             "loss_D_t": loss_D_t,
-        }
+        } | ({} if loss_self is None else {"loss_self": loss_self})
 
     def _adaptive_weight(self, logits1: Tensor, logits2: Tensor) -> Tensor:
         discrepancy = discrepancy_map(F.softmax(logits1, axis=1), F.softmax(logits2, axis=1))
         return adaptive_weight(discrepancy, epsilon=self.loss.epsilon, lambda_local=self.loss.lambda_local)
+
+    def _self_training(self, logits1: Tensor, logits2: Tensor, prob: Tensor, progress: Progress) -> Tensor | None:
+        """Both heads' segmentation loss on the target with its surest predictions for labels, once that has set in."""
+        loss = self.loss
+        if loss.lambda_self == 0 or progress.fraction < loss.self_training_start:
+            return None
+        labels = pseudo_labels(prob, share=loss.self_training_share)
+        return loss.lambda_self * self.supervise((logits1, logits2), labels)
 
     def _judge(self, prob: Tensor, domain: Domain) -> Tensor:
         """The discriminator's logits at base size, [B, 1, H, W]."""
