@@ -58,6 +58,8 @@ class AugmentationConfig(Section):
     """Pairs of ratio and probability; the probabilities sum to 1."""
     random_mirror: bool = True
     """Mirror image and label together, half of the time."""
+    color_jitter: Fraction = 0.0
+    """Change brightness, contrast and saturation by factors drawn from 1 ± this, of both domains' images."""
     style: Literal["none", "statistics", "amplitude"] = "none"
     """Give each source image the looks of the target image that it is paired with.
 

@@ -89,3 +89,23 @@ def test_imagenet_s_normalisation_is_pytorch_s():
     expected = (rgb / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
     ours = transforms.normalize(Image.fromarray(rgb), "imagenet-rgb")
     np.testing.assert_allclose(ours, expected.transpose(2, 0, 1), atol=1e-5)
+
+
+def test_colour_jitter_changes_colours_alone_and_follows_from_the_seed(tiny):
+    def batch(jitter):
+        return build_samplers(tiny(batch_size=2, augmentation__color_jitter=jitter))[0].batch(3)
+
+    plain, jittered, again = batch(0.0), batch(0.4), batch(0.4)
+    np.testing.assert_array_equal(jittered.images, again.images)
+    np.testing.assert_array_equal(jittered.labels, plain.labels)
+    for before, after in zip(plain.images, jittered.images, strict=True):
+        assert np.abs(before - after).max() > 5
+        assert np.corrcoef(before.mean(axis=0).ravel(), after.mean(axis=0).ravel())[0, 1] > 0.9
+
+
+def test_factors_of_one_leave_colours_as_they_are(worlds):
+    image = Dataset("synthia", worlds / "SYNTHIA/RAND_CITYSCAPES").read_image(0)
+    np.testing.assert_array_equal(transforms.jitter_color(image, (1, 1, 1)), image)
+    np.testing.assert_array_equal(transforms.jitter_color(image, (0, 1, 1)), np.zeros_like(image))
+    gray = np.asarray(transforms.jitter_color(image, (1, 1, 0)))
+    assert (gray.min(axis=2) == gray.max(axis=2)).all()

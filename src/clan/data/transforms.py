@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageEnhance
 
 MEAN_BGR = (104.00698793, 116.66876762, 122.67891434)
 """Channel means of the ImageNet training set that DeepLab's weights were trained with, in BGR, 0…255."""
@@ -27,6 +27,8 @@ _SCHEMES: dict[Normalization, _Scheme] = {
     "imagenet-rgb": _Scheme((0, 1, 2), (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
 }
 
+_ENHANCEMENTS = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
+
 
 def choose_scale(draw: float, scales: Sequence[tuple[float, float]]) -> float:
     """The ratio that a uniform draw in [0, 1) selects from pairs of ratio and probability.
@@ -47,6 +49,13 @@ def resize_image(image: Image.Image, size: tuple[int, int], scale: float = 1.0) 
     Pillow antialiases when it shrinks, OpenCV does not: the pixels differ.
     """
     return image.resize((int(size[0] * scale), int(size[1] * scale)), Image.Resampling.BICUBIC)
+
+
+def jitter_color(image: Image.Image, factors: Sequence[float]) -> Image.Image:
+    """The image with brightness, contrast and saturation times a factor each, in that order."""
+    for enhance, factor in zip(_ENHANCEMENTS, factors, strict=True):
+        image = enhance(image).enhance(factor)
+    return image
 
 
 def resize_label(label: np.ndarray, size: tuple[int, int]) -> np.ndarray:
