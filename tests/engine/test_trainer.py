@@ -11,7 +11,9 @@ from PIL import Image
 from clan.engine.checkpoint import STATE_NAME, load_state
 from clan.engine.trainer import Trainer
 from clan.errors import CheckpointError, TrainingError
+from clan.evaluate import load_segmenter
 from clan.models.weight_files import read_arrays
+from clan.snapshots import find_snapshots
 
 
 def train(config, *, resume=False, on_step=lambda report: None):
@@ -48,7 +50,7 @@ class Killed(BaseException):
     """What ends a run without its say."""
 
 
-@pytest.mark.parametrize("method", ["clan", "source-only"])
+@pytest.mark.parametrize("method", ["clan", "source-only", "adaptsegnet-multi"])
 def test_a_run_that_is_resumed_equals_one_that_was_not_interrupted(tiny, tmp_path, method):
     whole = tiny(method=method)
     train(whole)
@@ -262,3 +264,15 @@ def test_saving_an_average_changes_nothing_in_training(tiny, tmp_path):
     train(plain)
     train(averaging)
     assert metrics(plain.snapshot_dir) == metrics(averaging.snapshot_dir)
+
+
+@pytest.mark.parametrize("method", ["adaptsegnet-single", "adaptsegnet-multi", "minent", "advent", "oracle"])
+def test_every_method_trains_and_saves_what_evaluation_can_load(tiny, method):
+    config = tiny(method=method, target__split="val")  # which has labels, for the oracle
+    trainer = train(config)
+    (name, snapshot) = trainer.snapshot_path().stem, find_snapshots(config.snapshot_dir)[-1].path
+    assert snapshot.stem == name
+    suffixes = {"adaptsegnet-multi": {"_D", "_D_aux"}, "minent": set(), "oracle": set()}.get(method, {"_D"})
+    saved = {path.stem.removeprefix(name) for path in config.snapshot_dir.glob(f"{name}*.pdparams")}
+    assert saved == {"", *suffixes}
+    load_segmenter(snapshot, backbone="resnet-tiny", num_classes=19)
