@@ -144,12 +144,15 @@ def read_options(monkeypatch):
 
 def test_every_option_is_read_by_training_or_evaluation(tiny, tmp_path, read_options, capsys):
     first = train(tiny(num_steps=1, snapshot_dir=tmp_path / "first"))
-    config = tiny(num_steps_stop=2, warmup_steps=0, network__restore_from=first)
+    selves = {"loss__lambda_self": 0.1, "loss__self_training_start": 0.0}
+    config = tiny(num_steps_stop=2, warmup_steps=0, network__restore_from=first, **selves)
     read_options.clear()
     snapshot = train(config)
     options = options_for(snapshot, num_classes=None, upsampling=None, input_size=(64, 32))
     segmenter = load_segmenter(snapshot, backbone=options.backbone, num_classes=options.num_classes)
     validation = Dataset("cityscapes", config.target.root, split="val")
     evaluate(segmenter, validation, tmp_path / "result", options=options)
+    train(tiny(method="adaptsegnet-multi", num_steps=1, snapshot_dir=tmp_path / "second"))
+    train(tiny(method="minent", num_steps=1, augmentation__style="amplitude", snapshot_dir=tmp_path / "third"))
     unread = [".".join(path) for path in leaves() if path not in read_options]
     assert not unread

@@ -58,6 +58,16 @@ class AugmentationConfig(Section):
     """Pairs of ratio and probability; the probabilities sum to 1."""
     random_mirror: bool = True
     """Mirror image and label together, half of the time."""
+    color_jitter: Fraction = 0.0
+    """Change brightness, contrast and saturation by factors drawn from 1 ± this, of both domains' images."""
+    style: Literal["none", "statistics", "amplitude"] = "none"
+    """Give each source image the looks of the target image that it is paired with.
+
+    statistics: mean and deviation of every channel.
+    amplitude: the Fourier amplitudes of low frequencies (FDA, CVPR 2020).
+    """
+    style_extent: Fraction = 0.01
+    """Share of the shorter side up to which frequencies are low, with style amplitude."""
 
     @model_validator(mode="after")
     def _probabilities_sum_to_one(self) -> "AugmentationConfig":
@@ -71,9 +81,15 @@ class NetworkConfig(Section):
     """The segmenter: trunk and two heads."""
 
     model: Literal["deeplab"] = "deeplab"
-    """Kind of heads: DeepLab-v2's sum of four dilated convolutions."""
-    backbone: Literal["resnet101", "resnet-tiny"] = "resnet101"
+    """Kind of heads: DeepLab-v2's sum of dilated convolutions."""
+    backbone: Literal["resnet101", "resnet50", "mobilenetv2", "resnet-tiny"] = "resnet101"
     """The trunk; resnet-tiny is the demo's, for training from scratch on a laptop."""
+    output_stride: Literal[8, 16] = 8
+    """Resolution of the input over that of the features; 16 takes a quarter of the time in the last stages."""
+    head_dilations: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (6, 12, 18, 24)
+    """Dilations of the convolutions that a head sums; smaller ones suit smaller images."""
+    input_normalization: Literal["caffe-bgr", "imagenet-rgb"] = "caffe-bgr"
+    """What the initial weights were trained on: BGR 0…255 minus the mean, or RGB 0…1 by mean and deviation."""
     num_classes: PositiveInt = 19
     """Number of classes C."""
     restore_from: Path | None = None
@@ -86,12 +102,23 @@ class NetworkConfig(Section):
     """Channels of the discriminator's first layer; each further one doubles them."""
     train_batch_norm_affine: bool = False
     """Train batch-norm's γ and β (all but the stem's)."""
-    batch_statistics: bool = True
-    """Normalise by the batch's statistics while training; otherwise by the running ones, left as they are."""
+    batch_norm: Literal["official", "frozen", "per-domain"] = "official"
+    """Statistics of batch norms in training.
+
+    official: the batch's; running ones, which evaluation uses, are taken over both domains in turn.
+    frozen: the running ones, left as they are.
+    per-domain: the batch's; each domain has its own running ones, and evaluation uses the target's.
+    """
     projection_bias: bool = False
     """Give the trunk's projection convolutions a bias."""
     evaluation_upsampling: Literal["bilinear", "bicubic"] = "bilinear"
     """How logits are brought to the ground truth's size in evaluation."""
+
+    @model_validator(mode="after")
+    def _has_projections(self) -> "NetworkConfig":
+        if self.projection_bias and not self.backbone.startswith("resnet"):
+            raise ValueError(f"projection_bias is for ResNets: {self.backbone} has no projection convolutions")
+        return self
 
 
 class LossConfig(Section):
@@ -101,6 +128,12 @@ class LossConfig(Section):
     """Focusing exponent γ of the segmentation loss; 0 is cross entropy."""
     lambda_adv: NonNegativeFloat = 0.001
     """Weight of the adversarial loss."""
+    lambda_adv_aux: NonNegativeFloat = 0.0002
+    """Weight of the adversarial loss of adaptsegnet-multi's auxiliary output."""
+    lambda_seg_aux: NonNegativeFloat = 0.1
+    """Weight of the segmentation loss of adaptsegnet-multi's auxiliary output."""
+    lambda_entropy: NonNegativeFloat = 0.001
+    """Weight of the target's entropy in minent."""
     lambda_weight: NonNegativeFloat = 0.01
     """Weight of the heads' weight divergence."""
     weight_multiplier: NonNegativeFloat = 2.0
@@ -110,7 +143,15 @@ class LossConfig(Section):
     lambda_local: NonNegativeFloat = 10.0
     """Weight of the discrepancy map in the adaptive adversarial weight."""
     damping: bool = True
-    """Let the adversarial and weight losses fade linearly to 0 over the run."""
+    """Let the adversarial, entropy and weight losses fade linearly to 0 over the run."""
+    lambda_self: NonNegativeFloat = 0.0
+    """Weight of clan's segmentation loss on the target with labels from the network's own surest predictions."""
+    self_training_start: Fraction = 0.5
+    """Share of the run after which that loss sets in."""
+    self_training_share: Fraction = 0.5
+    """Share of the pixels of each predicted class that get such a label."""
+    class_weighting: Literal["none", "median-frequency", "sqrt-inverse"] = "none"
+    """Let pixels of rarer classes count more in the segmentation loss: by median frequency / frequency, or its root."""
 
 
 class OptimizerConfig(Section):
@@ -136,12 +177,16 @@ class OptimizerConfig(Section):
     """Course of the discriminator's rate."""
     power: NonNegativeFloat = 0.9
     """Exponent of the polynomial decay."""
+    ema_decay: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    """Save a running average of the segmenter's weights, which each step moves by 1 − this; 0: the weights."""
 
 
 class Config(Section):
     """A whole training run."""
 
-    method: Literal["clan", "source-only"] = "clan"
+    method: Literal["clan", "source-only", "adaptsegnet-single", "adaptsegnet-multi", "minent", "advent", "oracle"] = (
+        "clan"
+    )
     """The adaptation method."""
     source: DomainConfig
     """The labelled domain."""

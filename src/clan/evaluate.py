@@ -15,6 +15,7 @@ from clan.data.files import image_size
 from clan.engine.inference import evaluating, predict
 from clan.labels import CITYSCAPES, CITYSCAPES_TO_TRAIN_ID, LabelSpace
 from clan.models.deeplab import Segmenter, Upsampling
+from clan.models.heads import DILATIONS
 from clan.models.weight_files import read_arrays
 from clan.models.weights import has_projection_bias, load_weights
 from clan.reporting.images import save_color, save_ids
@@ -31,6 +32,9 @@ class EvaluationOptions:
     Args:
         backbone: the trunk; a key of `clan.models.deeplab.BACKBONES`.
         num_classes: C.
+        output_stride: see `clan.models.deeplab.Segmenter`.
+        head_dilations: likewise.
+        normalization: see `clan.data.transforms.normalize`.
         input_size: width and height that the network sees.
         output_size: width and height of the label maps; None: those of the ground truth where there is
             one, else `DEFAULT_OUTPUT_SIZE`.
@@ -41,6 +45,9 @@ class EvaluationOptions:
 
     backbone: str = "resnet101"
     num_classes: int = 19
+    output_stride: int = 8
+    head_dilations: tuple[int, ...] = DILATIONS
+    normalization: transforms.Normalization = "caffe-bgr"
     input_size: tuple[int, int] = (1024, 512)
     output_size: tuple[int, int] | None = None
     upsampling: Upsampling = "bilinear"
@@ -57,19 +64,31 @@ def options_for(weights: Path, *, num_classes: int | None, upsampling: str | Non
         known = {
             "backbone": network.backbone,
             "num_classes": network.num_classes,
+            "output_stride": network.output_stride,
+            "head_dilations": network.head_dilations,
+            "normalization": network.input_normalization,
             "upsampling": network.evaluation_upsampling,
         }
     given = {"num_classes": num_classes, "upsampling": upsampling, **others}
     return EvaluationOptions(**known | {name: value for name, value in given.items() if value is not None})
 
 
-def load_segmenter(weights: Path, *, backbone: str, num_classes: int) -> Segmenter:
+def load_segmenter(
+    weights: Path, *, backbone: str, num_classes: int, output_stride: int = 8,
+    head_dilations: tuple[int, ...] = DILATIONS,
+) -> Segmenter:  # fmt: skip
     """A segmenter in eval mode with weights from a file, its projection convolutions as the file has them.
 
     Raises:
         WeightsError: the file cannot be read or does not fit completely.
     """
-    segmenter = Segmenter(backbone, num_classes, projection_bias=has_projection_bias(read_arrays(weights)))
+    segmenter = Segmenter(
+        backbone,
+        num_classes,
+        output_stride=output_stride,
+        head_dilations=head_dilations,
+        projection_bias=has_projection_bias(read_arrays(weights)),
+    )
     load_weights(segmenter, weights, strict=True)
     segmenter.eval()
     return segmenter
@@ -101,7 +120,7 @@ def evaluate(
     """
     writers: list[Future[None]] = []
     with ThreadPoolExecutor(available_cores()) as pool, evaluating(segmenter):
-        for index, planes in _read_ahead(pool, dataset, options.input_size):
+        for index, planes in _read_ahead(pool, dataset, options):
             width, height = options.output_size or _truth_size(dataset, index)
             train_ids = predict(
                 segmenter, planes, (height, width), upsampling=options.upsampling, excluded=options.excluded
@@ -115,11 +134,14 @@ def evaluate(
             writer.result()
 
 
-def _read_ahead(pool: ThreadPoolExecutor, dataset: Dataset, size: tuple[int, int]) -> Iterator[tuple[int, np.ndarray]]:
+def _read_ahead(
+    pool: ThreadPoolExecutor, dataset: Dataset, options: EvaluationOptions
+) -> Iterator[tuple[int, np.ndarray]]:
     """Indices and network inputs of a data set, in order, a few of them prepared ahead."""
 
     def read(index: int) -> np.ndarray:
-        return transforms.normalize(transforms.resize_image(dataset.read_image(index), size))
+        image = transforms.resize_image(dataset.read_image(index), options.input_size)
+        return transforms.normalize(image, options.normalization)
 
     ahead = available_cores() + 1
     pending = [pool.submit(read, index) for index in range(min(ahead, len(dataset)))]

@@ -1,5 +1,7 @@
 """Tensors as arrays and arrays as tensors, on the same memory."""
 
+from collections.abc import Iterable, Sequence
+
 import numpy as np
 import paddle
 from paddle import Tensor
@@ -28,3 +30,13 @@ def as_tensor(array: np.ndarray) -> Tensor:
     (Paddle 3.3.1).
     """
     return paddle.from_dlpack(array)
+
+
+def trained(tensors: Iterable[Tensor]) -> list[bool]:
+    """Which tensors want a gradient."""
+    return [not tensor.stop_gradient for tensor in tensors]
+
+
+def as_gradients(arrays: Sequence[np.ndarray], wanted: Sequence[bool]) -> tuple[Tensor | None, ...]:
+    """What a PyLayer's backward has to return: None where no gradient is wanted."""
+    return tuple(as_tensor(array) if want else None for array, want in zip(arrays, wanted, strict=True))

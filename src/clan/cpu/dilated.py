@@ -16,7 +16,7 @@ from paddle import Tensor
 from paddle.autograd import PyLayer
 
 from clan.compiled import compiled
-from clan.cpu.bridge import as_array, as_tensor
+from clan.cpu.bridge import as_array, as_gradients, as_tensor, trained
 from clan.cpu.product import multiply
 from clan.cpu.scratch import scratch
 
@@ -43,15 +43,15 @@ class _DilatedSums(PyLayer):
     @staticmethod
     def forward(ctx: Any, features: Tensor, *weights: Tensor, dilations: tuple[int, ...]) -> Tensor:
         array, kernels = as_array(features), [as_array(weight) for weight in weights]
-        ctx.kept, ctx.dilations = [(array, kernels)], dilations
+        ctx.kept, ctx.dilations, ctx.wanted = [(array, kernels)], dilations, trained([features, *weights])
         return as_tensor(_forward(array, kernels, dilations))
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         # Taken off the context, which lives as long as the loss does: Paddle lets go of it no sooner.
         array, kernels = ctx.kept.pop()
         to_features, to_weights = _backward(as_array(gradient), array, kernels, ctx.dilations)
-        return as_tensor(to_features), *map(as_tensor, to_weights)
+        return as_gradients([to_features, *to_weights], ctx.wanted)
 
 
 class _Taps(NamedTuple):

@@ -17,7 +17,7 @@ from paddle import Tensor, nn
 from paddle.autograd import PyLayer
 
 from clan.cpu import norm, winograd
-from clan.cpu.bridge import as_array, as_tensor
+from clan.cpu.bridge import as_array, as_gradients, as_tensor, trained
 from clan.cpu.norm import Norm
 from clan.cpu.product import multiply
 from clan.cpu.scratch import scratch
@@ -43,7 +43,7 @@ class _ResidualBlocks(PyLayer):
     @staticmethod
     def forward(ctx: Any, x: Tensor, *parameters: Tensor, blocks: Sequence[Bottleneck]) -> Tensor:
         ctx.blocks, ctx.kept = blocks, []
-        ctx.wanted = [not parameter.stop_gradient for parameter in parameters]
+        ctx.wanted = trained([x, *parameters])
         return as_tensor(_run(as_array(x), blocks, ctx.kept))
 
     @staticmethod
@@ -53,8 +53,7 @@ class _ResidualBlocks(PyLayer):
             # Taken off the context, which lives as long as the loss does: Paddle lets go of it no sooner.
             array, gradients = _backward(block, ctx.kept.pop(), array)
             found[:0] = [gradients[name] for name in _parameters(block)]
-        pairs = zip(found, ctx.wanted, strict=True)
-        return as_tensor(array), *(as_tensor(one) if wanted else None for one, wanted in pairs)
+        return as_gradients([array, *found], ctx.wanted)
 
 
 @dataclass

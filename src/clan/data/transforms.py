@@ -1,13 +1,33 @@
 """From decoded files to network inputs: pure functions, with every random draw passed in (SPEC section 5)."""
 
 from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
-import cv2
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageEnhance
 
 MEAN_BGR = (104.00698793, 116.66876762, 122.67891434)
 """Channel means of the ImageNet training set that DeepLab's weights were trained with, in BGR, 0…255."""
+
+Normalization = Literal["caffe-bgr", "imagenet-rgb"]
+"""What a network's weights were trained on."""
+
+
+class _Scheme(NamedTuple):
+    """Channel order as indices into RGB, and mean and deviation of those channels, for 0…255."""
+
+    order: tuple[int, int, int]
+    mean: tuple[float, float, float]
+    deviation: tuple[float, float, float]
+
+
+_SCHEMES: dict[Normalization, _Scheme] = {
+    "caffe-bgr": _Scheme((2, 1, 0), MEAN_BGR, (1.0, 1.0, 1.0)),
+    # Mean and deviation of ImageNet's training set that PyTorch's classifiers share, there for 0…1.
+    "imagenet-rgb": _Scheme((0, 1, 2), (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
+}
+
+_ENHANCEMENTS = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
 
 
 def choose_scale(draw: float, scales: Sequence[tuple[float, float]]) -> float:
@@ -31,18 +51,33 @@ def resize_image(image: Image.Image, size: tuple[int, int], scale: float = 1.0) 
     return image.resize((int(size[0] * scale), int(size[1] * scale)), Image.Resampling.BICUBIC)
 
 
+def jitter_color(image: Image.Image, factors: Sequence[float]) -> Image.Image:
+    """The image with brightness, contrast and saturation times a factor each, in that order."""
+    for enhance, factor in zip(_ENHANCEMENTS, factors, strict=True):
+        image = enhance(image).enhance(factor)
+    return image
+
+
 def resize_label(label: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Nearest resize of uint8 [H, W] to `size` (width, height)."""
     return np.asarray(Image.fromarray(label).resize(size, Image.Resampling.NEAREST))
 
 
-def normalize(image: Image.Image) -> np.ndarray:
-    """RGB image → float32 [3, H, W] in BGR order minus `MEAN_BGR`."""
+def normalize(image: Image.Image, normalization: Normalization = "caffe-bgr") -> np.ndarray:
+    """RGB image → float32 [3, H, W]: BGR minus `MEAN_BGR`, or RGB by ImageNet's mean and deviation."""
+    scheme = _SCHEMES[normalization]
     rgb = np.asarray(image)
     planes = np.empty((3, *rgb.shape[:2]), np.float32)
-    for channel, mean in enumerate(MEAN_BGR):
-        np.subtract(rgb[:, :, 2 - channel], np.float32(mean), out=planes[channel])
+    for index, (channel, mean, deviation) in enumerate(zip(*scheme, strict=True)):
+        np.subtract(rgb[:, :, channel], np.float32(mean), out=planes[index])
+        if deviation != 1.0:
+            planes[index] *= np.float32(1.0 / deviation)
     return planes
+
+
+def normalized_black(normalization: Normalization) -> np.ndarray:
+    """What `normalize` makes of black, [3]."""
+    return normalize(Image.new("RGB", (1, 1)), normalization)[:, 0, 0]
 
 
 def mirror(array: np.ndarray) -> np.ndarray:
@@ -50,7 +85,10 @@ def mirror(array: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(array[..., ::-1])
 
 
-def denormalize(planes: np.ndarray) -> np.ndarray:
+def denormalize(planes: np.ndarray, normalization: Normalization = "caffe-bgr") -> np.ndarray:
     """Inverse of `normalize`: float32 [3, H, W] → uint8 RGB [H, W, 3]."""
-    bgr = planes.transpose(1, 2, 0) + np.asarray(MEAN_BGR, np.float32)
-    return cv2.cvtColor(np.clip(np.rint(bgr), 0, 255).astype(np.uint8), cv2.COLOR_BGR2RGB)
+    scheme = _SCHEMES[normalization]
+    rgb = np.empty((*planes.shape[1:], 3), np.uint8)
+    for plane, channel, mean, deviation in zip(planes, *scheme, strict=True):
+        rgb[:, :, channel] = np.clip(np.rint(plane * np.float32(deviation) + np.float32(mean)), 0, 255)
+    return rgb

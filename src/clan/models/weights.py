@@ -35,7 +35,7 @@ RENAMES = (
 TORCH_RENAMES = ((r"\._mean$", ".running_mean"), (r"\._variance$", ".running_var"))
 """The name on file → PyTorch's."""
 
-_HEADS = ("layer5.", "layer6.")
+_HEADS = ("layer5.", "layer6.", "auxiliary.")
 _PROJECTION_BIAS = ".downsample.0.bias"
 
 
