@@ -11,7 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-_MOST_INSTRUCTIONS = 300_000  # 536 arrays need 20,000
+from clan.untrusted import UnfitFile, quoted
+
+_MOST_INSTRUCTIONS = 300_000  # a ResNet-101, 700 arrays, needs 25,000
 _MOST_ARGUMENTS = 8  # each call copies them
 
 TORCH_STORAGES = {
@@ -19,16 +21,6 @@ TORCH_STORAGES = {
     "Byte": "u1", "Char": "i1", "Short": "i2", "Int": "i4", "Long": "i8",
 }  # fmt: skip
 """PyTorch's storage types → number format: numpy's code, or bf16."""
-
-
-class UnfitFile(Exception):
-    """The file is not, or must not be, read; the message goes on from its name and holds the remedy."""
-
-
-def quoted(text: str) -> str:
-    """A file's own words, fit for a message: one short line without control characters."""
-    short = text if len(text) <= 120 else text[:117] + "..."
-    return short.encode("unicode_escape").decode("ascii")
 
 
 @dataclass
@@ -114,15 +106,15 @@ class Interpreter:
 
     def run(self) -> Any:
         """The object that the pickle describes; the stream stands behind it afterwards."""
-        for count, (opcode, argument, _) in enumerate(pickletools.genops(self._stream)):
+        for _ in range(_MOST_INSTRUCTIONS):
+            opcode = _OPCODES[self._stream.read(1)]
             if opcode.name == "STOP":
-                break
-            if opcode.name not in _INSTRUCTIONS:
+                return self._stack.pop()
+            if opcode.name not in _INSTRUCTIONS:  # before its argument is read
                 raise UnfitFile(f"uses the pickle instruction {opcode.name}, which weights do not need: do not use it")
-            if count == _MOST_INSTRUCTIONS:
-                raise UnfitFile("holds far more objects than a network has: save the network's state_dict() alone")
+            argument = opcode.arg.reader(self._stream) if opcode.arg else None
             _INSTRUCTIONS[opcode.name](self, argument)
-        return self._stack.pop()
+        raise UnfitFile("holds far more objects than a network has: save the network's state_dict() alone")
 
     def _push(self, value: Any) -> None:
         self._stack.append(value)
@@ -192,6 +184,8 @@ class Interpreter:
             raise UnfitFile("reads the same bytes as two types: save it again with contiguous tensors")
         self._push(storage)
 
+
+_OPCODES = {opcode.code.encode("latin1"): opcode for opcode in pickletools.opcodes}
 
 _INSTRUCTIONS: dict[str, Callable[[Interpreter, Any], None]] = {
     "PROTO": lambda vm, _: None,
