@@ -86,18 +86,10 @@ _GLOBALS: dict[str, Any] = {
 """What a pickle may name → what it gets instead. Nothing else on the interpreter's stack can be called."""
 
 
-class Stream(io.BytesIO):
-    """Bytes with short text lines: a long one names no object, but keeps Python's `int()` busy for hours."""
-
-    def readline(self, size: int | None = -1, /) -> bytes:
-        """At most 256 bytes of the next line."""
-        return super().readline(256)
-
-
 class Interpreter:
     """Runs one pickle from a stream, of protocol 2 to 4, on plain data and the functions of `_GLOBALS`."""
 
-    def __init__(self, stream: Stream):
+    def __init__(self, stream: io.BytesIO):
         self.storages: dict[str, TorchStorage] = {}
         self._stream = stream
         self._stack: list[Any] = []
@@ -107,13 +99,12 @@ class Interpreter:
     def run(self) -> Any:
         """The object that the pickle describes; the stream stands behind it afterwards."""
         for _ in range(_MOST_INSTRUCTIONS):
-            opcode = _OPCODES[self._stream.read(1)]
-            if opcode.name == "STOP":
+            name = _NAMES[self._stream.read(1)]
+            if name == "STOP":
                 return self._stack.pop()
-            if opcode.name not in _INSTRUCTIONS:  # before its argument is read
-                raise UnfitFile(f"uses the pickle instruction {opcode.name}, which weights do not need: do not use it")
-            argument = opcode.arg.reader(self._stream) if opcode.arg else None
-            _INSTRUCTIONS[opcode.name](self, argument)
+            if name not in _INSTRUCTIONS:  # before its argument is read
+                raise UnfitFile(f"uses the pickle instruction {name}, which weights do not need: do not use it")
+            _INSTRUCTIONS[name](self, _ARGUMENTS[name](self._stream))
         raise UnfitFile("holds far more objects than a network has: save the network's state_dict() alone")
 
     def _push(self, value: Any) -> None:
@@ -185,7 +176,15 @@ class Interpreter:
         self._push(storage)
 
 
-_OPCODES = {opcode.code.encode("latin1"): opcode for opcode in pickletools.opcodes}
+def _two_lines(stream: io.BytesIO) -> list[str]:
+    # pickletools would resolve backslashes, which pickle does not.
+    return [stream.readline(256).removesuffix(b"\n").decode() for _ in range(2)]
+
+
+_NAMES = {opcode.code.encode("latin1"): opcode.name for opcode in pickletools.opcodes}
+_ARGUMENTS: dict[str, Callable[[io.BytesIO], Any]] = {
+    opcode.name: opcode.arg.reader if opcode.arg else lambda stream: None for opcode in pickletools.opcodes
+} | {"GLOBAL": _two_lines}
 
 _INSTRUCTIONS: dict[str, Callable[[Interpreter, Any], None]] = {
     "PROTO": lambda vm, _: None,
@@ -211,7 +210,7 @@ _INSTRUCTIONS: dict[str, Callable[[Interpreter, Any], None]] = {
     "SETITEMS": lambda vm, _: vm._update(vm._since_mark()),
     **dict.fromkeys(("BINPUT", "LONG_BINPUT", "MEMOIZE"), Interpreter._memoize),
     **dict.fromkeys(("BINGET", "LONG_BINGET"), Interpreter._recall),
-    "GLOBAL": lambda vm, name: vm._find(*name.split(" ", 1)),
+    "GLOBAL": lambda vm, names: vm._find(*names),
     "STACK_GLOBAL": lambda vm, _: vm._find(*vm._pop(2)),
     "REDUCE": lambda vm, _: vm._call(),
     "BUILD": lambda vm, _: vm._build(),

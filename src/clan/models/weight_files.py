@@ -22,7 +22,7 @@ from safetensors import numpy as safetensors_numpy
 
 from clan.atomic import write_atomically
 from clan.errors import WeightsError
-from clan.models.safe_pickle import TORCH_STORAGES, Interpreter, NumpyArray, Stream, TorchTensor
+from clan.models.safe_pickle import TORCH_STORAGES, Interpreter, NumpyArray, TorchTensor
 from clan.untrusted import UnfitFile, quoted, read_whole
 
 # Limits, each with room to spare for the largest honest file: a ResNet-101 segmenter has 180 MB in 700
@@ -148,11 +148,12 @@ def _reader_of(data: bytes) -> Callable[[bytes, _Budget], dict[str, np.ndarray]]
 
 def _read_safetensors(data: bytes, budget: _Budget) -> dict[str, np.ndarray]:
     """Reads a file whose header the library checks: no overlaps, no holes, nothing beyond the end."""
+    entries = deserialize(data)
     header = data[8 : 8 + int.from_bytes(data[:8], "little")]
     json.loads(header, object_pairs_hook=_without_repetition)  # which the library does not notice
     return {
         _text(name): _array(entry["data"], _SAFETENSORS.get(entry["dtype"], entry["dtype"]), entry["shape"], budget)
-        for name, entry in deserialize(data)
+        for name, entry in entries
     }
 
 
@@ -165,7 +166,7 @@ def _without_repetition(entries: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _read_paddle(data: bytes, budget: _Budget) -> dict[str, np.ndarray]:
     """Reads a file of `paddle.save`: one pickle of numpy arrays."""
-    return _named_arrays(Interpreter(Stream(data)).run(), budget)
+    return _named_arrays(Interpreter(io.BytesIO(data)).run(), budget)
 
 
 def _read_torch_zip(data: bytes, budget: _Budget) -> dict[str, np.ndarray]:
@@ -178,6 +179,8 @@ def _read_torch_zip(data: bytes, budget: _Budget) -> dict[str, np.ndarray]:
         roots = [name.removesuffix("data.pkl") for name in names if name.endswith("/data.pkl")]
         if len(set(names)) < len(names):  # one reader takes the first, another the last
             raise UnfitFile("is a zip with two entries of one name: do not use it")
+        if any(".." in name or name.startswith("/") for name in names):  # harmless here, but not where it is unpacked
+            raise UnfitFile("is a zip with paths that lead out of it: do not use it")
         if len(roots) != 1:
             raise UnfitFile("is a zip without PyTorch's data.pkl: unpack it and name the file of weights in it")
 
@@ -190,7 +193,7 @@ def _read_torch_zip(data: bytes, budget: _Budget) -> dict[str, np.ndarray]:
 
         if f"{roots[0]}byteorder" in names and content("byteorder") != b"little":
             raise UnfitFile("was written on a big-endian machine: save it again on a little-endian one")
-        interpreter = Interpreter(Stream(content("data.pkl")))
+        interpreter = Interpreter(io.BytesIO(content("data.pkl")))
         table = interpreter.run()
         for key, storage in interpreter.storages.items():
             storage.raw = content(f"data/{key}")
@@ -199,7 +202,7 @@ def _read_torch_zip(data: bytes, budget: _Budget) -> dict[str, np.ndarray]:
 
 def _read_torch_legacy(data: bytes, budget: _Budget) -> dict[str, np.ndarray]:
     """Reads PyTorch's format before 1.6: five pickles, then every storage as its length and its numbers."""
-    stream = Stream(data)
+    stream = io.BytesIO(data)
     for _ in ("magic number", "protocol version", "system"):
         Interpreter(stream).run()
     interpreter = Interpreter(stream)
