@@ -22,6 +22,7 @@ from tests.models.forge import honest_files, safetensors, zipped
 from tests.models.malicious import GADGETS
 from tests.models.sandbox import Sandbox
 
+LARGEST = 100_000  # bytes: repetitions of repetitions grow fast
 Mutation = Callable[[random.Random, bytes], bytes]
 
 SEEDS = honest_files()
@@ -200,8 +201,10 @@ def mutant(kind: str, seed: int, number: int) -> bytes:
     rng = random.Random(f"{kind} {seed} {number}")
     data = rng.choice(SEEDS[kind])
     for _ in range(rng.choice((1, 1, 1, 2, 3, 8))):
-        data = rng.choice(KNOWING[kind] if rng.random() < 0.5 else PLAIN)(rng, data)
-    return data or b"\0"
+        changed = rng.choice(KNOWING[kind] if rng.random() < 0.5 else PLAIN)(rng, data)
+        if 0 < len(changed) <= LARGEST:
+            data = changed
+    return data
 
 
 # --- Running ---

@@ -14,8 +14,8 @@ class UnfitFile(Exception):
 
 def quoted(text: str) -> str:
     """A file's own words, fit for a message: one short line without control characters."""
-    short = text if len(text) <= 120 else text[:117] + "..."
-    return short.encode("unicode_escape").decode("ascii")
+    escaped = text[:121].encode("unicode_escape").decode("ascii")
+    return escaped if len(escaped) <= 120 else escaped[:117] + "..."
 
 
 def read_whole(path: Path, limit: int) -> bytes:
