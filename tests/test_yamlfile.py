@@ -31,8 +31,7 @@ def test_what_pyyaml_writes_comes_back(values):
         def ignore_aliases(self, data):
             return True
 
-    content = yaml.dump(values, Dumper=Plain, allow_unicode=True).encode()
-    assert parse_yaml(content, Path("x.yaml")).values == yaml.safe_load(content) == values
+    assert parse_yaml(yaml.dump(values, Dumper=Plain).encode(), Path("x.yaml")).values == values
 
 
 def test_lines_are_those_of_the_entries(tmp_path):
@@ -58,10 +57,10 @@ REFUSED = {
     "a key twice": ("loss:\n  gamma: 1\n  gamma: 2", "line 3: gamma is given twice, first in line 2: keep one"),
     "a key twice, far apart": ("a: 1\nb: {c: 2}\na: 3", "line 3: a is given twice, first in line 1"),
     "a number twice": ("1: a\n0x1: b", "line 2: 1 is given twice"),
-    "deep lists": ("a: " + "[" * 100_000, "line 1: more than 20 levels"),
-    "deep dashes": ("- " * 100_000, "line 1: more than 20 levels"),
-    "deep keys": ("? " * 100_000, "line 1: more than 20 levels"),
-    "deep mappings": ("".join(" " * i + "k:\n" for i in range(600)), r"line \d+: more than 20 levels"),
+    "deep lists": ("a: " + "[" * 20_000, "line 1: more than 20 levels"),
+    "deep dashes": ("- " * 20_000, "line 1: more than 20 levels"),
+    "deep keys": ("? " * 20_000, "line 1: more than 20 levels"),
+    "deep mappings": ("".join(" " * i + "k:\n" for i in range(300)), r"line \d+: more than 20 levels"),
     "a list as key": ("[a]: 1", "line 1: a key is neither"),
     "no as key": ("a: 1\nno: 2", "line 2: a key is neither text nor a whole number: write it in quotes"),
     "a tag of Python": ("a: 1\nb: !!python/object/apply:os.system [x]", "line 2: .*is no kind of value"),
@@ -84,8 +83,8 @@ REFUSED = {
     "an escape to the terminal": ('"\\e[31m": 1\n"\\e[31m": 1', r"line 2: \\x1b\[31m is given twice"),
     "no text": (b"a: \xff", "is not UTF-8 text at byte 3"),
     "UTF-16": ("a: 1".encode("utf-16"), "is not UTF-8 text"),
-    "a huge file": ("a: 1\n" + "#" * (256 << 10), "has 262149 bytes, over the limit of 262144"),
-    "a long tag": ("a: !" + "x" * 100_000 + "!y z", "line 1: found undefined tag handle"),
+    "a huge file": ("a: 1\n" + "#" * (64 << 10), "has 65541 bytes, over the limit of 65536"),
+    "a long tag": ("a: !" + "x" * 20_000 + "!y z", "line 1: found undefined tag handle"),
 }
 
 
@@ -120,10 +119,10 @@ def test_what_is_no_ordinary_file_is_refused_without_waiting(tmp_path):
 def test_the_largest_file_takes_bounded_time_and_memory():
     tracemalloc.start()
     started = time.perf_counter()
-    parse_yaml(("a: [" + "1, " * 87_000 + "1]").encode(), Path("x"))
+    parse_yaml(("a: [" + "1, " * 21_000 + "1]").encode(), Path("x"))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 200 << 20
+    assert peak < 50 << 20
     assert time.perf_counter() - started < 60
 
 

@@ -15,7 +15,7 @@ import yaml
 from clan.errors import ConfigError
 from clan.untrusted import UnfitFile, quoted, read_whole
 
-_LARGEST_FILE = 256 << 10  # a whole config has 2 kB; PyYAML needs 5 s for this much
+_LARGEST_FILE = 64 << 10  # a whole config has 2 kB; PyYAML needs 1 s for this much
 _DEEPEST = 20  # a config has 4 levels
 _LONGEST_NUMBER = 100  # characters
 
@@ -52,7 +52,7 @@ class Document:
 
 
 def read_yaml(path: Path) -> Document:
-    """Reads a file of at most 256 kB.
+    """Reads a file of at most 64 kB.
 
     Raises:
         ConfigError: the file cannot be read, is not YAML in UTF-8, holds no mapping, or uses an alias, a tag,

@@ -7,7 +7,7 @@ pickle costs no more memory than its bytes and its instructions, and there is a 
 
 import io
 import pickletools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -182,7 +182,7 @@ def _two_lines(stream: io.BytesIO) -> list[str]:
 
 
 _NAMES = {opcode.code.encode("latin1"): opcode.name for opcode in pickletools.opcodes}
-_ARGUMENTS: dict[str, Callable[[io.BytesIO], Any]] = {
+_ARGUMENTS: Mapping[str, Callable[[io.BytesIO], Any]] = {
     opcode.name: opcode.arg.reader if opcode.arg else lambda stream: None for opcode in pickletools.opcodes
 } | {"GLOBAL": _two_lines}
 
