@@ -1,5 +1,6 @@
 """A configuration is a value: it survives its file, refuses what it does not know, and every option acts."""
 
+import re
 import typing
 
 import pytest
@@ -86,7 +87,7 @@ def test_what_does_not_fit_is_named_in_a_sentence(fault, tiny, tmp_path):
     path = changed(save(tiny(), tmp_path), *keys, value=value)
     with pytest.raises(ConfigError, match=message) as error:
         load(path)
-    assert str(error.value).startswith(f"{path}: ")
+    assert re.match(rf"{path}(, line \d+)?: ", str(error.value))
     assert "\n" not in str(error.value)
 
 

@@ -4,6 +4,7 @@ Fields carry the values of the `official` preset (SPEC sections 3 and 4) as defa
 the other presets. Every field is a flag of `clan train` and a key of `config.yaml`.
 """
 
+import reprlib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,6 +21,8 @@ from pydantic import (
 )
 
 from clan.errors import ConfigError
+from clan.untrusted import quoted
+from clan.yamlfile import Document, read_yaml
 
 Size = tuple[PositiveInt, PositiveInt]
 """Width and height in pixels."""
@@ -90,8 +93,8 @@ class NetworkConfig(Section):
     """Dilations of the convolutions that a head sums; smaller ones suit smaller images."""
     input_normalization: Literal["caffe-bgr", "imagenet-rgb"] = "caffe-bgr"
     """What the initial weights were trained on: BGR 0…255 minus the mean, or RGB 0…1 by mean and deviation."""
-    num_classes: PositiveInt = 19
-    """Number of classes C."""
+    num_classes: Annotated[int, Field(ge=1, le=255)] = 19
+    """Number of classes C; label maps hold 8 bits, and 255 is none."""
     restore_from: Path | None = None
     """Initial weights of the segmenter (.pdparams, .pth, .pt, .safetensors); none: random."""
     restore_heads: bool = True
@@ -253,39 +256,36 @@ def load(path: Path) -> Config:
     """Reads a `config.yaml`.
 
     Raises:
-        ConfigError: the file is missing, is not YAML, or a value does not fit.
+        ConfigError: the file is missing, is not YAML, or a value does not fit; the message names the line.
     """
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"cannot read the config {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the config {path} is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"the config {path} holds {type(values).__name__}, not a mapping of options")
-    return build(Config, values, origin=str(path))
+    return build(Config, read_yaml(path))
 
 
-def build(section: type[Section], values: dict[str, Any], origin: str = "the options") -> Any:
-    """Validates `values` into a `section`, turning what pydantic finds into one sentence.
+def build(section: type[Section], source: dict[str, Any] | Document, origin: str = "the options") -> Any:
+    """Validates options, or a file of them, into a `section`, turning what pydantic finds into one sentence.
 
     Raises:
-        ConfigError: names the first field that does not fit, its value and what was expected.
+        ConfigError: names the first field that does not fit, its line if it is in a file, its value and what
+            was expected.
     """
     try:
-        return section.model_validate(values)
+        return section.model_validate(source.values if isinstance(source, Document) else source)
     except ValidationError as error:
+        if isinstance(source, Document):
+            origin = source.where(error.errors(include_url=False)[0]["loc"])
         raise ConfigError(f"{origin}: {describe(error)}") from None
 
 
 def describe(error: ValidationError) -> str:
     """The first finding of a validation as `field: what was expected, got value`."""
     first = error.errors(include_url=False)[0]
-    field = ".".join(str(part) for part in first["loc"])
+    field = quoted(".".join(str(part) for part in first["loc"]))
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "value_error":
         return f"{field}: {message}" if field else message
     message = message[:1].lower() + message[1:]
     if first["type"] == "extra_forbidden":
         return f"{field} is not an option here"
-    return f"{field}: {message}, got {first['input']!r}"
+    if first["type"] == "missing":
+        return f"{field} is missing"
+    return f"{field}: {message}, got {reprlib.repr(first['input'])}"

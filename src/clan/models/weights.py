@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from clan.errors import WeightsError
-from clan.models.safe_pickle import quoted
 from clan.models.weight_files import read_arrays, write_arrays
+from clan.untrusted import quoted
 
 if TYPE_CHECKING:
     from paddle import nn
