@@ -1,0 +1,154 @@
+"""Two processes on this machine, over gloo, started by Paddle's launcher as a user does."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from clan.config import to_yaml
+from clan.engine.checkpoint import load_state
+from clan.runtime import available_cores
+
+ROOT = Path(__file__).resolve().parents[2]
+CLAN = Path(sys.executable).with_name("clan")
+SOURCES = {"PYTHONPATH": str(ROOT / "src")}
+
+
+def launch(folder, *command, ranks=2):
+    """What a run on several ranks ends with; its output is what a user sees."""
+    launcher = [sys.executable, "-m", "paddle.distributed.launch", "--nproc_per_node", str(ranks)]
+    command = [*launcher, "--log_dir", folder / "launcher", *command]
+    environment = {name: value for name, value in os.environ.items() if name not in ("OMP_NUM_THREADS",)} | SOURCES
+    return subprocess.run(list(map(str, command)), env=environment, capture_output=True, text=True, timeout=120)
+
+
+def alone(*command):
+    """The same in one process with as many threads as a rank has, since these change how sums are rounded."""
+    threads = str(max(1, available_cores() // 2))
+    environment = os.environ | SOURCES | {"OMP_NUM_THREADS": threads, "NUMBA_NUM_THREADS": threads}
+    return subprocess.run(list(map(str, command)), env=environment, capture_output=True, text=True, timeout=120)
+
+
+def write(config, path):
+    path.write_text(to_yaml(config), encoding="utf-8")
+    return path
+
+
+def metrics(folder):
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return [{name: value for name, value in json.loads(line).items() if name != "seconds"} for line in lines]
+
+
+@pytest.fixture(scope="module")
+def two_ranks(worlds, tmp_path_factory):
+    """A run of four iterations on two ranks, its configuration and what it printed."""
+    folder = tmp_path_factory.mktemp("two")
+    config = make_config(worlds, folder / "run")
+    result = launch(folder, CLAN, "train", "--config", write(config, folder / "config.yaml"))
+    assert result.returncode == 0, result.stdout + result.stderr
+    return config, folder, result
+
+
+def make_config(worlds, snapshot_dir, **fields):
+    from tests.conftest import tiny_config
+
+    return tiny_config(worlds, snapshot_dir, **fields)
+
+
+def test_two_ranks_equal_one_process_of_two_passes(worlds, two_ranks, tmp_path):
+    two, _, _ = two_ranks
+    one = make_config(worlds, tmp_path / "run", iter_size=2)
+    result = alone(CLAN, "train", "--config", write(one, tmp_path / "config.yaml"))
+    assert result.returncode == 0, result.stderr
+    expected, found = metrics(one.snapshot_dir), metrics(two.snapshot_dir)
+    assert [sorted(line) for line in found] == [sorted(line) for line in expected]
+    for left, right in zip(expected, found, strict=True):
+        assert right == pytest.approx(left, rel=1e-4)
+    expected, found = load_state(one.snapshot_dir, one).arrays, load_state(two.snapshot_dir, two, ranks=2).arrays
+    assert found.keys() == expected.keys()
+    # Running statistics are not the same: one process updates them twice per iteration, a rank once.
+    for name in (name for name in expected if not name.endswith(("._mean", "._variance"))):
+        tolerance = 1e-4 * np.abs(expected[name]).max()
+        np.testing.assert_allclose(found[name], expected[name], rtol=0, atol=tolerance, err_msg=name)
+
+
+def test_rank_0_alone_writes_and_talks(two_ranks):
+    config, folder, result = two_ranks
+    assert sorted(path.name for path in config.snapshot_dir.iterdir()) == [
+        *(f"SYS_{i}{suffix}.pdparams" for i in (2, 4) for suffix in ("", "_D")),
+        *("config.yaml", "images", "loss.txt", "metrics.jsonl", "state.safetensors"),
+    ]
+    assert [line["iteration"] for line in metrics(config.snapshot_dir)] == [0, 1, 2, 3]
+    assert result.stdout.count("computing on cpu and 1 more like it") == 1
+    assert not {"saved", "computing", "training"} & set((folder / "launcher/workerlog.1").read_text().split())
+
+
+def test_a_run_on_two_ranks_resumes_bit_for_bit_and_on_two_only(worlds, two_ranks, tmp_path):
+    whole, _, _ = two_ranks
+    halves = make_config(worlds, tmp_path / "run")
+    path = write(halves, tmp_path / "config.yaml")
+    assert launch(tmp_path, CLAN, "train", "--config", path, "--num-steps-stop", 2).returncode == 0
+    refused = alone(CLAN, "train", "--config", path, "--resume")
+    assert refused.returncode == 2
+    assert "of 2 processes, on 1" in refused.stderr
+    assert launch(tmp_path, CLAN, "train", "--config", path, "--resume").returncode == 0
+    assert metrics(halves.snapshot_dir) == metrics(whole.snapshot_dir)
+    left, right = (load_state(config.snapshot_dir, config, ranks=2).arrays for config in (whole, halves))
+    assert left.keys() == right.keys()
+    assert [name for name in left if not np.array_equal(left[name], right[name])] == []
+
+
+def test_evaluation_on_two_ranks_gives_the_same_maps_and_scores(worlds, two_ranks, tmp_path):
+    config, _, _ = two_ranks
+    options = ["--data-dir", worlds / "Cityscapes", "--split", "train", "--input-size", 64, 32]
+
+    def command(name):
+        return [CLAN, "evaluate", config.snapshot_dir, *options, "--save", tmp_path / name, "--workbooks", tmp_path]
+
+    result = alone(*command("one"))
+    assert result.returncode == 0, result.stderr
+    expected = (tmp_path / "run.csv").read_bytes()
+    (tmp_path / "run.csv").unlink()
+    result = launch(tmp_path, *command("two"))
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert (tmp_path / "run.csv").read_bytes() == expected
+    maps = sorted(path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*.png"))
+    assert len(maps) == 2 * 2 * 3, "two files an image, of two snapshots, three images: an odd number for two ranks"
+    for name in maps:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+def test_what_one_rank_cannot_read_ends_all_with_its_sentence(worlds, tmp_path):
+    """Rank 1 alone meets the damaged image; `CLAN_train.py`, with the full network."""
+    images = sorted((worlds / "SYNTHIA/RAND_CITYSCAPES/RGB").iterdir())
+    damaged = tmp_path / "SYNTHIA/RAND_CITYSCAPES"
+    for source in (worlds / "SYNTHIA/RAND_CITYSCAPES").rglob("*.png"):
+        target = damaged / source.relative_to(worlds / "SYNTHIA/RAND_CITYSCAPES")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(source.read_bytes()[: 100 if source == images[1] else None])
+    domains = ["--data-dir", damaged, "--data-dir-target", worlds / "Cityscapes", "--no-shuffle", "--num-workers", 0]
+    sizes = ["--input-size-source", "64,32", "--input-size-target", "64,32", "--snapshot-dir", tmp_path / "run"]
+    started = time.monotonic()
+    result = launch(tmp_path, ROOT / "CLAN_train.py", *domains, *sizes)
+    assert time.monotonic() - started < 60
+    assert result.returncode == 2
+    assert f"error: {damaged / 'RGB' / images[1].name}" in result.stdout
+    assert "Traceback" not in result.stdout
+
+
+def test_laws_of_ranks(tmp_path):
+    result = launch(tmp_path, ROOT / "tests/engine/ranks_script.py")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "all laws hold" in result.stdout
+
+
+def test_a_killed_rank_ends_the_others(tmp_path):
+    started = time.monotonic()
+    result = launch(tmp_path, ROOT / "tests/engine/ranks_script.py", "die")
+    assert time.monotonic() - started < 60
+    assert result.returncode != 0
