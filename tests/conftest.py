@@ -1,4 +1,5 @@
 import importlib.util
+import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -102,3 +103,9 @@ def tiny_config(worlds: Path, folder: Path, **fields) -> Config:
             section = section[key]
         section[field] = value
     return build(Config, values)
+
+
+def metrics(folder: Path) -> list[dict[str, float]]:
+    """What a run's `metrics.jsonl` says, without the seconds."""
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return [{name: value for name, value in json.loads(line).items() if name != "seconds"} for line in lines]

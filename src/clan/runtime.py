@@ -57,12 +57,18 @@ def settings() -> dict[str, str]:
     return chosen
 
 
+CHOSEN: set[str] = set()
+"""The variables that `configure` set, so that the others are the user's."""
+
+
 def configure(environment: MutableMapping[str, str] = os.environ) -> None:
     """Sets what `settings` chooses and the user has not; call it before the first `import paddle`."""
     if "PADDLE_LOCAL_SIZE" in environment and environment.get("OMP_NUM_THREADS") == "1":
         del environment["OMP_NUM_THREADS"]  # not the user's: the launcher imports Paddle and hands its 1 down
     for name, value in settings().items():
-        environment.setdefault(name, value)
+        if name not in environment:
+            environment[name] = value
+            CHOSEN.add(name)
     environment.setdefault("GLOG_minloglevel", "2")  # Paddle's C++ side logs flag values at the default level
 
 

@@ -1,3 +1,4 @@
+# ruff: noqa: E402
 """What `test_distributed` starts on two ranks: laws of `Ranks` that need more than one process.
 
 Writes what went wrong to stderr and exits with 1 then; with "die" rank 1 ends without a word.

@@ -1,6 +1,5 @@
 """Two processes on this machine, over gloo, started by Paddle's launcher as a user does."""
 
-import json
 import os
 import subprocess
 import sys
@@ -11,26 +10,30 @@ import numpy as np
 import pytest
 
 from clan.config import to_yaml
+from clan.demo.worlds import write_worlds
 from clan.engine.checkpoint import load_state
 from clan.runtime import available_cores
+from tests.conftest import metrics, tiny_config
 
 ROOT = Path(__file__).resolve().parents[2]
 CLAN = Path(sys.executable).with_name("clan")
-SOURCES = {"PYTHONPATH": str(ROOT / "src")}
 
 
 def launch(folder, *command, ranks=2):
     """What a run on several ranks ends with; its output is what a user sees."""
-    launcher = [sys.executable, "-m", "paddle.distributed.launch", "--nproc_per_node", str(ranks)]
-    command = [*launcher, "--log_dir", folder / "launcher", *command]
-    environment = {name: value for name, value in os.environ.items() if name not in ("OMP_NUM_THREADS",)} | SOURCES
-    return subprocess.run(list(map(str, command)), env=environment, capture_output=True, text=True, timeout=120)
+    launcher = [sys.executable, "-m", "paddle.distributed.launch", "--nproc_per_node", ranks]
+    return start(*launcher, "--log_dir", folder / "launcher", *command)
 
 
 def alone(*command):
     """The same in one process with as many threads as a rank has, since these change how sums are rounded."""
     threads = str(max(1, available_cores() // 2))
-    environment = os.environ | SOURCES | {"OMP_NUM_THREADS": threads, "NUMBA_NUM_THREADS": threads}
+    return start(*command, OMP_NUM_THREADS=threads, NUMBA_NUM_THREADS=threads)
+
+
+def start(*command, **environment):
+    inherited = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    environment = {**inherited, "PYTHONPATH": str(ROOT / "src"), **environment}
     return subprocess.run(list(map(str, command)), env=environment, capture_output=True, text=True, timeout=120)
 
 
@@ -39,30 +42,19 @@ def write(config, path):
     return path
 
 
-def metrics(folder):
-    lines = (folder / "metrics.jsonl").read_text().splitlines()
-    return [{name: value for name, value in json.loads(line).items() if name != "seconds"} for line in lines]
-
-
 @pytest.fixture(scope="module")
 def two_ranks(worlds, tmp_path_factory):
     """A run of four iterations on two ranks, its configuration and what it printed."""
     folder = tmp_path_factory.mktemp("two")
-    config = make_config(worlds, folder / "run")
+    config = tiny_config(worlds, folder / "run")
     result = launch(folder, CLAN, "train", "--config", write(config, folder / "config.yaml"))
     assert result.returncode == 0, result.stdout + result.stderr
     return config, folder, result
 
 
-def make_config(worlds, snapshot_dir, **fields):
-    from tests.conftest import tiny_config
-
-    return tiny_config(worlds, snapshot_dir, **fields)
-
-
 def test_two_ranks_equal_one_process_of_two_passes(worlds, two_ranks, tmp_path):
     two, _, _ = two_ranks
-    one = make_config(worlds, tmp_path / "run", iter_size=2)
+    one = tiny_config(worlds, tmp_path / "run", iter_size=2)
     result = alone(CLAN, "train", "--config", write(one, tmp_path / "config.yaml"))
     assert result.returncode == 0, result.stderr
     expected, found = metrics(one.snapshot_dir), metrics(two.snapshot_dir)
@@ -90,7 +82,7 @@ def test_rank_0_alone_writes_and_talks(two_ranks):
 
 def test_a_run_on_two_ranks_resumes_bit_for_bit_and_on_two_only(worlds, two_ranks, tmp_path):
     whole, _, _ = two_ranks
-    halves = make_config(worlds, tmp_path / "run")
+    halves = tiny_config(worlds, tmp_path / "run")
     path = write(halves, tmp_path / "config.yaml")
     assert launch(tmp_path, CLAN, "train", "--config", path, "--num-steps-stop", 2).returncode == 0
     refused = alone(CLAN, "train", "--config", path, "--resume")
@@ -103,9 +95,10 @@ def test_a_run_on_two_ranks_resumes_bit_for_bit_and_on_two_only(worlds, two_rank
     assert [name for name in left if not np.array_equal(left[name], right[name])] == []
 
 
-def test_evaluation_on_two_ranks_gives_the_same_maps_and_scores(worlds, two_ranks, tmp_path):
+def test_evaluation_on_two_ranks_gives_the_same_maps_and_scores(two_ranks, tmp_path):
     config, _, _ = two_ranks
-    options = ["--data-dir", worlds / "Cityscapes", "--split", "train", "--input-size", 64, 32]
+    write_worlds(tmp_path, source_images=1, target_train_images=1, target_val_images=3, size=(128, 64), seed=0)
+    options = ["--data-dir", tmp_path / "Cityscapes", "--input-size", 64, 32]
 
     def command(name):
         return [CLAN, "evaluate", config.snapshot_dir, *options, "--save", tmp_path / name, "--workbooks", tmp_path]

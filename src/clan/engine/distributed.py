@@ -42,6 +42,7 @@ class Ranks:
     size: int = 1
     store: Any = None
     _meetings: int = field(default=0, init=False)
+    _complaints: list[int] = field(default_factory=lambda: [0, 0], init=False)
 
     @property
     def first(self) -> bool:
@@ -77,19 +78,21 @@ class Ranks:
 
         Through the store, because gloo gives up after 30 seconds, which Paddle 3.3.1 does not let one change, and
         one rank may well decode or save for longer than that while another waits. A fast rank may complain at the
-        next meeting while a slow one still leaves this, hence two keys in turn.
+        next meeting while a slow one still leaves this, hence two pairs of keys in turn.
         """
         self._meetings += 1
-        failed = f"clan/failed/{self._meetings % 2}"
+        turn = self._meetings % 2
+        count, text = f"clan/complaints/{turn}", f"clan/complaint/{turn}"
         if complaint is not None:
-            self.store.set("clan/complaint", complaint)
-            self.store.add(failed, 1)
+            self.store.set(text, complaint)
+            self.store.add(count, 1)
         self.store.add("clan/arrived", 1)
         pause = 0.0005
         while self.store.add("clan/arrived", 0) < self._meetings * self.size:
             time.sleep(pause)
             pause = min(2 * pause, 0.02)
-        return self.store.get("clan/complaint").decode() if self.store.add(failed, 0) else None
+        known, self._complaints[turn] = self._complaints[turn], self.store.add(count, 0)
+        return self.store.get(text).decode() if self._complaints[turn] > known else None
 
     def from_first(self, make: Callable[[], Value]) -> Value:
         """What `make` returns on rank 0, the only one to call it, for all of them.
