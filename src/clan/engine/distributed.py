@@ -35,14 +35,13 @@ class Ranks:
     Args:
         rank: this one's number, 0…size−1.
         size: how many there are.
-        store: Paddle's key-value store, which all of them reach; None for a process that is alone.
+        store: Paddle's key-value store, which all of them reach, where they meet over gloo.
     """
 
     rank: int = 0
     size: int = 1
     store: Any = None
     _meetings: int = field(default=0, init=False)
-    _complaints: list[int] = field(default_factory=lambda: [0, 0], init=False)
 
     @property
     def first(self) -> bool:
@@ -67,32 +66,35 @@ class Ranks:
         except ClanError as error:
             failure = error
         if self.size > 1:
-            elsewhere = self._meet(None if failure is None else str(failure))
-            if failure is None and elsewhere is not None:
-                failure = RankError(elsewhere)
+            failure = self._agree(failure)
         if failure is not None:
             raise failure
 
-    def _meet(self, complaint: str | None) -> str | None:
-        """Waits for all ranks; returns the complaint of one that has any.
+    def _agree(self, failure: ClanError | None) -> ClanError | None:
+        """Waits for all ranks; returns this one's failure, else another's, if there is any."""
+        self._wait()
+        failed = paddle.to_tensor([0 if failure is None else 1])
+        distributed.all_reduce(failed, distributed.ReduceOp.MAX)
+        if not failed.item():
+            return None
+        complaints: list[str | None] = []
+        distributed.all_gather_object(complaints, None if failure is None else str(failure))
+        return failure or RankError(next(filter(None, complaints)))
 
-        Through the store, because gloo gives up after 30 seconds, which Paddle 3.3.1 does not let one change, and
-        one rank may well decode or save for longer than that while another waits. A fast rank may complain at the
-        next meeting while a slow one still leaves this, hence two pairs of keys in turn.
+    def _wait(self) -> None:
+        """Waits for all ranks as long as it takes.
+
+        Gloo gives up after 30 seconds, which Paddle 3.3.1 does not let one change, and one CPU may well take that
+        much longer than another to compute or to save. So ranks count themselves in at the store first. That takes
+        0.1 s; NCCL, which waits for half an hour, does without.
         """
+        if self.store is None:
+            return
         self._meetings += 1
-        turn = self._meetings % 2
-        count, text = f"clan/complaints/{turn}", f"clan/complaint/{turn}"
-        if complaint is not None:
-            self.store.set(text, complaint)
-            self.store.add(count, 1)
-        self.store.add("clan/arrived", 1)
-        pause = 0.0005
-        while self.store.add("clan/arrived", 0) < self._meetings * self.size:
-            time.sleep(pause)
-            pause = min(2 * pause, 0.02)
-        known, self._complaints[turn] = self._complaints[turn], self.store.add(count, 0)
-        return self.store.get(text).decode() if self._complaints[turn] > known else None
+        arrived = self.store.add("clan/arrived", 1)
+        while arrived < self._meetings * self.size:
+            time.sleep(0.005)
+            arrived = self.store.add("clan/arrived", 0)
 
     def from_first(self, make: Callable[[], Value]) -> Value:
         """What `make` returns on rank 0, the only one to call it, for all of them.
@@ -153,9 +155,11 @@ def connect() -> Ranks:
     """Meets the other ranks, over NCCL where this one computes on a GPU and over gloo on the CPU."""
     if not launched():
         return ALONE
-    os.environ["PADDLE_DISTRI_BACKEND"] = "gloo" if paddle.device.get_device() == "cpu" else "nccl"
+    gloo = paddle.device.get_device() == "cpu"
+    os.environ["PADDLE_DISTRI_BACKEND"] = "gloo" if gloo else "nccl"
     distributed.init_parallel_env()
-    return Ranks(distributed.get_rank(), distributed.get_world_size(), core.create_or_get_global_tcp_store())
+    store = core.create_or_get_global_tcp_store() if gloo else None
+    return Ranks(distributed.get_rank(), distributed.get_world_size(), store)
 
 
 def synchronise_batch_norm(method: Method) -> None:

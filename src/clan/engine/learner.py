@@ -40,7 +40,7 @@ class Learner:
         factor = share if self.loss_scale is None else share * self.loss_scale.factor
 
         def backward(loss: Tensor) -> None:
-            with paddle.amp.auto_cast(enable=False):
+            with paddle.amp.auto_cast(enable=False):  # a gradient is computed in what its forward pass was
                 (loss * factor).backward()
 
         totals: dict[str, float] = {}
