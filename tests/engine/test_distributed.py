@@ -12,6 +12,7 @@ import pytest
 from clan.config import to_yaml
 from clan.demo.worlds import write_worlds
 from clan.engine.checkpoint import load_state
+from clan.engine.trainer import Trainer
 from clan.errors import CheckpointError
 from clan.runtime import available_cores
 from tests.conftest import metrics, tiny_config
@@ -81,14 +82,45 @@ def test_rank_0_alone_writes_and_talks(two_ranks):
     assert not {"saved", "computing", "training"} & set((folder / "launcher/workerlog.1").read_text().split())
 
 
-def test_a_run_on_two_ranks_resumes_bit_for_bit_and_on_two_only(worlds, two_ranks, tmp_path):
-    whole, _, _ = two_ranks
-    halves = tiny_config(worlds, tmp_path / "run")
-    path = write(halves, tmp_path / "config.yaml")
-    assert launch(tmp_path, CLAN, "train", "--config", path, "--num-steps-stop", 2).returncode == 0
+@pytest.fixture(scope="module")
+def first_iteration(worlds, tmp_path_factory):
+    """The same run after its first iteration, its folder and its state's arrays."""
+    folder = tmp_path_factory.mktemp("halves")
+    config = tiny_config(worlds, folder / "run")
+    result = launch(folder, CLAN, "train", "--config", write(config, folder / "config.yaml"), "--num-steps-stop", 1)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return config, folder, load_state(config.snapshot_dir, config, ranks=2).arrays
+
+
+def test_running_statistics_are_the_mean_of_the_ranks(worlds, first_iteration, tmp_path):
+    """One process keeps m = 0.9 m + 0.1 x over a source and a target batch x per pass; so what rank 1 makes of m₀
+    with the second pair is what one process makes of it in two passes, less what the first left in that."""
+
+    def one_process(iter_size):
+        config = tiny_config(worlds, tmp_path / f"{iter_size}", iter_size=iter_size, num_steps_stop=1)
+        trainer = Trainer(config, notify=lambda sentence: None)
+        start = {name: tensor.numpy().copy() for name, tensor in trainer.learner.state().items()}
+        trainer.run()
+        return start, load_state(config.snapshot_dir, config).arrays
+
+    start, rank_0 = one_process(1)
+    _, both = one_process(2)
+    *_, found = first_iteration
+    names = [name for name in found if name.endswith(("._mean", "._variance"))]
+    assert names
+    for name in names:
+        rank_1 = both[name] - 0.81 * (rank_0[name] - start[name])
+        np.testing.assert_allclose(found[name], (rank_0[name] + rank_1) / 2, rtol=1e-5, atol=2e-6, err_msg=name)
+    others = max(np.abs(found[name] - rank_0[name]).max() for name in names)
+    assert others > 1e-3, "rank 0's alone are something else"
+
+
+def test_a_run_on_two_ranks_resumes_bit_for_bit_and_on_two_only(two_ranks, first_iteration):
+    whole, *_ = two_ranks
+    halves, folder, _ = first_iteration
     with pytest.raises(CheckpointError, match="of 2 processes, on 1: start as many"):
         load_state(halves.snapshot_dir, halves)
-    assert launch(tmp_path, CLAN, "train", "--config", path, "--resume").returncode == 0
+    assert launch(folder, CLAN, "train", "--config", folder / "config.yaml", "--resume").returncode == 0
     assert metrics(halves.snapshot_dir) == metrics(whole.snapshot_dir)
     left, right = (load_state(config.snapshot_dir, config, ranks=2).arrays for config in (whole, halves))
     assert left.keys() == right.keys()
