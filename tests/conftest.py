@@ -1,5 +1,7 @@
 import importlib.util
+import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -77,6 +79,11 @@ def worlds(tmp_path_factory) -> Path:
 @pytest.fixture
 def tiny(worlds, tmp_path) -> Callable[..., Config]:
     """Makes the configuration of a run that takes a second; nested fields as `network__num_classes=5`."""
+    return partial(tiny_config, worlds, tmp_path / "run")
+
+
+def tiny_config(worlds: Path, folder: Path, **fields) -> Config:
+    """What `tiny` makes, for a given folder of snapshots."""
     base = Config(
         source=DomainConfig(dataset="synthia", root=worlds / "SYNTHIA/RAND_CITYSCAPES", size=(64, 32)),
         target=DomainConfig(dataset="cityscapes", root=worlds / "Cityscapes", size=(64, 32)),
@@ -86,17 +93,19 @@ def tiny(worlds, tmp_path) -> Callable[..., Config]:
         num_workers=0,
         save_every=2,
         save_images=1,
-        snapshot_dir=tmp_path / "run",
+        snapshot_dir=folder,
     )
+    values = base.model_dump()
+    for name, value in fields.items():
+        *sections, field = name.split("__")
+        section = values
+        for key in sections:
+            section = section[key]
+        section[field] = value
+    return build(Config, values)
 
-    def make(**fields) -> Config:
-        values = base.model_dump()
-        for name, value in fields.items():
-            *sections, field = name.split("__")
-            section = values
-            for key in sections:
-                section = section[key]
-            section[field] = value
-        return build(Config, values)
 
-    return make
+def metrics(folder: Path) -> list[dict[str, float]]:
+    """What a run's `metrics.jsonl` says, without the seconds."""
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return [{name: value for name, value in json.loads(line).items() if name != "seconds"} for line in lines]

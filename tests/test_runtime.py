@@ -32,3 +32,17 @@ def test_what_the_user_set_stays():
     runtime.configure(environment)
     assert environment["OMP_NUM_THREADS"] == "7"
     assert environment["MKL_DEBUG_CPU_TYPE"] == "4"
+
+
+def test_the_one_thread_that_the_launcher_hands_down_is_not_the_user_s(monkeypatch):
+    monkeypatch.setattr(runtime, "available_cores", lambda: 3)
+    environment = {"OMP_NUM_THREADS": "1", "PADDLE_LOCAL_SIZE": "2"}
+    runtime.configure(environment)
+    assert environment["OMP_NUM_THREADS"] == "3"
+
+
+def test_processes_of_one_machine_share_its_cores(monkeypatch):
+    alone = runtime.available_cores()
+    for processes in (2, 1000):
+        monkeypatch.setenv("PADDLE_LOCAL_SIZE", str(processes))
+        assert runtime.available_cores() == max(1, alone // processes)

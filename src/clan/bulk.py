@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from clan.data.datasets import Dataset
+from clan.engine.distributed import ALONE, Ranks, connect
 from clan.evaluate import evaluate, load_segmenter, options_for
 from clan.labels import CITYSCAPES
+from clan.metrics.iou import Scores, score
 from clan.reporting.console import format_scores, progress
 from clan.reporting.excel import SnapshotScore, write_bulk
-from clan.scoring import PredictionIds, score_with_progress
+from clan.scoring import PredictionIds, count_with_progress
 from clan.snapshots import find_snapshots, iteration_of
 
 
@@ -25,25 +27,28 @@ def result_folders(folder: Path, save: Path) -> list[tuple[Path, Path]]:
     ]
 
 
-def write_label_maps(snapshots: Iterable[tuple[Path, Path]], dataset: Dataset, **given: Any) -> None:
-    """Writes the label maps of every (weights, folder), showing progress.
+def write_label_maps(snapshots: Iterable[tuple[Path, Path]], dataset: Dataset, ranks: Ranks, **given: Any) -> None:
+    """Writes the label maps of every (weights, folder), showing progress; ranks share the images.
 
     Args:
         snapshots: pairs of weights and the folder for their label maps.
         dataset: the images.
+        ranks: the processes that do it together.
         given: see `clan.evaluate.options_for`.
     """
+    share = dataset.part(ranks.share(dataset.names))
     for weights, save in snapshots:
-        options = options_for(weights, **given)
-        segmenter = load_segmenter(
-            weights,
-            backbone=options.backbone,
-            num_classes=options.num_classes,
-            output_stride=options.output_stride,
-            head_dilations=options.head_dilations,
-        )
-        with progress(f"evaluating {weights.stem}", len(dataset)) as advance:
-            evaluate(segmenter, dataset, save, options=options, on_image=lambda _: advance())
+        with ranks.together():
+            options = options_for(weights, **given)
+            segmenter = load_segmenter(
+                weights,
+                backbone=options.backbone,
+                num_classes=options.num_classes,
+                output_stride=options.output_stride,
+                head_dilations=options.head_dilations,
+            )
+            with progress(f"evaluating {weights.stem}", len(share)) as advance:
+                evaluate(segmenter, share, save, options=options, on_image=lambda _: advance())
         print(f"{weights}: {len(dataset)} label maps in {save}")
 
 
@@ -54,12 +59,12 @@ def score_label_maps(
     devkit_dir: Path | None = None,
     images: Sequence[str] | None = None,
     label_ids: bool = False,
+    ranks: Ranks = ALONE,
 ) -> list[SnapshotScore]:
     """Scores every folder of label maps, printing its means."""
-    ids: PredictionIds = "labelId" if label_ids else "trainId"
     rows = []
     for folder in folders:
-        scores = score_with_progress(truth, folder, devkit_dir=devkit_dir, images=images, prediction_ids=ids)
+        scores = _score(truth, folder, ranks, devkit_dir=devkit_dir, images=images, label_ids=label_ids)
         print(folder.name, *(f"{mean} {100 * value:.2f}" for mean, value in scores.means.items()), sep="  ")
         rows.append(SnapshotScore(folder.name, iteration_of(folder.name), scores))
     return rows
@@ -72,6 +77,17 @@ def write_workbook(rows: Sequence[SnapshotScore], run_name: str, save: Path) -> 
         print(f"saved {path}")
 
 
+def _score(
+    truth: Path, folder: Path, ranks: Ranks, *, images: Sequence[str] | None, label_ids: bool, **options: Any
+) -> Scores:
+    """Scores a folder of label maps; ranks share the images and add up what they counted."""
+    ids: PredictionIds = "labelId" if label_ids else "trainId"
+    share = None if images is None else ranks.share(images)
+    with ranks.together():
+        counts, label_space = count_with_progress(truth, folder, images=share, prediction_ids=ids, **options)
+    return score(ranks.sum(counts), label_space)
+
+
 def evaluate_and_score(weights: Path, dataset: Dataset, save: Path, workbooks: Path, **given: Any) -> None:
     """Label maps and scores of a snapshot, or of every one in a folder, with a workbook then.
 
@@ -82,15 +98,17 @@ def evaluate_and_score(weights: Path, dataset: Dataset, save: Path, workbooks: P
         workbooks: folder of the workbook and the CSV.
         given: see `clan.evaluate.options_for`.
     """
+    ranks = connect()
     truth = dataset.root / "gtFine" / dataset.split
     label_ids = bool(given.get("label_ids"))
     if weights.is_dir():
         snapshots = result_folders(weights, save)
-        write_label_maps(snapshots, dataset, **given)
-        rows = score_label_maps(truth, [folder for _, folder in snapshots], images=dataset.names, label_ids=label_ids)
-        write_workbook(rows, weights.resolve().name, workbooks)
+        write_label_maps(snapshots, dataset, ranks, **given)
+        folders = [folder for _, folder in snapshots]
+        rows = score_label_maps(truth, folders, images=dataset.names, label_ids=label_ids, ranks=ranks)
+        if ranks.first:
+            write_workbook(rows, weights.resolve().name, workbooks)
         return
     folder = save / f"{weights.resolve().parent.name}_{weights.stem}"
-    write_label_maps([(weights, folder)], dataset, **given)
-    ids: PredictionIds = "labelId" if label_ids else "trainId"
-    print(format_scores(score_with_progress(truth, folder, images=dataset.names, prediction_ids=ids)))
+    write_label_maps([(weights, folder)], dataset, ranks, **given)
+    print(format_scores(_score(truth, folder, ranks, images=dataset.names, label_ids=label_ids)))

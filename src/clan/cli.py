@@ -24,6 +24,7 @@ usage: clan COMMAND [options]; clan COMMAND --help tells all about one.
   evaluate  label maps and scores of one snapshot, or of a folder of them
   iou       score a folder of label maps
   convert   rewrite weights: .pdparams, .safetensors, .pth
+  doctor    this machine, its Paddle and its settings, and what of them is slow
   demo      draw two small worlds, adapt from one to the other, show what it gave
 """
 
@@ -116,6 +117,20 @@ def convert(source: Annotated[Path, tyro.conf.Positional], target: Annotated[Pat
     print(f"{rewrite(source, target)} arrays written to {target}")
 
 
+def doctor(*, json: bool = False) -> None:
+    """Tell what this machine, its Paddle and its settings are, and what of them makes training slow.
+
+    Args:
+        json: print it as JSON.
+    """
+    from json import dumps
+
+    from clan.doctor import complaints, examine, report
+
+    facts = examine()
+    print(dumps({**facts, "complaints": complaints(facts)}, indent=2) if json else report(facts))
+
+
 def demo(folder: Annotated[Path, tyro.conf.Positional] = Path("demo"), /, *, steps: int = 300, seed: int = 0) -> None:
     """Draw a rendered and a camera world, train source-only and CLAN, score both on the camera's.
 
@@ -195,6 +210,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "evaluate": evaluate,
     "iou": iou,
     "convert": convert,
+    "doctor": doctor,
     "demo": demo,
 }
 

@@ -1,8 +1,11 @@
 """What every command shares: a strict parser, and errors as one sentence."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
 from typing import Any, NoReturn
 
 from clan.errors import ClanError
@@ -34,9 +37,16 @@ def fail(message: str) -> NoReturn:
 
 
 def run(main: Callable[[], None]) -> None:
-    """Runs a command, turning what a user can cause into a sentence and exit code 2."""
+    """Runs a command, turning what a user can cause into a sentence and exit code 2.
+
+    Of the processes that Paddle's launcher starts together the first one alone talks; the others say what ends them.
+    """
     try:
-        main()
+        if os.environ.get("PADDLE_TRAINER_ID", "0") == "0":
+            main()
+        else:
+            with Path(os.devnull).open("w") as silence, redirect_stdout(silence), redirect_stderr(silence):
+                main()
     except ClanError as error:
         fail(str(error))
     except KeyboardInterrupt:

@@ -29,6 +29,7 @@ Size = tuple[PositiveInt, PositiveInt]
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Schedule = Literal["warmup-poly", "poly", "constant"]
+Precision = Literal["fp32", "bf16", "fp16"]
 
 
 class Section(BaseModel):
@@ -226,7 +227,11 @@ class Config(Section):
     device: Literal["auto", "cpu", "gpu"] = "auto"
     """Where to compute; auto: the GPU if this Paddle has one."""
     gpu: NonNegativeInt = 0
-    """Index of the GPU among the visible ones."""
+    """Index of the GPU among the visible ones; under Paddle's launcher each process has its own."""
+    precision: Precision = "fp32"
+    """What convolutions and matrix products compute in on a GPU; fp16 scales its losses."""
+    sync_batch_norm: bool = False
+    """Normalise by the statistics of all processes' batches together, on GPUs; otherwise each by its own."""
 
     @model_validator(mode="after")
     def _consistent(self) -> "Config":
@@ -234,6 +239,8 @@ class Config(Section):
             raise ValueError(f"num_steps_stop {self.stop} lies beyond num_steps {self.num_steps}")
         if self.warmup > self.num_steps:
             raise ValueError(f"warmup_steps {self.warmup} lies beyond num_steps {self.num_steps}")
+        if self.sync_batch_norm and self.network.batch_norm == "frozen":
+            raise ValueError("sync_batch_norm has nothing to do while network.batch_norm is frozen: drop one of them")
         return self
 
     @property

@@ -16,10 +16,12 @@ from clan.errors import ConfigError
 
 
 def available_cores() -> int:
-    """Cores this process may run on (its affinity mask where the system knows one), at least 1."""
-    if hasattr(os, "sched_getaffinity"):
-        return max(1, len(os.sched_getaffinity(0)))
-    return os.cpu_count() or 1
+    """Cores for this process, of those it may run on (its affinity mask where the system knows one), at least 1.
+
+    Processes that Paddle's launcher started together on one machine share its cores evenly.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // int(os.environ.get("PADDLE_LOCAL_SIZE", "1")))
 
 
 def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> dict[str, str]:
@@ -45,12 +47,9 @@ def mkl_path(cpu: Mapping[str, str]) -> str | None:
 
 
 def settings() -> dict[str, str]:
-    """Environment variables that make Paddle fast on this machine, and their values.
-
-    Several ranks on one machine share its cores, so each takes its part of them.
-    """
-    ranks_here = int(os.environ.get("PADDLE_LOCAL_SIZE", "0")) or int(os.environ.get("PADDLE_TRAINERS_NUM", "1"))
-    chosen = {"OMP_NUM_THREADS": str(max(1, available_cores() // ranks_here))}
+    """Environment variables that make Paddle fast on this machine, and their values."""
+    threads = str(available_cores())
+    chosen = {"OMP_NUM_THREADS": threads, "NUMBA_NUM_THREADS": threads}
     # MKL's threads and those of compiled loops are two pools: one that spins while it waits takes the other's cores.
     chosen["OMP_WAIT_POLICY"] = "PASSIVE"
     if path := mkl_path(processor()):
@@ -58,10 +57,18 @@ def settings() -> dict[str, str]:
     return chosen
 
 
+CHOSEN: set[str] = set()
+"""The variables that `configure` set, so that the others are the user's."""
+
+
 def configure(environment: MutableMapping[str, str] = os.environ) -> None:
     """Sets what `settings` chooses and the user has not; call it before the first `import paddle`."""
+    if "PADDLE_LOCAL_SIZE" in environment and environment.get("OMP_NUM_THREADS") == "1":
+        del environment["OMP_NUM_THREADS"]  # not the user's: the launcher imports Paddle and hands its 1 down
     for name, value in settings().items():
-        environment.setdefault(name, value)
+        if name not in environment:
+            environment[name] = value
+            CHOSEN.add(name)
     environment.setdefault("GLOG_minloglevel", "2")  # Paddle's C++ side logs flag values at the default level
 
 

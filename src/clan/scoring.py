@@ -31,7 +31,7 @@ class Pair(NamedTuple):
     prediction: Path
 
 
-def score_folders(
+def count_folders(
     truth_dir: str | Path,
     prediction_dir: str | Path,
     *,
@@ -41,7 +41,7 @@ def score_folders(
     prediction_ids: PredictionIds = "trainId",
     workers: int | None = None,
     on_progress: Callable[[int, int], None] | None = None,
-) -> Scores:
+) -> tuple[np.ndarray, LabelSpace]:
     """Compare every prediction with its ground truth; see `find_pairs` for which belong together.
 
     Args:
@@ -54,6 +54,9 @@ def score_folders(
         prediction_ids: whether predictions hold trainIds or the ids that the ground truth holds.
         workers: number of threads, at least 1; by default one per core at hand.
         on_progress: called with (pairs done, pairs in total) after each pair, in this thread.
+
+    Returns:
+        The confusion matrix over all pairs, int64 [C, C], and the classes that it counts.
 
     Raises:
         DataError: a folder, list or PNG is missing, damaged or not what it should be.
@@ -77,13 +80,23 @@ def score_folders(
             total += confusion
             if on_progress is not None:
                 on_progress(done, len(pairs))
-    return score(total, label_space)
+    return total, label_space
+
+
+def score_folders(truth_dir: str | Path, prediction_dir: str | Path, **options: Any) -> Scores:
+    """The scores of what `count_folders`, which takes the same arguments, counts."""
+    return score(*count_folders(truth_dir, prediction_dir, **options))
+
+
+def count_with_progress(truth_dir: Path, prediction_dir: Path, **options: Any) -> tuple[np.ndarray, LabelSpace]:
+    """`count_folders`, showing how far it has come."""
+    with progress(f"scoring {prediction_dir.name}") as advance:
+        return count_folders(truth_dir, prediction_dir, on_progress=lambda done, total: advance(total=total), **options)
 
 
 def score_with_progress(truth_dir: Path, prediction_dir: Path, **options: Any) -> Scores:
     """`score_folders`, showing how far it has come."""
-    with progress(f"scoring {prediction_dir.name}") as advance:
-        return score_folders(truth_dir, prediction_dir, on_progress=lambda done, total: advance(total=total), **options)
+    return score(*count_with_progress(truth_dir, prediction_dir, **options))
 
 
 def find_pairs(

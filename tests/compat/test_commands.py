@@ -116,6 +116,8 @@ VALUES = {
     "input_size_source": "40,20",
     "input_size_target": "40,20",
     "device": "cpu",
+    "precision": "bf16",
+    "sync_batch_norm": "yes",
     "power": "0.5",
     "momentum": "0.5",
     "num_steps": "90000",
@@ -132,7 +134,7 @@ VALUES = {
 def test_every_flag_changes_its_field_and_no_other(flag):
     name = flag.replace("_", "-")
     value = VALUES.get(flag, "7")
-    words = [f"--no-{name}"] if value == "no" else [f"--{name}", value]
+    words = {"no": [f"--no-{name}"], "yes": [f"--{name}"]}.get(value, [f"--{name}", value])
     before, after = (configuration(parser().parse_args(arguments)).model_dump() for arguments in ([], words))
     *sections, field = FLAG_FIELDS[flag]
     for section in sections:

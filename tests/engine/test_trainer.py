@@ -1,6 +1,5 @@
 """Laws of the training loop, on drawn data and a small network: each run takes about a second."""
 
-import json
 import shutil
 
 import numpy as np
@@ -14,18 +13,13 @@ from clan.errors import CheckpointError, TrainingError
 from clan.evaluate import load_segmenter
 from clan.models.weight_files import read_arrays
 from clan.snapshots import find_snapshots
+from tests.conftest import metrics
 
 
 def train(config, *, resume=False, on_step=lambda report: None):
     trainer = Trainer(config, resume=resume, notify=lambda sentence: None)
     trainer.run(on_step)
     return trainer
-
-
-def metrics(folder):
-    """What `metrics.jsonl` says, without the seconds."""
-    lines = (folder / "metrics.jsonl").read_text().splitlines()
-    return [{name: value for name, value in json.loads(line).items() if name != "seconds"} for line in lines]
 
 
 def assert_same_arrays(left, right):

@@ -48,11 +48,13 @@ def evaluate_snapshots(snapshots: Sequence[tuple[Path, Path]], flags: argparse.N
     from clan.bulk import write_label_maps
     from clan.data.datasets import Dataset
     from clan.engine.device import select_device
+    from clan.engine.distributed import connect
 
     print(f"computing on {select_device(flags.device, flags.gpu)}")
     write_label_maps(
         snapshots,
         Dataset("cityscapes", flags.data_dir, list_file=flags.data_list, split=flags.set),
+        connect(),
         num_classes=flags.num_classes,
         upsampling=flags.upsampling,
         input_size=flags.input_size,

@@ -3,11 +3,11 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from clan import runtime
 from clan.commandline import Parser, model, run, size
-from clan.config import Config, build
+from clan.config import Config, Precision, build
 from clan.recipes import PRESETS, SOURCE_ROOTS
 
 DEFAULT_WEIGHTS = Path("./model/pretrained.pdparams")
@@ -50,6 +50,8 @@ FLAG_FIELDS: dict[str, tuple[str, ...]] = {
     "snapshot_dir": ("snapshot_dir",),
     "device": ("device",),
     "gpu": ("gpu",),
+    "precision": ("precision",),
+    "sync_batch_norm": ("sync_batch_norm",),
 }
 """Flag → the field of the configuration that it sets. A flag that is not given leaves the preset's value."""
 
@@ -90,6 +92,7 @@ def parser() -> argparse.ArgumentParser:
     network("--restore-from", type=_weights, help=f"initial weights, or none; default: {DEFAULT_WEIGHTS} if there")
     network("--restore-from-D", type=Path, help="initial weights of the discriminator")
     network("--not-restore-last", dest="restore_heads", action="store_false", help="leave the heads random")
+    network("--sync-batch-norm", action=switch, help="batch statistics of all processes together, on GPUs")
     network("--is-training", action="store_const", const="official", help="batch statistics, running ones updated")
     network("--no-is-training", dest="is_training", action="store_const", const="frozen", help="running statistics")
 
@@ -112,6 +115,7 @@ def parser() -> argparse.ArgumentParser:
     output("--save-num-images", type=int, help="colour masks of target images saved with each snapshot")
     output("--device", choices=("auto", "cpu", "gpu"), help="where to compute")
     output("--gpu", type=int, help="index of the GPU among the visible ones")
+    output("--precision", choices=get_args(Precision), help="of convolutions and matrix products, on a GPU")
     return given
 
 

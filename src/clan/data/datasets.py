@@ -1,6 +1,7 @@
 """The three classic data sets: where their files lie and what their labels mean (SPEC section 5)."""
 
-from collections.abc import Callable, Mapping
+import copy
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,6 +96,12 @@ class Dataset:
             if not (self.image_root / name).is_file():
                 raise DataError(f"{list_file} names {name}, which is not in {self.image_root}: mend the list")
         return names
+
+    def part(self, names: Sequence[str]) -> "Dataset":
+        """The same data set with these of its images alone."""
+        part = copy.copy(self)
+        part.names = list(names)
+        return part
 
     def __len__(self) -> int:
         return len(self.names)

@@ -24,11 +24,15 @@ VERSION = "1"
 
 @dataclass(frozen=True)
 class State:
-    """Arrays by name ("segmenter/…", "sgd/…", "discriminator/…", "adam/…"), and the iteration that comes next."""
+    """Arrays by name ("segmenter/…", "sgd/…", "discriminator/…", "adam/…"), and the iteration that comes next.
+
+    `ranks` is how many processes train together: their number decides which pairs an iteration takes.
+    """
 
     iteration: int
     arrays: Mapping[str, np.ndarray]
     config_yaml: str
+    ranks: int = 1
 
 
 def save_state(folder: Path, state: State) -> Path:
@@ -39,6 +43,7 @@ def save_state(folder: Path, state: State) -> Path:
     """
     path = folder / STATE_NAME
     metadata = {"version": VERSION, "iteration": str(state.iteration), "config": state.config_yaml}
+    metadata["ranks"] = str(state.ranks)
     try:
         # Safetensors scrambles arrays that are not in C order.
         content = save({name: np.ascontiguousarray(array) for name, array in state.arrays.items()}, metadata)
@@ -48,11 +53,11 @@ def save_state(folder: Path, state: State) -> Path:
     return path
 
 
-def load_state(folder: Path, config: Config) -> State:
-    """Reads the state of a folder, for a run with the same configuration.
+def load_state(folder: Path, config: Config, *, ranks: int = 1) -> State:
+    """Reads the state of a folder, for a run with the same configuration on as many ranks.
 
     Raises:
-        CheckpointError: there is none, it is damaged, or the configuration differs in what it computes.
+        CheckpointError: there is none, it is damaged, or configuration or ranks differ in what they compute.
     """
     path = folder / STATE_NAME
     if not path.is_file():
@@ -61,12 +66,17 @@ def load_state(folder: Path, config: Config) -> State:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-        state = State(int(metadata["iteration"]), arrays, metadata["config"])
+        written_by = int(metadata.get("ranks", "1"))
+        state = State(int(metadata["iteration"]), arrays, metadata["config"], written_by)
         changed = changes(state.config_yaml, to_yaml(config))
     except (OSError, SafetensorError, KeyError, ValueError, AttributeError, yaml.YAMLError) as error:
         raise CheckpointError(f"{path} is damaged ({error}): start without --resume") from None
     if changed:
         raise CheckpointError(f"cannot resume {path}: the configuration changed in {changed}; give the same options")
+    if state.ranks != ranks:
+        raise CheckpointError(
+            f"cannot resume {path}, of {state.ranks} processes, on {ranks}: start as many, as docs/distributed.md tells"
+        )
     return state
 
 

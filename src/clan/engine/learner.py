@@ -10,6 +10,7 @@ from paddle import Tensor
 
 from clan.config import Config, Schedule
 from clan.engine.optim import SGD, Adam
+from clan.engine.precision import LossScale, autocast
 from clan.engine.schedule import learning_rate
 from clan.methods.base import Method, Pair, Progress
 
@@ -18,7 +19,7 @@ class Learner:
     """Trains a method's networks, one iteration at a time.
 
     Args:
-        config: rates, schedules, accumulation and batch-norm mode are used.
+        config: rates, schedules, accumulation, precision and batch-norm mode are used.
         method: its networks, with their initial weights, are changed in place.
     """
 
@@ -35,29 +36,59 @@ class Learner:
             if config.optimizer.ema_decay
             else {}
         )
+        self.loss_scale = LossScale() if config.precision == "fp16" else None
         self._set_training_mode()
 
     def accumulate(self, iteration: int, pairs: Iterable[Pair]) -> dict[str, float]:
         """Adds up the gradients of an iteration's passes; returns the losses, averaged over them."""
         progress = Progress(iteration, self.config.num_steps, self.config.warmup)
         share = 1.0 / self.config.iter_size
+        factor = share if self.loss_scale is None else share * self.loss_scale.factor
+
+        def backward(loss: Tensor) -> None:
+            with paddle.amp.auto_cast(enable=False):  # a gradient is computed in what its forward pass was
+                (loss * factor).backward()
+
         totals: dict[str, float] = {}
         for pair in pairs:
-            losses = self.method.train_step(pair, progress, lambda loss: (loss * share).backward())
+            with autocast(self.config.precision):
+                losses = self.method.train_step(pair, progress, backward)
             for name, loss in losses.items():
                 totals[name] = totals.get(name, 0.0) + float(loss) * share
         return totals
 
+    def gradients(self) -> list[Tensor]:
+        """Those that `accumulate` added up, of all networks, to be changed in place."""
+        networks = (self.method.segmenter, *self.method.discriminators.values())
+        parameters = (parameter for network in networks for parameter in network.parameters())
+        return [parameter.grad for parameter in parameters if parameter.grad is not None]
+
+    def running_statistics(self) -> list[Tensor]:
+        """Means and variances of the batch norms that are keeping them, to be changed in place."""
+        if self.config.network.batch_norm == "frozen":
+            return []
+        state = self.method.segmenter.state_dict()
+        return [tensor for name, tensor in state.items() if name.endswith(("_mean", "_variance"))]
+
     def step(self, iteration: int) -> dict[str, float]:
-        """Steps every optimizer once on what `accumulate` added up; returns the rates by name."""
-        rates = self.rates(iteration)
-        self.sgd.step(rates["learning_rate"])
-        self.sgd.clear_grad()
-        self._follow(iteration)
-        for adam in self.adams.values():
-            adam.step(rates["learning_rate_D"])
-            adam.clear_grad()
-        return rates
+        """Steps every optimizer once on what `accumulate` added up, unless that overflowed float16.
+
+        Returns:
+            The rates by name; with a loss scale also `loss_scale` and `skipped_steps`, its count so far.
+        """
+        numbers = rates = self.rates(iteration)
+        overflowed = False
+        if self.loss_scale is not None:
+            overflowed = not self.loss_scale.unscale(self.gradients())
+            numbers = rates | {"loss_scale": self.loss_scale.factor, "skipped_steps": self.loss_scale.skipped}
+        if not overflowed:
+            self.sgd.step(rates["learning_rate"])
+            self._follow(iteration)
+            for adam in self.adams.values():
+                adam.step(rates["learning_rate_D"])
+        for optimizer in (self.sgd, *self.adams.values()):
+            optimizer.clear_grad()
+        return numbers
 
     def rates(self, iteration: int) -> dict[str, float]:
         """Base rates of an iteration: `learning_rate` and, with a discriminator, `learning_rate_D`."""
@@ -103,6 +134,8 @@ class Learner:
         for name, network in self.method.discriminators.items():
             parts[name] = network.state_dict()
             parts[f"adam.{name}"] = self.adams[name].state()
+        if self.loss_scale is not None:
+            parts["loss_scale"] = self.loss_scale.state()
         return {f"{part}/{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
@@ -120,6 +153,8 @@ class Learner:
         for name, network in self.method.discriminators.items():
             network.set_state_dict(part(name))
             self.adams[name].restore(part(f"adam.{name}"))
+        if self.loss_scale is not None:
+            self.loss_scale.restore(part("loss_scale"))
 
     def _set_training_mode(self) -> None:
         segmenter = self.method.segmenter

@@ -16,9 +16,11 @@ from clan.data.loader import DomainSampler, PairedBatch, PairedLoader
 from clan.engine.balance import class_weights, count_classes
 from clan.engine.checkpoint import STATE_NAME, State, load_state, save_state
 from clan.engine.device import select_device
+from clan.engine.distributed import connect, synchronise_batch_norm
 from clan.engine.events import EventLog
 from clan.engine.inference import evaluating, predict
 from clan.engine.learner import Learner
+from clan.engine.precision import check_precision
 from clan.errors import ConfigError, TrainingError
 from clan.labels import CITYSCAPES
 from clan.methods import METHODS, build_method
@@ -55,23 +57,25 @@ class Trainer:
     def __init__(self, config: Config, *, resume: bool = False, notify: Callable[[str], None] = print) -> None:
         self.config = config
         self.folder = config.snapshot_dir
-        make_folder(self.folder)
-        notify(f"computing on {select_device(config.device, config.gpu)}")
+        device = select_device(config.device, config.gpu)
+        self.ranks = ranks = connect()
+        notify(f"computing on {device}" + (f" and {ranks.size - 1} more like it" if ranks.size > 1 else ""))
+        if remark := check_precision(config.precision):
+            notify(remark)
         paddle.seed(config.seed)
-        self.source, self.target = build_samplers(config)
+        with ranks.together():
+            self.source, self.target = build_samplers(config)
         notify(f"{len(self.source.dataset)} source and {len(self.target.dataset)} target images")
         self.method = build_method(config, self._class_weights())
+        if config.sync_batch_norm:
+            synchronise_batch_norm(self.method)
         if not resume:
-            self._initialise(notify)
-            set_aside(self.folder, notify)
+            ranks.from_first(lambda: self._initialise(notify))
         self.learner = Learner(config, self.method)
         self.iteration = 0
-        if resume:
-            state = load_state(self.folder, config)
-            self.learner.restore(state.arrays)
-            self.iteration = state.iteration
-            notify(f"resuming at iteration {self.iteration}")
-        (self.folder / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
+        state = ranks.from_first(lambda: self._start(resume, notify))
+        self.learner.restore(state.arrays)
+        self.iteration = state.iteration
 
     def run(self, on_step: Callable[[Report], None] = lambda report: None) -> Path:
         """Trains until `config.stop`; returns the path of the last snapshot.
@@ -80,25 +84,29 @@ class Trainer:
             TrainingError: a loss is not finite.
             DataError: a sample cannot be read.
         """
-        config = self.config
-        events = EventLog(self.folder, self.iteration)
-        loader = PairedLoader(
-            self.source, self.target, num_workers=config.num_workers, start=self.iteration * config.iter_size
-        )
+        config, ranks = self.config, self.ranks
+        events = EventLog(self.folder, self.iteration) if ranks.first else None
+        # Ranks take pairs in turn, so that R ranks see in k passes what one process sees in R·k.
+        start = self.iteration * config.iter_size * ranks.size + ranks.rank
+        loader = PairedLoader(self.source, self.target, num_workers=config.num_workers, start=start, stride=ranks.size)
         batches = iter(loader)
         try:
             while self.iteration < config.stop:
                 started = time.perf_counter()
-                losses, rates = self._iterate(batches)
+                losses, numbers = self._iterate(batches)
                 seconds = time.perf_counter() - started
-                events.write(self.iteration, losses, {**rates, "seconds": seconds})
+                if events:
+                    events.write(self.iteration, losses, {**numbers, "seconds": seconds})
                 on_step(Report(self.iteration, config.stop, losses, seconds))
                 self.iteration += 1
                 if self.iteration % config.save_every == 0 or self.iteration == config.stop:
-                    self._save()
+                    with ranks.together():
+                        if ranks.first:
+                            self._save()
         finally:
             batches.close()
-            events.close()
+            if events:
+                events.close()
         return self.snapshot_path()
 
     def snapshot_path(self, suffix: str = "") -> Path:
@@ -107,11 +115,14 @@ class Trainer:
         return self.folder / f"{prefix}_{self.iteration}{suffix}.pdparams"
 
     def _iterate(self, batches: Iterator[PairedBatch]) -> tuple[dict[str, float], dict[str, float]]:
-        """One iteration; returns its losses and rates."""
-        taken = list(itertools.islice(batches, self.config.iter_size))
-        losses = self.learner.accumulate(self.iteration, map(to_device, taken))
-        self._check_finite(losses, taken)
-        return losses, self.learner.step(self.iteration)
+        """One iteration; returns its losses, averaged over the ranks, and its rates."""
+        learner = self.learner
+        with self.ranks.together():
+            taken = list(itertools.islice(batches, self.config.iter_size))
+            losses = learner.accumulate(self.iteration, map(to_device, taken))
+            self._check_finite(losses, taken)
+        losses = self.ranks.average(losses, [*learner.gradients(), *learner.running_statistics()])
+        return losses, learner.step(self.iteration)
 
     def _check_finite(self, losses: dict[str, float], batches: list[PairedBatch]) -> None:
         for name, value in losses.items():
@@ -129,6 +140,23 @@ class Trainer:
         supervised = self.target if self.target.labelled else self.source
         counts = count_classes(supervised.dataset, self.config.network.num_classes)
         return paddle.to_tensor(class_weights(counts, weighting))
+
+    def _start(self, resume: bool, notify: Callable[[str], None]) -> State:
+        """Makes the folder ready, on the rank that writes there, and returns where all of them start."""
+        config = self.config
+        make_folder(self.folder)
+        if resume:
+            state = load_state(self.folder, config, ranks=self.ranks.size)
+            notify(f"resuming at iteration {state.iteration}")
+        else:
+            set_aside(self.folder, notify)
+            state = self._state()
+        (self.folder / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
+        return state
+
+    def _state(self) -> State:
+        arrays = {name: tensor.numpy() for name, tensor in self.learner.state().items()}
+        return State(self.iteration, arrays, to_yaml(self.config), ranks=self.ranks.size)
 
     def _initialise(self, notify: Callable[[str], None]) -> None:
         network = self.config.network
@@ -149,8 +177,7 @@ class Trainer:
             self._save_previews()
         for name, discriminator in self.method.discriminators.items():
             save_weights(discriminator, self.snapshot_path(name.replace("discriminator", "_D")))
-        arrays = {name: tensor.numpy() for name, tensor in self.learner.state().items()}
-        save_state(self.folder, State(self.iteration, arrays, to_yaml(self.config)))
+        save_state(self.folder, self._state())
 
     def _save_previews(self) -> None:
         """Colour masks of the first target images, to look at while training."""
