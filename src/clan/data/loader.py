@@ -96,30 +96,30 @@ class DomainSampler:
         draws = np.random.default_rng([*self.seed, 1, number]).random(1 + self.batch_size)
         scale = transforms.choose_scale(draws[0], self.augmentation.scales) if self.augmentation.random_scale else 1.0
         indices = [self.index(number * self.batch_size + k) for k in range(self.batch_size)]
-        samples = [
-            self._sample(index, scale, self.augmentation.random_mirror and draw < 0.5)
-            for index, draw in zip(indices, draws[1:], strict=True)
+        width, height = transforms.scaled(self.size, scale)
+        images = np.empty((self.batch_size, 3, height, width), np.float32)
+        labels = [
+            self._sample(index, scale, self.augmentation.random_mirror and draw < 0.5, place)
+            for index, draw, place in zip(indices, draws[1:], images, strict=True)
         ]
-        images, labels = zip(*samples, strict=True)
         return Batch(
-            images=np.stack(images),
-            labels=np.stack(labels) if self.labelled else None,
+            images=images,
+            labels=np.stack([label for label in labels if label is not None]) if self.labelled else None,
             size=(self.size[1], self.size[0]),
             names=tuple(self.dataset.names[index] for index in indices),
         )
 
-    def _sample(self, index: int, scale: float, mirrored: bool) -> tuple[np.ndarray, np.ndarray | None]:
+    def _sample(self, index: int, scale: float, mirrored: bool, place: np.ndarray) -> np.ndarray | None:
+        """Writes image `index` into its place in a batch, float32 [3, h, w]; its label, uint8 [H, W]."""
         label = None
         if self.labelled:
             image, label = self.dataset.read_pair(index)
             label = transforms.resize_label(label, self.size)
+            label = transforms.mirror(label) if mirrored else label
         else:
             image = self.dataset.read_image(index)
-        planes = transforms.normalize(transforms.resize_image(image, self.size, scale))
-        if mirrored:
-            planes = transforms.mirror(planes)
-            label = None if label is None else transforms.mirror(label)
-        return planes, label
+        transforms.normalize(transforms.resize_image(image, self.size, scale), mirrored=mirrored, out=place)
+        return label
 
 
 class PairedLoader:

@@ -23,12 +23,17 @@ def choose_scale(draw: float, scales: Sequence[tuple[float, float]]) -> float:
     return scales[-1][0]
 
 
+def scaled(size: tuple[int, int], scale: float) -> tuple[int, int]:
+    """Width and height that `resize_image` gives."""
+    return int(size[0] * scale), int(size[1] * scale)
+
+
 def resize_image(image: Image.Image, size: tuple[int, int], scale: float = 1.0) -> Image.Image:
     """Bicubic resize to int(width·scale) × int(height·scale), in one step from the stored size.
 
     Pillow antialiases when it shrinks, OpenCV does not: the pixels differ.
     """
-    return image.resize((int(size[0] * scale), int(size[1] * scale)), Image.Resampling.BICUBIC)
+    return image.resize(scaled(size, scale), Image.Resampling.BICUBIC)
 
 
 def resize_label(label: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -36,10 +41,18 @@ def resize_label(label: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.asarray(Image.fromarray(label).resize(size, Image.Resampling.NEAREST))
 
 
-def normalize(image: Image.Image) -> np.ndarray:
-    """RGB image → float32 [3, H, W] in BGR order minus `MEAN_BGR`."""
+def normalize(image: Image.Image, *, mirrored: bool = False, out: np.ndarray | None = None) -> np.ndarray:
+    """RGB image → float32 [3, H, W] in BGR order minus `MEAN_BGR`, in one pass.
+
+    Args:
+        image: in RGB mode.
+        mirrored: flip it left to right, as `mirror` does.
+        out: where to write, such as an image's place in a batch; without it, a new array.
+    """
     rgb = np.asarray(image)
-    planes = np.empty((3, *rgb.shape[:2]), np.float32)
+    if mirrored:
+        rgb = rgb[:, ::-1]
+    planes = np.empty((3, *rgb.shape[:2]), np.float32) if out is None else out
     for channel, mean in enumerate(MEAN_BGR):
         np.subtract(rgb[:, :, 2 - channel], np.float32(mean), out=planes[channel])
     return planes
