@@ -138,6 +138,8 @@ def _undo_row(kind: int, coded: np.ndarray, above: np.ndarray, pixel_bytes: int,
                 predicted = left
             elif kind == 3:
                 predicted = (left + up) >> 1
+            elif up == corner:  # nearly always in label maps; a branch that is guessed right costs nothing
+                predicted = left
             else:
                 predicted = _paeth(left, up, corner)
             left, corner = (coded[i] + predicted) & 255, up
