@@ -2,7 +2,8 @@
 
 import paddle
 from paddle import Tensor
-from paddle.nn import functional as F
+
+from clan.losses.probability import class_probabilities
 
 PROBABILITY_FLOOR = 1e-9
 """Probabilities are clamped to [floor, 1 − floor] before their logarithm is taken, as in the official code."""
@@ -24,7 +25,7 @@ def segmentation_loss(logits_BCHW: Tensor, labels_BHW: Tensor, *, gamma: float, 
     labels = labels_BHW.astype("int64")
     valid = (labels >= 0) & (labels < num_classes) & (labels != ignore_label)
     index = paddle.where(valid, labels, paddle.zeros_like(labels)).unsqueeze(1)
-    prob = paddle.take_along_axis(F.softmax(logits_BCHW, axis=1), index, axis=1, broadcast=False).squeeze(1)
+    prob = paddle.take_along_axis(class_probabilities(logits_BCHW), index, axis=1, broadcast=False).squeeze(1)
     prob = prob.clip(PROBABILITY_FLOOR, 1.0 - PROBABILITY_FLOOR)
     loss = -prob.log() if gamma == 0 else -((1.0 - prob) ** gamma) * prob.log()
     valid = valid.astype(loss.dtype)

@@ -3,11 +3,11 @@
 from functools import partial
 
 from paddle import Tensor
-from paddle.nn import functional as F
 
 from clan.config import LossConfig
 from clan.losses.adversarial import SOURCE, TARGET, adaptive_weight, adversarial_loss, discrepancy_map
 from clan.losses.divergence import weight_divergence
+from clan.losses.probability import class_probabilities
 from clan.losses.segmentation import segmentation_loss
 from clan.methods.base import Backward, Domain, Method, Pair, Progress, frozen
 from clan.models.deeplab import Segmenter, upsample
@@ -42,10 +42,10 @@ class CLAN(Method):
         loss_seg = self.segmentation_loss(logits1, batch.source.labels)
         loss_seg = loss_seg + self.segmentation_loss(logits2, batch.source.labels)
         backward(loss_seg)
-        prob_source = F.softmax((logits1 + logits2).detach(), axis=1)
+        prob_source = class_probabilities((logits1 + logits2).detach())
 
         logits1, logits2 = self.logits(batch.target)
-        prob_target = F.softmax(logits1 + logits2, axis=1)
+        prob_target = class_probabilities(logits1 + logits2)
         weight = self._adaptive_weight(logits1, logits2) if progress.iteration > progress.warmup else None
         with frozen(self.discriminator):
             loss_adv = adversarial_loss(self._judge(prob_target, batch.target), SOURCE, weight)
@@ -69,7 +69,7 @@ class CLAN(Method):
         }
 
     def _adaptive_weight(self, logits1: Tensor, logits2: Tensor) -> Tensor:
-        discrepancy = discrepancy_map(F.softmax(logits1, axis=1), F.softmax(logits2, axis=1))
+        discrepancy = discrepancy_map(class_probabilities(logits1), class_probabilities(logits2))
         return adaptive_weight(discrepancy, epsilon=self.loss.epsilon, lambda_local=self.loss.lambda_local)
 
     def _judge(self, prob: Tensor, domain: Domain) -> Tensor:

@@ -3,8 +3,12 @@
 Parameter names are the reference's: conv1, bn1, layer1.0.conv1 … layer4.2.bn3, downsample.0 and .1.
 """
 
+import itertools
+
 from paddle import Tensor, nn
 from paddle.nn import functional as F
+
+from clan.cpu.bridge import available
 
 EXPANSION = 4
 """Output channels of a bottleneck over its inner ones."""
@@ -44,6 +48,7 @@ class Bottleneck(nn.Layer):
         projection_bias: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
+        self.stride, self.dilation = stride, dilation
         out_channels = channels * EXPANSION
         self.conv1 = convolution(in_channels, channels, 1, stride=stride)
         self.bn1 = nn.BatchNorm2D(channels)
@@ -100,4 +105,11 @@ class ResNet(nn.Layer):
     def forward(self, x: Tensor) -> Tensor:
         """Images [B, 3, h, w] → features [B, out_channels, about h/8, about w/8]."""
         x = self.maxpool(F.relu(self.bn1(self.conv1(x))))
-        return self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        stages = (self.layer1, self.layer2, self.layer3, self.layer4)
+        if available(x):
+            from clan.cpu.residual import residual_blocks
+
+            return residual_blocks(x.transpose([0, 2, 3, 1]), [*itertools.chain(*stages)]).transpose([0, 3, 1, 2])
+        for stage in stages:
+            x = stage(x)
+        return x
