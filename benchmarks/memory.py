@@ -33,7 +33,7 @@ def evaluation(images: int) -> None:
 
 
 WORK: dict[str, tuple[Callable[[int], None], tuple[int, ...], str]] = {
-    "evaluation": (evaluation, (10, 20, 60), "images"),
+    "evaluation": (evaluation, (10, 60), "images"),
 }
 """What to do, with which amounts, and what is counted."""
 
