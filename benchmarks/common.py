@@ -10,6 +10,7 @@ each other's way and because peak memory belongs to a process. The workers idle 
                             ◀──────   "ready"
     worker()                "run" ▶   one timed call
                             ◀──────   seconds
+    worker.ask("result")              a digest of what that call returned, where results must be equal
     worker.close()          "end" ▶   peak memory is read
                             ◀──────   bytes
 """
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import hashlib
 import json
 import os
 import platform
@@ -26,7 +28,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from importlib import metadata
 from pathlib import Path
 from statistics import median
@@ -93,6 +95,8 @@ class Worker:
         return self
 
     def __exit__(self, *_: object) -> None:
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(5)  # time to remove its temporary files, if it was told to end
         self.process.kill()
         self.process.communicate()
 
@@ -125,13 +129,26 @@ def serve(prepare: Prepare, width: int, height: int) -> None:
     def answer(value: object) -> None:
         print(json.dumps(value), file=answers, flush=True)
 
-    run = timed(prepare(width, height))
+    function, result = prepare(width, height), None
     answer("ready")
     for request in sys.stdin:
         if request.strip() == "end":
             answer(peak_memory())
             return
-        answer(run())
+        if request.strip() == "result":
+            answer(digest(result))
+            continue
+        started = time.perf_counter()
+        result = function()
+        answer(time.perf_counter() - started)
+
+
+def digest(result: object) -> str:
+    """A checksum of arrays: of one, or of those that a function, called only now, yields."""
+    checksum = hashlib.sha256()
+    for array in result() if callable(result) else [result]:
+        checksum.update(f"{array.dtype} {array.shape}".encode() + array.tobytes())
+    return checksum.hexdigest()
 
 
 def peak_memory() -> int:
@@ -227,8 +244,12 @@ def parse_arguments(title: str, names: list[str], size: str) -> argparse.Namespa
     return parser.parse_args()
 
 
-def main(title: str, contestants: dict[str, Prepare], size: str) -> None:
-    """Run one benchmark from the command line: print its Markdown rows, write its JSON if asked to."""
+def main(title: str, contestants: dict[str, Prepare], size: str, *, equal_results: bool = False) -> None:
+    """Run one benchmark from the command line: print its Markdown rows, write its JSON if asked to.
+
+    Where results must be equal, each contestant's function returns arrays (see `digest`), and others than the
+    baseline's end the benchmark.
+    """
     args = parse_arguments(title, list(contestants), size)
     width, height = args.size
     if args.worker:
@@ -241,6 +262,8 @@ def main(title: str, contestants: dict[str, Prepare], size: str) -> None:
         chosen = [name for name in contestants if name in args.only]
         workers = {name: running.enter_context(Worker(name, width, height)) for name in chosen}
         seconds = measure(workers, args.repeats, args.warmup)
+        if equal_results and len({worker.ask("result") for worker in workers.values()}) > 1:
+            raise SystemExit(f"{', '.join(workers)} do not give equal results: their times cannot be compared")
         memory = {name: worker.close() for name, worker in workers.items()}
     results = summarize(seconds, memory)
     title = f"{title}, {width}×{height}"

@@ -3,6 +3,7 @@ import pytest
 from PIL import Image
 
 from clan.data.datasets import Dataset
+from clan.errors import ConfigError
 from clan.evaluate import EvaluationOptions, evaluate, load_segmenter
 from clan.labels import CITYSCAPES_TO_TRAIN_ID
 from clan.models.deeplab import Segmenter
@@ -49,6 +50,30 @@ def test_sizes_encodings_and_exclusion(small, tmp_path):
     label_ids = ids(small, tmp_path / "ids", label_ids=True)
     np.testing.assert_array_equal(np.vectorize(CITYSCAPES_TO_TRAIN_ID.get)(label_ids), train_ids)
     common = int(np.bincount(train_ids.ravel()).argmax())
-    assert common not in ids(small, tmp_path / "excluded", excluded=common)
+    for upsampling in ("bilinear", "bicubic"):
+        assert common not in ids(small, tmp_path / upsampling, excluded=common, upsampling=upsampling)
     assert ids(small, tmp_path / "large", output_size=(100, 60)).shape == (60, 100)
-    assert ids(small, tmp_path / "bicubic", upsampling="bicubic").shape == (20, 40)
+
+
+@pytest.mark.parametrize("batch_size", [2, 7])
+def test_the_size_of_batches_changes_nothing(small, tmp_path, batch_size):
+    segmenter, first = small
+    for number in (1, 2, 3, 4):
+        pixels = np.random.default_rng(number).integers(0, 256, (32, 64, 3)).astype(np.uint8)
+        Image.fromarray(pixels).save(first.image_path(0).with_name(f"town_{number}_leftImg8bit.png"))
+    dataset = Dataset("cityscapes", first.root, split="val")
+    seen = []
+    for name, size in (("one", 1), ("many", batch_size)):
+        options = EvaluationOptions(input_size=(64, 32), output_size=(64, 32), batch_size=size)
+        evaluate(segmenter, dataset, tmp_path / name, options=options, on_image=seen.append)
+    assert seen == dataset.names * 2
+    names = sorted(path.name for path in (tmp_path / "one").iterdir())
+    assert len(names) == 2 * 5
+    for name in names:
+        one, many = (np.asarray(Image.open(tmp_path / folder / name)) for folder in ("one", "many"))
+        assert (one == many).mean() > 0.999  # the network's sums may be ordered differently
+
+
+def test_a_batch_of_nothing_is_refused():
+    with pytest.raises(ConfigError, match="batch size 0 is no number of images"):
+        EvaluationOptions(batch_size=0)

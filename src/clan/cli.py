@@ -43,6 +43,7 @@ def evaluate(  # noqa: PLR0913 (the signature is the command line)
     num_classes: int | None = None,
     upsampling: Literal["bilinear", "bicubic"] | None = None,
     label_ids: bool = False,
+    batch_size: int = 1,
     device: Literal["auto", "cpu", "gpu"] = "auto",
     gpu: int = 0,
 ) -> None:
@@ -60,6 +61,7 @@ def evaluate(  # noqa: PLR0913 (the signature is the command line)
         num_classes: number of classes; without it, the run's, else 19.
         upsampling: of the logits; without it, the run's, else bilinear.
         label_ids: write Cityscapes labelIds, as its benchmark server wants.
+        batch_size: images that the network sees at once; more than one can help on a GPU.
         device: where to compute.
         gpu: index of the GPU among the visible ones.
     """
@@ -79,6 +81,7 @@ def evaluate(  # noqa: PLR0913 (the signature is the command line)
         input_size=input_size,
         output_size=output_size,
         label_ids=label_ids,
+        batch_size=batch_size,
     )
 
 

@@ -23,3 +23,11 @@ def compiled_part(loop: Callable[Arguments, Result]) -> Callable[Arguments, Resu
     """Compiles what a compiled loop calls from within its threads."""
     decorate = numba.njit(cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
     return cast(Callable[Arguments, Result], decorate(loop))
+
+
+def compiled_exactly(loop: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """Compiles a loop at its first call to run in the calling thread, without Python's lock.
+
+    Every operation is rounded as it is written, so that the loop equals NumPy's or Paddle's bit for bit.
+    """
+    return cast(Callable[Arguments, Result], numba.njit(nogil=True, cache=True, error_model="numpy")(loop))

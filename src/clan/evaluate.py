@@ -1,8 +1,10 @@
 """Evaluation: a segmenter's weights and a data set in, label maps as PNG files out (SPEC section 6)."""
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,13 @@ from clan.data import transforms
 from clan.data.datasets import Dataset
 from clan.data.files import image_size
 from clan.engine.inference import evaluating, predict
+from clan.errors import ConfigError
 from clan.labels import CITYSCAPES, CITYSCAPES_TO_TRAIN_ID, LabelSpace
 from clan.models.deeplab import Segmenter, Upsampling
 from clan.models.heads import DILATIONS
 from clan.models.weight_files import read_arrays
 from clan.models.weights import has_projection_bias, load_weights
-from clan.reporting.images import save_color, save_ids
+from clan.reporting.images import save_label_map
 from clan.runtime import available_cores
 
 DEFAULT_OUTPUT_SIZE = (2048, 1024)
@@ -41,6 +44,7 @@ class EvaluationOptions:
         upsampling: "bilinear" or "bicubic", of the logits.
         label_ids: write Cityscapes labelIds, as its benchmark server wants, instead of trainIds.
         excluded: a trainId that is never predicted.
+        batch_size: images that the network sees at once; more than one can help on a GPU.
     """
 
     backbone: str = "resnet101"
@@ -53,6 +57,11 @@ class EvaluationOptions:
     upsampling: Upsampling = "bilinear"
     label_ids: bool = False
     excluded: int | None = None
+    batch_size: int = 1
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ConfigError(f"batch size {self.batch_size} is no number of images: give at least 1")
 
 
 def options_for(weights: Path, *, num_classes: int | None, upsampling: str | None, **others: Any) -> EvaluationOptions:
@@ -105,7 +114,8 @@ def evaluate(
 ) -> None:
     """Writes `NAME.png` (ids) and `NAME_color.png` (palette) into `save` for every image.
 
-    Decoding, the network and PNG writing overlap: threads read ahead and write behind, a few images each.
+    Decoding, the network and all that follows it overlap: threads read ahead and write behind, a few images each,
+    so that memory does not depend on the number of images.
 
     Args:
         segmenter: in eval mode.
@@ -113,54 +123,61 @@ def evaluate(
         save: the folder, created if need be.
         options: sizes and encoding.
         label_space: the colours.
-        on_image: called with each image's name when it is done.
+        on_image: called with each image's name when the network has seen it.
 
     Raises:
         DataError: an image cannot be read or a label map cannot be written.
     """
-    writers: list[Future[None]] = []
+    table = _label_id_table() if options.label_ids else None
+    writing: deque[Future[None]] = deque()
+
+    def write(labels: Callable[[], np.ndarray], name: str) -> None:
+        save_label_map(labels(), save / Path(name).stem, label_space, table=table)
+
     with ThreadPoolExecutor(available_cores()) as pool, evaluating(segmenter):
-        for index, planes in _read_ahead(pool, dataset, options):
-            width, height = options.output_size or _truth_size(dataset, index)
-            train_ids = predict(
-                segmenter, planes, (height, width), upsampling=options.upsampling, excluded=options.excluded
-            )
-            stem = Path(dataset.names[index]).stem
-            writers.append(pool.submit(_write, train_ids, save / stem, options.label_ids, label_space))
-            if len(writers) > 2 * available_cores():
-                writers.pop(0).result()
-            on_image(dataset.names[index])
-        for writer in writers:
-            writer.result()
+        for indices, planes in _read_ahead(pool, dataset, options):
+            sizes = [_output_size(dataset, index, options) for index in indices]
+            predictions = predict(segmenter, planes, sizes, upsampling=options.upsampling, excluded=options.excluded)
+            for index, labels in zip(indices, predictions, strict=True):
+                writing.append(pool.submit(write, labels, dataset.names[index]))
+                on_image(dataset.names[index])
+            while len(writing) > 2 * available_cores():
+                writing.popleft().result()
+        for written in writing:
+            written.result()
 
 
 def _read_ahead(
     pool: ThreadPoolExecutor, dataset: Dataset, options: EvaluationOptions
-) -> Iterator[tuple[int, np.ndarray]]:
-    """Indices and network inputs of a data set, in order, a few of them prepared ahead."""
+) -> Iterator[tuple[range, np.ndarray]]:
+    """Indices and network inputs, float32 [B, 3, h, w], of every batch in order, some images prepared ahead."""
+    width, height = options.input_size
 
-    def read(index: int) -> np.ndarray:
+    def read(index: int, place: np.ndarray) -> None:
         image = transforms.resize_image(dataset.read_image(index), options.input_size)
-        return transforms.normalize(image, options.normalization)
+        transforms.normalize(image, options.normalization, out=place)
 
-    ahead = available_cores() + 1
-    pending = [pool.submit(read, index) for index in range(min(ahead, len(dataset)))]
-    for index in range(len(dataset)):
-        planes = pending.pop(0).result()
-        if index + ahead < len(dataset):
-            pending.append(pool.submit(read, index + ahead))
-        yield index, planes
+    def start(first: int) -> tuple[range, np.ndarray, list[Future[None]]]:
+        indices = range(first, min(first + options.batch_size, len(dataset)))
+        planes = np.empty((len(indices), 3, height, width), np.float32)
+        return indices, planes, [pool.submit(read, index, place) for index, place in zip(indices, planes, strict=True)]
+
+    ahead = 1 + -(-available_cores() // options.batch_size)  # the batch in hand, and work for every core
+    firsts = iter(range(0, len(dataset), options.batch_size))
+    pending = deque(start(first) for first in islice(firsts, ahead))
+    while pending:
+        indices, planes, reading = pending.popleft()
+        for done in reading:
+            done.result()
+        pending.extend(start(first) for first in islice(firsts, 1))
+        yield indices, planes
 
 
-def _truth_size(dataset: Dataset, index: int) -> tuple[int, int]:
+def _output_size(dataset: Dataset, index: int, options: EvaluationOptions) -> tuple[int, int]:
+    """Height and width of an image's label map."""
     truth = dataset.label_path(index)
-    return image_size(truth) if truth.is_file() else DEFAULT_OUTPUT_SIZE
-
-
-def _write(train_ids: np.ndarray, stem: Path, label_ids: bool, label_space: LabelSpace) -> None:
-    ids = _label_id_table()[train_ids] if label_ids else train_ids
-    save_ids(ids, stem.with_name(f"{stem.name}.png"))
-    save_color(train_ids, stem.with_name(f"{stem.name}_color.png"), label_space)
+    known = options.output_size or (image_size(truth) if truth.is_file() else DEFAULT_OUTPUT_SIZE)
+    return known[1], known[0]
 
 
 def _label_id_table() -> np.ndarray:

@@ -10,6 +10,7 @@ from PIL import Image
 from clan.config import AugmentationConfig
 from clan.data import transforms
 from clan.data.datasets import Dataset
+from clan.data.files import read_id_label, read_rgb, read_synthia_label
 from clan.data.loader import DomainSampler, PairedLoader
 from clan.errors import DataError
 
@@ -59,6 +60,15 @@ def test_scales_are_drawn_as_officially(draw):
 def test_normalisation_is_undone_exactly():
     rgb = np.random.default_rng(0).integers(0, 256, (5, 7, 3)).astype(np.uint8)
     np.testing.assert_array_equal(transforms.denormalize(transforms.normalize(Image.fromarray(rgb))), rgb)
+
+
+def test_an_image_is_mirrored_and_normalised_in_one_pass_into_its_place():
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (5, 7, 3)).astype(np.uint8))
+    batch = np.empty((2, 3, 5, 7), np.float32)
+    for place, mirrored in zip(batch, (False, True), strict=True):
+        assert transforms.normalize(image, mirrored=mirrored, out=place) is place
+    np.testing.assert_array_equal(batch[0], transforms.normalize(image))
+    np.testing.assert_array_equal(batch[1], transforms.mirror(batch[0]))
 
 
 @pytest.fixture
@@ -137,6 +147,32 @@ def test_a_synthia_label_keeps_its_16_bit_classes(tmp_path):
     cv2.imwrite(str(tmp_path / "RGB/0.png"), np.zeros((4, 4, 3), np.uint8))
     read = Dataset("synthia", tmp_path).read_label(0)
     np.testing.assert_array_equal(read, [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11], [12, 13, 255, 255]])
+
+
+@pytest.mark.parametrize("damage", ["flipped", "truncated", "empty"])
+def test_a_damaged_synthia_label_is_named(tmp_path, damage):
+    path = tmp_path / "0.png"
+    cv2.imwrite(str(path), np.random.default_rng(0).integers(0, 23, (8, 8, 3)).astype(np.uint16))
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes({"flipped": content, "truncated": content[:-20], "empty": b""}[damage])
+    with pytest.raises(DataError, match=r"0\.png cannot be decoded"):
+        read_synthia_label(path)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_unusual_files_are_read_by_the_general_libraries(tmp_path, suffix):
+    random = np.random.default_rng(0)
+    grey = random.integers(0, 256, (4, 6)).astype(np.uint8)
+    Image.fromarray(grey).save(tmp_path / f"grey{suffix}")
+    np.testing.assert_array_equal(read_rgb(tmp_path / f"grey{suffix}"), np.repeat(grey[:, :, None], 3, axis=2))
+    few = Image.fromarray(grey % 4)
+    few.putpalette([0, 0, 0, 9, 9, 9, 8, 8, 8, 7, 7, 7])
+    few.save(tmp_path / f"few{suffix}")  # as PNG, two bits a pixel
+    np.testing.assert_array_equal(read_id_label(tmp_path / f"few{suffix}"), grey % 4)
+    deep = random.integers(0, 2**16, (4, 6, 3)).astype(np.uint16)
+    cv2.imwrite(str(tmp_path / "deep.png"), np.dstack([deep, deep[:, :, 0]]))  # with transparency
+    np.testing.assert_array_equal(read_synthia_label(tmp_path / "deep.png"), np.minimum(deep[:, :, 2], 255))
 
 
 def test_a_batch_shares_one_scale_but_not_the_mirroring(city):

@@ -33,6 +33,7 @@ def add_flags(given: argparse.ArgumentParser) -> None:
         help="of the logits; default: the run's, else bilinear",
     )
     add("--label-ids", action="store_true", help="write Cityscapes labelIds instead of trainIds")
+    add("--batch-size", type=int, default=1, help="images that the network sees at once")
     add("--device", choices=("auto", "cpu", "gpu"), default="auto", help="where to compute")
     add("--gpu", type=int, default=0, help="index of the GPU among the visible ones")
 
@@ -61,6 +62,7 @@ def evaluate_snapshots(snapshots: Sequence[tuple[Path, Path]], flags: argparse.N
         output_size=flags.output_size,
         label_ids=flags.label_ids,
         excluded=flags.ignore_label,
+        batch_size=flags.batch_size,
     )
 
 

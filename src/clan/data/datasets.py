@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 from PIL import Image
 
@@ -120,7 +121,7 @@ class Dataset:
 
     def read_label(self, index: int) -> np.ndarray:
         """TrainIds of image `index`, uint8 [H, W] at the size it is stored in; 255 where ignored."""
-        return self._table[self.layout.read_label(self.label_path(index))]
+        return cv2.LUT(self.layout.read_label(self.label_path(index)), self._table)
 
     def read_pair(self, index: int) -> tuple[Image.Image, np.ndarray]:
         """Image and trainIds of sample `index`.

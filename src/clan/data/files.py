@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from clan import png
 from clan.errors import DataError
 
 DAMAGED = (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError)
@@ -44,7 +45,14 @@ def image_size(path: Path) -> tuple[int, int]:
 
 
 def read_rgb(path: Path) -> Image.Image:
-    """An image file in RGB mode."""
+    """An image file in RGB mode.
+
+    Raises:
+        DataError: the file is missing, damaged or not an image.
+    """
+    pixels = _plain_png(path)
+    if pixels and pixels.color_type == png.RGB and pixels.values.dtype == np.uint8:
+        return Image.fromarray(pixels.values)
     return open_image(path).convert("RGB")
 
 
@@ -54,6 +62,9 @@ def read_id_label(path: Path) -> np.ndarray:
     Raises:
         DataError: the file is missing, damaged, or holds colours instead of ids.
     """
+    pixels = _plain_png(path)
+    if pixels and pixels.color_type in (png.GREY, png.PALETTE):
+        return pixels.values
     image = open_image(path)
     if image.mode not in ("L", "P"):
         raise DataError(
@@ -72,9 +83,19 @@ def read_synthia_label(path: Path) -> np.ndarray:
     Raises:
         DataError: the file is missing, damaged, or not a 16-bit RGB PNG.
     """
-    if not path.is_file():
-        raise DataError(f"{path} does not exist: check the list and the data folder")
-    label = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED) if path.stat().st_size else None
+    pixels = _plain_png(path)
+    if pixels and pixels.color_type == png.RGB and pixels.values.dtype != np.uint8:
+        classes = pixels.values[:, :, 0]
+    else:
+        classes = _general_synthia_label(path)
+    # Class numbers end at 22; anything beyond 8 bits is clamped to an id that no class has.
+    return np.minimum(classes, 255).astype(np.uint8)
+
+
+def _general_synthia_label(path: Path) -> np.ndarray:
+    """The class channel of a 16-bit RGB PNG of any make, uint16 [H, W]."""
+    open_image(path)  # OpenCV does not tell of every damage
+    label = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
     if label is None:
         raise DataError(f"{path} cannot be decoded: copy it again from the data set")
     if label.dtype != np.uint16 or label.ndim != 3:
@@ -83,5 +104,12 @@ def read_synthia_label(path: Path) -> np.ndarray:
             f"SYNTHIA label {path} has {channels} × {label.dtype.itemsize * 8} bit, but RAND_CITYSCAPES ships "
             "3 × 16-bit PNGs: was it converted?"
         )
-    # Class numbers end at 22; anything beyond 8 bits is clamped to an id that no class has.
-    return np.minimum(label[:, :, 2], 255).astype(np.uint8)
+    return label[:, :, 2]
+
+
+def _plain_png(path: Path) -> png.Pixels | None:
+    """The pixels of most PNGs at half the time of `open_image`; None for any other file, which that must judge."""
+    try:
+        return png.decode(path.read_bytes())
+    except OSError:
+        return None

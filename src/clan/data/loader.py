@@ -104,35 +104,35 @@ class DomainSampler:
         factors = 1 + self.augmentation.color_jitter * np.random.default_rng([*self.seed, 2, number]).uniform(
             -1, 1, (self.batch_size, 3)
         )
-        samples = [
-            self._sample(index, scale, self.augmentation.random_mirror and draw < 0.5, own)
-            for index, draw, own in zip(indices, draws[1:], factors.tolist(), strict=True)
+        width, height = transforms.scaled(self.size, scale)
+        images = np.empty((self.batch_size, 3, height, width), np.float32)
+        labels = [
+            self._sample(place, index, scale, self.augmentation.random_mirror and draw < 0.5, own)
+            for place, index, draw, own in zip(images, indices, draws[1:], factors.tolist(), strict=True)
         ]
-        images, labels = zip(*samples, strict=True)
         return Batch(
-            images=np.stack(images),
-            labels=np.stack(labels) if self.labelled else None,
+            images=images,
+            labels=np.stack([label for label in labels if label is not None]) if self.labelled else None,
             size=(self.size[1], self.size[0]),
             names=tuple(self.dataset.names[index] for index in indices),
         )
 
     def _sample(
-        self, index: int, scale: float, mirrored: bool, color: Sequence[float]
-    ) -> tuple[np.ndarray, np.ndarray | None]:
+        self, place: np.ndarray, index: int, scale: float, mirrored: bool, color: Sequence[float]
+    ) -> np.ndarray | None:
+        """Writes image `index` into its place in a batch, float32 [3, h, w]; its label, uint8 [H, W]."""
         label = None
         if self.labelled:
             image, label = self.dataset.read_pair(index)
             label = transforms.resize_label(label, self.size)
+            label = transforms.mirror(label) if mirrored else label
         else:
             image = self.dataset.read_image(index)
         image = transforms.resize_image(image, self.size, scale)
         if self.augmentation.color_jitter:
             image = transforms.jitter_color(image, color)
-        planes = transforms.normalize(image, self.normalization)
-        if mirrored:
-            planes = transforms.mirror(planes)
-            label = None if label is None else transforms.mirror(label)
-        return planes, label
+        transforms.normalize(image, self.normalization, mirrored=mirrored, out=place)
+        return label
 
 
 class PairedLoader:

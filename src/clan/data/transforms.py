@@ -43,12 +43,17 @@ def choose_scale(draw: float, scales: Sequence[tuple[float, float]]) -> float:
     return scales[-1][0]
 
 
+def scaled(size: tuple[int, int], scale: float) -> tuple[int, int]:
+    """Width and height that `resize_image` gives."""
+    return int(size[0] * scale), int(size[1] * scale)
+
+
 def resize_image(image: Image.Image, size: tuple[int, int], scale: float = 1.0) -> Image.Image:
     """Bicubic resize to int(width·scale) × int(height·scale), in one step from the stored size.
 
     Pillow antialiases when it shrinks, OpenCV does not: the pixels differ.
     """
-    return image.resize((int(size[0] * scale), int(size[1] * scale)), Image.Resampling.BICUBIC)
+    return image.resize(scaled(size, scale), Image.Resampling.BICUBIC)
 
 
 def jitter_color(image: Image.Image, factors: Sequence[float]) -> Image.Image:
@@ -63,12 +68,26 @@ def resize_label(label: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.asarray(Image.fromarray(label).resize(size, Image.Resampling.NEAREST))
 
 
-def normalize(image: Image.Image, normalization: Normalization = "caffe-bgr") -> np.ndarray:
-    """RGB image → float32 [3, H, W]: BGR minus `MEAN_BGR`, or RGB by ImageNet's mean and deviation."""
-    scheme = _SCHEMES[normalization]
+def normalize(
+    image: Image.Image,
+    normalization: Normalization = "caffe-bgr",
+    *,
+    mirrored: bool = False,
+    out: np.ndarray | None = None,
+) -> np.ndarray:
+    """RGB image → float32 [3, H, W]: BGR minus `MEAN_BGR`, or RGB by ImageNet's mean and deviation.
+
+    Args:
+        image: in RGB mode.
+        normalization: which of the two.
+        mirrored: flip it left to right, as `mirror` does.
+        out: where to write, such as an image's place in a batch; without it, a new array.
+    """
     rgb = np.asarray(image)
-    planes = np.empty((3, *rgb.shape[:2]), np.float32)
-    for index, (channel, mean, deviation) in enumerate(zip(*scheme, strict=True)):
+    if mirrored:
+        rgb = rgb[:, ::-1]
+    planes = np.empty((3, *rgb.shape[:2]), np.float32) if out is None else out
+    for index, (channel, mean, deviation) in enumerate(zip(*_SCHEMES[normalization], strict=True)):
         np.subtract(rgb[:, :, channel], np.float32(mean), out=planes[index])
         if deviation != 1.0:
             planes[index] *= np.float32(1.0 / deviation)

@@ -186,7 +186,7 @@ class Trainer:
             for index in range(min(self.config.save_images, len(dataset))):
                 image = transforms.resize_image(dataset.read_image(index), size)
                 planes = transforms.normalize(image, self.target.normalization)
-                train_ids = predict(self.method.segmenter, planes, (size[1], size[0]))
+                train_ids = predict(self.method.segmenter, planes[None], [(size[1], size[0])])[0]()
                 stem = f"{self.snapshot_path().stem}_{Path(dataset.names[index]).stem}"
                 save_color(train_ids, self.folder / "images" / f"{stem}.png", CITYSCAPES)
 

@@ -1,4 +1,4 @@
-"""Confusion matrices of label maps, counted in one pass over the pixels."""
+"""Confusion matrices of label maps, counted run by run."""
 
 import numpy as np
 
@@ -36,10 +36,16 @@ def confusion_matrix(
     """
     if truth.shape != prediction.shape:
         raise ValueError(f"truth has shape {truth.shape}, prediction {prediction.shape}")
-    # Two bytes make one of 65,536 pairs. Only the few pairs that occur are then looked up in the
-    # tables, instead of millions of pixels.
-    pairs = _as_bytes(truth).astype(np.uint16) << 8 | _as_bytes(prediction)
-    counts = np.bincount(pairs.ravel())
+    # Neighbours are mostly alike, so runs of equal pairs are counted instead of millions of pixels. Two bytes make
+    # one of 65,536 pairs, of which only the few that occur are looked up in the tables.
+    truths, predictions = _as_bytes(truth).ravel(), _as_bytes(prediction).ravel()
+    begins = np.ones(truths.size, bool)
+    np.not_equal(truths[1:], truths[:-1], out=begins[1:])
+    begins[1:] |= predictions[1:] != predictions[:-1]
+    starts = np.flatnonzero(begins)
+    lengths = np.diff(starts, append=truths.size)
+    pairs = truths[starts].astype(np.uint16) << 8 | predictions[starts]
+    counts = np.bincount(pairs, weights=lengths).astype(np.int64)  # sums of integers, exact to 2^53
     seen = np.flatnonzero(counts)
     seen = seen[truth_table[seen >> 8] < num_classes]
     rows, columns = truth_table[seen >> 8], prediction_table[seen & 0xFF]

@@ -1,22 +1,37 @@
 """Label maps as PNG files: ids for machines, palette colours for eyes."""
 
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from clan import png
 from clan.atomic import write_atomically
 from clan.errors import DataError
 from clan.labels import LabelSpace
 
 
-def save_ids(ids: np.ndarray, path: Path) -> None:
-    """Writes uint8 ids [H, W] as a grey PNG.
+def save_label_map(
+    train_ids: np.ndarray, stem: Path, label_space: LabelSpace, *, table: np.ndarray | None = None
+) -> None:
+    """Writes `STEM.png`, the ids in grey, and `STEM_color.png`, the trainIds with the classes' colours as palette.
+
+    Args:
+        train_ids: uint8 [H, W].
+        stem: path of both files up to what tells them apart.
+        label_space: the colours.
+        table: uint8 [256], the id to write for every trainId; without it, the trainId itself.
 
     Raises:
-        DataError: the file cannot be written; nothing is left half-written.
+        DataError: a file cannot be written; nothing is left half-written.
     """
-    save_png(Image.fromarray(ids), path)
+    palette = bytes(label_space.palette())
+    grey, colored = png.encode_ids(train_ids, palette)
+    if table is not None:
+        grey, _ = png.encode_ids(table[train_ids], palette)
+    _save(grey, stem.with_name(f"{stem.name}.png"))
+    _save(colored, stem.with_name(f"{stem.name}_color.png"))
 
 
 def save_color(train_ids: np.ndarray, path: Path, label_space: LabelSpace) -> None:
@@ -25,9 +40,7 @@ def save_color(train_ids: np.ndarray, path: Path, label_space: LabelSpace) -> No
     Raises:
         DataError: the file cannot be written; nothing is left half-written.
     """
-    image = Image.fromarray(train_ids)
-    image.putpalette(label_space.palette())
-    save_png(image, path)
+    _save(png.encode_ids(train_ids, bytes(label_space.palette()))[1], path)
 
 
 def save_png(image: Image.Image, path: Path) -> None:
@@ -36,8 +49,14 @@ def save_png(image: Image.Image, path: Path) -> None:
     Raises:
         DataError: the file cannot be written.
     """
+    content = BytesIO()
+    image.save(content, format="PNG", compress_level=3)
+    _save(content.getvalue(), path)
+
+
+def _save(content: bytes, path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, lambda file: image.save(file, format="PNG", compress_level=3), sync=False)
+        write_atomically(path, lambda file: file.write(content), sync=False)
     except OSError as error:
         raise DataError(f"cannot write {path} ({error.strerror}): choose a folder you may write to") from None
