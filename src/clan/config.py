@@ -9,36 +9,52 @@ from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
-    BaseModel,
-    ConfigDict,
+    BeforeValidator,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
+    PlainSerializer,
+    PositiveFloat,
     PositiveInt,
-    ValidationError,
     model_validator,
 )
 
+from clan.domains import CITYSCAPES_CLASSES, PACKAGED, Classes, Description, packaged
 from clan.errors import ConfigError
+from clan.normalization import BACKBONES, CAFFE, Channels, Normalization
+from clan.schema import Fraction, Section, Size, build, refuse
 
-Size = tuple[PositiveInt, PositiveInt]
-"""Width and height in pixels."""
-
-Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Schedule = Literal["warmup-poly", "poly", "constant"]
 
 
-class Section(BaseModel):
-    """A group of options: immutable, unknown keys refused."""
+def _described(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    if value not in PACKAGED:
+        refuse(f"expected {', '.join(PACKAGED)} or a description, got {value!r}")
+    return packaged(value)
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+
+def _shortened(description: Description) -> str | dict[str, Any]:
+    """A packaged description by its name, another one whole: a run needs no file but its `config.yaml`."""
+    if description.name in PACKAGED and description == packaged(description.name):
+        return description.name
+    return description.model_dump(mode="json", exclude_defaults=True)
+
+
+def _merged(value: Any) -> Any:
+    return CITYSCAPES_CLASSES if value == "cityscapes" else value
+
+
+def _shortened_classes(classes: Classes) -> str | dict[str, Any]:
+    return "cityscapes" if classes == CITYSCAPES_CLASSES else classes.model_dump(mode="json")
 
 
 class DomainConfig(Section):
     """One data set: where its images lie and at what size the network sees them."""
 
-    dataset: Literal["synthia", "gta5", "cityscapes"]
-    """Layout and label encoding of the data set."""
+    dataset: Annotated[Description, BeforeValidator(_described), PlainSerializer(_shortened)]
+    """Layout and labels of the data set: synthia, gta5, cityscapes or a description file."""
     root: Path
     """Folder of the data set."""
     list_file: Path | None = None
@@ -90,8 +106,23 @@ class NetworkConfig(Section):
     """Normalise by the batch's statistics while training; otherwise by the running ones, left as they are."""
     projection_bias: bool = False
     """Give the trunk's projection convolutions a bias."""
+    channels: Channels | None = None
+    """Order of the input's channels; none: as the backbone's published weights want."""
+    mean: tuple[float, float, float] | None = None
+    """Mean of red, green and blue, 0…255; none: as the backbone's published weights want."""
+    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = None
+    """Deviation of red, green and blue; none: as the backbone's published weights want."""
     evaluation_upsampling: Literal["bilinear", "bicubic"] = "bilinear"
     """How logits are brought to the ground truth's size in evaluation."""
+
+    def normalization(self, dataset: Description) -> Normalization:
+        """How the network's input is made: the weights decide, unless this or the data set says otherwise."""
+        usual = BACKBONES.get(self.backbone, CAFFE)
+        return Normalization(
+            channels=self.channels or usual.channels,
+            mean=dataset.mean or self.mean or usual.mean,
+            std=dataset.std or self.std or usual.std,
+        )
 
 
 class LossConfig(Section):
@@ -147,6 +178,8 @@ class Config(Section):
     """The labelled domain."""
     target: DomainConfig
     """The unlabelled domain."""
+    classes: Annotated[Classes, BeforeValidator(_merged), PlainSerializer(_shortened_classes)] = CITYSCAPES_CLASSES
+    """The classes that both share: those of Cityscapes, or a file of named merges."""
     augmentation: AugmentationConfig = AugmentationConfig()
     network: NetworkConfig = NetworkConfig()
     loss: LossConfig = LossConfig()
@@ -186,6 +219,9 @@ class Config(Section):
             raise ValueError(f"num_steps_stop {self.stop} lies beyond num_steps {self.num_steps}")
         if self.warmup > self.num_steps:
             raise ValueError(f"warmup_steps {self.warmup} lies beyond num_steps {self.num_steps}")
+        named = len(self.classes.classes)
+        if self.classes != CITYSCAPES_CLASSES and self.network.num_classes != named:
+            raise ValueError(f"network.num_classes is {self.network.num_classes}, but classes names {named}")
         return self
 
     @property
@@ -219,28 +255,3 @@ def load(path: Path) -> Config:
     if not isinstance(values, dict):
         raise ConfigError(f"the config {path} holds {type(values).__name__}, not a mapping of options")
     return build(Config, values, origin=str(path))
-
-
-def build(section: type[Section], values: dict[str, Any], origin: str = "the options") -> Any:
-    """Validates `values` into a `section`, turning what pydantic finds into one sentence.
-
-    Raises:
-        ConfigError: names the first field that does not fit, its value and what was expected.
-    """
-    try:
-        return section.model_validate(values)
-    except ValidationError as error:
-        raise ConfigError(f"{origin}: {describe(error)}") from None
-
-
-def describe(error: ValidationError) -> str:
-    """The first finding of a validation as `field: what was expected, got value`."""
-    first = error.errors(include_url=False)[0]
-    field = ".".join(str(part) for part in first["loc"])
-    message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "value_error":
-        return f"{field}: {message}" if field else message
-    message = message[:1].lower() + message[1:]
-    if first["type"] == "extra_forbidden":
-        return f"{field} is not an option here"
-    return f"{field}: {message}, got {first['input']!r}"

@@ -11,17 +11,14 @@ import numpy as np
 from clan.config import load
 from clan.data import transforms
 from clan.data.datasets import Dataset
-from clan.data.files import image_size
 from clan.engine.inference import evaluating, predict
-from clan.labels import CITYSCAPES, CITYSCAPES_TO_TRAIN_ID, LabelSpace
+from clan.labels import CITYSCAPES_TO_TRAIN_ID, LabelSpace
 from clan.models.deeplab import Segmenter, Upsampling
 from clan.models.weight_files import read_arrays
 from clan.models.weights import has_projection_bias, load_weights
+from clan.normalization import CAFFE, Normalization
 from clan.reporting.images import save_color, save_ids
 from clan.runtime import available_cores
-
-DEFAULT_OUTPUT_SIZE = (2048, 1024)
-"""Width and height of predictions for which there is no ground truth: those of Cityscapes."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +30,11 @@ class EvaluationOptions:
         num_classes: C.
         input_size: width and height that the network sees.
         output_size: width and height of the label maps; None: those of the ground truth where there is
-            one, else `DEFAULT_OUTPUT_SIZE`.
+            one, else those of the image.
         upsampling: "bilinear" or "bicubic", of the logits.
         label_ids: write Cityscapes labelIds, as its benchmark server wants, instead of trainIds.
         excluded: a trainId that is never predicted.
+        normalization: how pixels become numbers.
     """
 
     backbone: str = "resnet101"
@@ -46,18 +44,32 @@ class EvaluationOptions:
     upsampling: Upsampling = "bilinear"
     label_ids: bool = False
     excluded: int | None = None
+    normalization: Normalization = CAFFE
 
 
-def options_for(weights: Path, *, num_classes: int | None, upsampling: str | None, **others: Any) -> EvaluationOptions:
-    """Options for a snapshot: what is None is taken from the run's `config.yaml` beside it, if there is one."""
+def options_for(
+    weights: Path, *, num_classes: int | None, upsampling: str | None, dataset: Dataset | None = None, **others: Any
+) -> EvaluationOptions:
+    """Options for a snapshot: what is None is taken from the run's `config.yaml` beside it, if there is one.
+
+    Args:
+        weights: the snapshot.
+        num_classes: see `EvaluationOptions`.
+        upsampling: likewise.
+        dataset: what is evaluated; None: the run's target.
+        others: further options.
+    """
     path = weights.parent / "config.yaml"
     known: dict[str, Any] = {}
     if path.is_file():
-        network = load(path).network
+        config = load(path)
+        network = config.network
         known = {
             "backbone": network.backbone,
             "num_classes": network.num_classes,
             "upsampling": network.evaluation_upsampling,
+            "input_size": config.target.size,
+            "normalization": network.normalization(dataset.description if dataset else config.target.dataset),
         }
     given = {"num_classes": num_classes, "upsampling": upsampling, **others}
     return EvaluationOptions(**known | {name: value for name, value in given.items() if value is not None})
@@ -81,7 +93,6 @@ def evaluate(
     save: Path,
     *,
     options: EvaluationOptions,
-    label_space: LabelSpace = CITYSCAPES,
     on_image: Callable[[str], None] = lambda name: None,
 ) -> None:
     """Writes `NAME.png` (ids) and `NAME_color.png` (palette) into `save` for every image.
@@ -93,7 +104,6 @@ def evaluate(
         dataset: the images.
         save: the folder, created if need be.
         options: sizes and encoding.
-        label_space: the colours.
         on_image: called with each image's name when it is done.
 
     Raises:
@@ -101,13 +111,13 @@ def evaluate(
     """
     writers: list[Future[None]] = []
     with ThreadPoolExecutor(available_cores()) as pool, evaluating(segmenter):
-        for index, planes in _read_ahead(pool, dataset, options.input_size):
-            width, height = options.output_size or _truth_size(dataset, index)
+        for index, planes in _read_ahead(pool, dataset, options):
+            width, height = options.output_size or dataset.stored_size(index)
             train_ids = predict(
                 segmenter, planes, (height, width), upsampling=options.upsampling, excluded=options.excluded
             )
-            stem = Path(dataset.names[index]).stem
-            writers.append(pool.submit(_write, train_ids, save / stem, options.label_ids, label_space))
+            stem = save / dataset.stems[index]
+            writers.append(pool.submit(_write, train_ids, stem, options.label_ids, dataset.classes.label_space))
             if len(writers) > 2 * available_cores():
                 writers.pop(0).result()
             on_image(dataset.names[index])
@@ -115,11 +125,14 @@ def evaluate(
             writer.result()
 
 
-def _read_ahead(pool: ThreadPoolExecutor, dataset: Dataset, size: tuple[int, int]) -> Iterator[tuple[int, np.ndarray]]:
+def _read_ahead(
+    pool: ThreadPoolExecutor, dataset: Dataset, options: EvaluationOptions
+) -> Iterator[tuple[int, np.ndarray]]:
     """Indices and network inputs of a data set, in order, a few of them prepared ahead."""
 
     def read(index: int) -> np.ndarray:
-        return transforms.normalize(transforms.resize_image(dataset.read_image(index), size))
+        image = transforms.resize_image(dataset.read_image(index), options.input_size)
+        return transforms.normalize(image, options.normalization)
 
     ahead = available_cores() + 1
     pending = [pool.submit(read, index) for index in range(min(ahead, len(dataset)))]
@@ -128,11 +141,6 @@ def _read_ahead(pool: ThreadPoolExecutor, dataset: Dataset, size: tuple[int, int
         if index + ahead < len(dataset):
             pending.append(pool.submit(read, index + ahead))
         yield index, planes
-
-
-def _truth_size(dataset: Dataset, index: int) -> tuple[int, int]:
-    truth = dataset.label_path(index)
-    return image_size(truth) if truth.is_file() else DEFAULT_OUTPUT_SIZE
 
 
 def _write(train_ids: np.ndarray, stem: Path, label_ids: bool, label_space: LabelSpace) -> None:

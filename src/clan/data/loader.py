@@ -17,6 +17,7 @@ import numpy as np
 from clan.config import AugmentationConfig
 from clan.data import transforms
 from clan.data.datasets import Dataset
+from clan.normalization import CAFFE, Normalization
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class DomainSampler:
         shuffle: a new random order per pass over the data; otherwise the list's order, over and over.
         labelled: read labels too.
         seed: two numbers, the run's seed and the domain's, that every draw derives from.
+        normalization: how pixels become numbers.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class DomainSampler:
         shuffle: bool,
         labelled: bool,
         seed: tuple[int, int],
+        normalization: Normalization = CAFFE,
     ) -> None:
         self.dataset = dataset
         self.size = size
@@ -75,6 +78,7 @@ class DomainSampler:
         self.shuffle = shuffle
         self.labelled = labelled
         self.seed = seed
+        self.normalization = normalization
         self._order: tuple[int, np.ndarray] | None = None
 
     def index(self, position: int) -> int:
@@ -115,7 +119,7 @@ class DomainSampler:
             label = transforms.resize_label(label, self.size)
         else:
             image = self.dataset.read_image(index)
-        planes = transforms.normalize(transforms.resize_image(image, self.size, scale))
+        planes = transforms.normalize(transforms.resize_image(image, self.size, scale), self.normalization)
         if mirrored:
             planes = transforms.mirror(planes)
             label = None if label is None else transforms.mirror(label)

@@ -2,12 +2,10 @@
 
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 from PIL import Image
 
-MEAN_BGR = (104.00698793, 116.66876762, 122.67891434)
-"""Channel means of the ImageNet training set that DeepLab's weights were trained with, in BGR, 0…255."""
+from clan.normalization import CAFFE, Normalization
 
 
 def choose_scale(draw: float, scales: Sequence[tuple[float, float]]) -> float:
@@ -36,13 +34,20 @@ def resize_label(label: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.asarray(Image.fromarray(label).resize(size, Image.Resampling.NEAREST))
 
 
-def normalize(image: Image.Image) -> np.ndarray:
-    """RGB image → float32 [3, H, W] in BGR order minus `MEAN_BGR`."""
+def normalize(image: Image.Image, how: Normalization = CAFFE) -> np.ndarray:
+    """RGB image → float32 [3, H, W], (value − mean) / std, in the network's order of channels."""
     rgb = np.asarray(image)
     planes = np.empty((3, *rgb.shape[:2]), np.float32)
-    for channel, mean in enumerate(MEAN_BGR):
-        np.subtract(rgb[:, :, 2 - channel], np.float32(mean), out=planes[channel])
+    for plane, channel in enumerate(_order(how)):
+        np.subtract(rgb[:, :, channel], np.float32(how.mean[channel]), out=planes[plane])
+        if how.std[channel] != 1:
+            planes[plane] /= np.float32(how.std[channel])
     return planes
+
+
+def _order(how: Normalization) -> tuple[int, int, int]:
+    """Which of red, green and blue each of the network's channels is."""
+    return (0, 1, 2) if how.channels == "rgb" else (2, 1, 0)
 
 
 def mirror(array: np.ndarray) -> np.ndarray:
@@ -50,7 +55,9 @@ def mirror(array: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(array[..., ::-1])
 
 
-def denormalize(planes: np.ndarray) -> np.ndarray:
+def denormalize(planes: np.ndarray, how: Normalization = CAFFE) -> np.ndarray:
     """Inverse of `normalize`: float32 [3, H, W] → uint8 RGB [H, W, 3]."""
-    bgr = planes.transpose(1, 2, 0) + np.asarray(MEAN_BGR, np.float32)
-    return cv2.cvtColor(np.clip(np.rint(bgr), 0, 255).astype(np.uint8), cv2.COLOR_BGR2RGB)
+    rgb = planes[list(_order(how))].transpose(1, 2, 0) * np.asarray(how.std, np.float32) + np.asarray(
+        how.mean, np.float32
+    )
+    return np.clip(np.rint(rgb), 0, 255).astype(np.uint8)

@@ -1,0 +1,89 @@
+"""What every configured value shares: validation, and what is wrong as one sentence with its line."""
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from clan.errors import ConfigError
+from clan.yamlfile import Document, read_yaml
+
+Size = tuple[PositiveInt, PositiveInt]
+"""Width and height in pixels."""
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Section(BaseModel):
+    """A group of options: immutable, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+AnySection = TypeVar("AnySection", bound=Section)
+
+
+def refuse(message: str, *keys: str | int) -> NoReturn:
+    """Ends a validation with a sentence about the entry that `keys` lead to from the validated section."""
+    raise PydanticCustomError("clan", "{message}", {"message": message, "keys": keys})
+
+
+def build(section: type[AnySection], values: Any, origin: str = "the options") -> AnySection:
+    """Validates `values` into a `section`, turning what pydantic finds into one sentence.
+
+    Raises:
+        ConfigError: names the first field that does not fit, its value and what was expected.
+    """
+    try:
+        return section.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(f"{origin}: {describe(error, section)}") from None
+
+
+def load_section(section: type[AnySection], path: Path, **defaults: Any) -> AnySection:
+    """Reads a section from a YAML file of its own.
+
+    Args:
+        section: what the file describes.
+        path: the file.
+        defaults: values of keys that the file does not give.
+
+    Raises:
+        ConfigError: names the file, the line, the key and what was expected.
+    """
+    document = read_yaml(path)
+    if not isinstance(document.values, dict):
+        raise ConfigError(f"{path} holds {type(document.values).__name__}, not a mapping of keys")
+    try:
+        return section.model_validate(defaults | document.values)
+    except ValidationError as error:
+        raise ConfigError(f"{_place(error, document)}: {describe(error, section)}") from None
+
+
+def describe(error: ValidationError, section: type[Section] | None = None) -> str:
+    """The first finding of a validation as `field: what was expected, got value`."""
+    first = error.errors(include_url=False)[0]
+    field = ".".join(map(str, _keys(first)))
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] in ("value_error", "clan"):
+        return f"{field}: {message}" if field else message
+    if first["type"] == "extra_forbidden":
+        known = section.model_fields if section is not None and len(first["loc"]) == 1 else ()
+        close = difflib.get_close_matches(str(first["loc"][-1]), list(known), n=1)
+        return f"{field} is not an option here" + (f": did you mean {close[0]}?" if close else "")
+    if first["type"] == "missing":
+        return f"{field} is missing: give it"
+    return f"{field}: {message[:1].lower()}{message[1:]}, got {first['input']!r}"
+
+
+def _keys(finding: ErrorDetails) -> tuple[str | int, ...]:
+    return (*finding["loc"], *finding.get("ctx", {}).get("keys", ()))
+
+
+def _place(error: ValidationError, document: Document) -> str:
+    keys: Sequence[str | int] = _keys(error.errors(include_url=False)[0])
+    line = document.line(tuple(keys))
+    return f"{document.path}, line {line}" if line else str(document.path)
