@@ -87,7 +87,7 @@ def evaluate_and_score(weights: Path, dataset: Dataset, save: Path, workbooks: P
     several = result_folders(weights, save) if weights.is_dir() else []
     snapshots = several or [(weights, save / f"{run_folder}_{weights.stem}")]
     write_label_maps(snapshots, dataset, **given)
-    if not any(dataset.has_label(index) for index in range(len(dataset))):
+    if not dataset.has_any_label:
         print(f"{dataset.name} has no ground truth in split {dataset.split}: nothing to score")
     elif several:
         rows = score_label_maps([folder for _, folder in several], score)

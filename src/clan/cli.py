@@ -24,6 +24,7 @@ usage: clan COMMAND [options]; clan COMMAND --help tells all about one.
   train     train from a preset or a config.yaml; every field is a flag
   evaluate  label maps and scores of one snapshot, or of a folder of them
   iou       score a folder of label maps
+  data      check: look at every file of a data set; init: propose a description of a folder
   convert   rewrite weights: .pdparams, .safetensors, .pth
   demo      draw two small worlds, adapt from one to the other, show what it gave
 """
@@ -146,6 +147,49 @@ def demo(folder: Annotated[Path, tyro.conf.Positional] = Path("demo"), /, *, ste
     run_demo(folder, steps=steps, seed=seed)
 
 
+def data_check(
+    domain: Annotated[str, tyro.conf.Positional],
+    /,
+    *,
+    split: str | None = None,
+    root: Path | None = None,
+    classes: Path | None = None,
+    sheet: Path | None = None,
+    json: bool = False,
+) -> None:
+    """Read everything of a data set; exit code 1 when something cannot be used as it is.
+
+    Args:
+        domain: description file, or synthia, gta5, cityscapes.
+        split: split to read; without it, every one.
+        root: the data set's folder; without it, the description's.
+        classes: file of the classes to merge into; without it, the description's own.
+        sheet: PNG of ten images and their overlays; without it, NAME_SPLIT.png.
+        json: print JSON instead of words.
+    """
+    from clan.data_commands import check_data
+
+    if not check_data(domain, split=split, root=root, classes=classes, sheet=sheet, as_json=json):
+        raise SystemExit(1)
+
+
+def data_init(
+    folder: Annotated[Path, tyro.conf.Positional],
+    /,
+    *,
+    output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None,
+) -> None:
+    """Propose a description of a folder by looking at it.
+
+    Args:
+        folder: where images, and labels if there are any, lie.
+        output: file to write; without it, FOLDER.yaml.
+    """
+    from clan.data_commands import init_data
+
+    init_data(folder, output)
+
+
 def train(arguments: Sequence[str]) -> None:
     """Train from a preset or a config.yaml, with any field overridden."""
     from clan.commandline import Parser
@@ -255,6 +299,20 @@ COMMANDS: dict[str, Callable[..., None]] = {
 }
 
 
+DATA_COMMANDS: dict[str, Callable[..., None]] = {"check": data_check, "init": data_init}
+
+
+def data(arguments: Sequence[str]) -> None:
+    """Runs the command on data that the first argument names."""
+    command, *rest = arguments or ("--help",)
+    if command in ("-h", "--help"):
+        print("usage: clan data {check,init} …; clan data check --help tells all about one")
+    elif command in DATA_COMMANDS:
+        parse(DATA_COMMANDS[command], prog=f"clan data {command}", args=rest)
+    else:
+        fail(f"{command!r} is not a command on data: there are check and init")
+
+
 def dispatch(arguments: Sequence[str]) -> None:
     """Runs the command that the first argument names."""
     if not arguments or arguments[0] in ("-h", "--help"):
@@ -265,6 +323,8 @@ def dispatch(arguments: Sequence[str]) -> None:
         print(f"clan {__version__}")
     elif command == "train":
         train(rest)
+    elif command == "data":
+        data(rest)
     elif command in COMMANDS:
         parse(COMMANDS[command], prog=f"clan {command}", args=rest)
     else:

@@ -51,6 +51,8 @@ class Dataset:
         """The trainId of every id or colour; see `Classes.table`."""
         constraints = self._constraints()
         list_file = list_file or (root / constraints.pop("list") if "list" in constraints else None)
+        self.listed = list_file is not None
+        self._asked = constraints
         folder = Pattern(self.description.images).folder(constraints)
         self.image_root = root / folder
         if not self.image_root.is_dir():
@@ -142,9 +144,22 @@ class Dataset:
             raise DataError(f"{self.name} is described without labels: give its description a labels pattern")
         return self.root / Pattern(self.description.labels).fill(self._parts[self.names[index]])
 
+    def find_labels(self) -> list[Path]:
+        """Every label of the split, whether an image has it or not."""
+        if self.description.labels is None:
+            return []
+        pattern = Pattern(self.description.labels)
+        asked = {part: value for part, value in self._asked.items() if part in pattern.parts}
+        return [self.root / path for path, _ in pattern.find(self.root, asked)]
+
     def has_label(self, index: int) -> bool:
         """Whether image `index` has a ground truth."""
         return self.labelled and self.label_path(index).is_file()
+
+    @property
+    def has_any_label(self) -> bool:
+        """Whether any image has a ground truth."""
+        return any(self.has_label(index) for index in range(len(self)))
 
     def stored_size(self, index: int) -> tuple[int, int]:
         """Width and height of the label of image `index`, or of the image where there is none."""

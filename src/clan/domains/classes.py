@@ -107,8 +107,8 @@ def as_number(key: int | str) -> int:
 
 
 def classes_of(file: DescriptionFile) -> Classes:
-    """A data set's own classes, one by one: the task if nothing else is said."""
-    if file.classes.keys() == CITYSCAPES_CLASSES.classes.keys() and not file.palette:
+    """A data set's own classes, one by one: the task if nothing else is said. Without any, those of Cityscapes."""
+    if not file.classes or (tuple(file.classes) == CITYSCAPES.names and not file.palette):
         return CITYSCAPES_CLASSES
     return Classes(classes=dict.fromkeys(file.classes, ()), colors=file.palette)
 
