@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from clan import runtime
+from clan.commandline import run as run_command
 from clan.config import Config, DomainConfig, NetworkConfig, build
 from clan.demo.worlds import write_worlds
 
@@ -100,3 +101,19 @@ def tiny(worlds, tmp_path) -> Callable[..., Config]:
         return build(Config, values)
 
     return make
+
+
+@pytest.fixture
+def error_of(capsys):
+    """Runs a command that must fail, and returns its one sentence."""
+
+    def call(main, *arguments):
+        with pytest.raises(SystemExit) as stop:
+            run_command(lambda: main([str(argument) for argument in arguments]))
+        lines = capsys.readouterr().err.splitlines()
+        assert stop.value.code == 2
+        assert len(lines) == 1, lines
+        assert lines[0].startswith("error: ")
+        return lines[0]
+
+    return call

@@ -1,6 +1,7 @@
 """`clan`: the command line, one small function a command; what each takes is its signature."""
 
 import contextlib
+import functools
 import io
 import itertools
 import re
@@ -240,6 +241,16 @@ def _given(flag: str, arguments: Sequence[str]) -> str | None:
     return None
 
 
+def deferred(command: Callable[..., None]) -> Callable[..., Callable[[], None]]:
+    """The same signature, but returns what is to be done: parsing must catch no errors of the command itself."""
+
+    @functools.wraps(command)
+    def bind(*arguments: Any, **options: Any) -> Callable[[], None]:
+        return functools.partial(command, *arguments, **options)
+
+    return bind
+
+
 def parse(target: Callable[..., Any], **options: Any) -> Any:
     """`tyro.cli`, with what it finds wrong as one sentence instead of a framed panel."""
     complaint = io.StringIO()
@@ -308,7 +319,7 @@ def data(arguments: Sequence[str]) -> None:
     if command in ("-h", "--help"):
         print("usage: clan data {check,init} …; clan data check --help tells all about one")
     elif command in DATA_COMMANDS:
-        parse(DATA_COMMANDS[command], prog=f"clan data {command}", args=rest)
+        parse(deferred(DATA_COMMANDS[command]), prog=f"clan data {command}", args=rest)()
     else:
         fail(f"{command!r} is not a command on data: there are check and init")
 
@@ -326,7 +337,7 @@ def dispatch(arguments: Sequence[str]) -> None:
     elif command == "data":
         data(rest)
     elif command in COMMANDS:
-        parse(COMMANDS[command], prog=f"clan {command}", args=rest)
+        parse(deferred(COMMANDS[command]), prog=f"clan {command}", args=rest)()
     else:
         fail(f"{command!r} is not a command: see clan --help")
 

@@ -94,8 +94,11 @@ def between(
         named = named_domain(name)
         root = Path(roots.get(role) or named.root)
         values[role] = {"dataset": named.description, "root": root, "size": named.size or values[role]["size"]}
-        if named.size is None and named.description.name not in PACKAGED:
-            values[role]["size"] = _first_size(named.description, root)
+        if named.description.name not in PACKAGED:
+            split = choose_split(named.description, root, "train")
+            values[role]["split"] = split
+            if named.size is None:
+                values[role]["size"] = image_size(Dataset(named.description, root, split=split).image_path(0))
         if role == "source":
             merged = named.classes
     merged = load_classes(classes) if classes else merged
@@ -107,13 +110,6 @@ def between(
         folder = Path("snapshots") / f"{config.source.dataset.name}2{config.target.dataset.name}"
         return config.model_copy(update={"snapshot_dir": folder})
     return config
-
-
-def _first_size(description: Description, root: Path) -> tuple[int, int]:
-    """Width and height of the first image, of whichever split."""
-    splits = find_splits(description, root)
-    split = splits[0] if splits and "train" not in splits else "train"
-    return image_size(Dataset(description, root, split=split).image_path(0))
 
 
 def _check_merges(config: Config, notify: Callable[[str], None]) -> None:
@@ -163,11 +159,18 @@ def evaluation_dataset(
         description, root, classes = named.description, data_dir or named.root, classes or named.classes
     else:
         description, root = run.target.dataset, data_dir or run.target.root
-    split = split or default_split(description, root)
+    split = split or choose_split(description, root, "val", "test")
     return Dataset(description, root, list_file=data_list, split=split, classes=classes or CITYSCAPES_CLASSES)
 
 
-def default_split(description: Description, root: Path) -> str:
-    """The split to evaluate if none is named: val where there is one, else test, else the first."""
+def choose_split(description: Description, root: Path, *wanted: str) -> str:
+    """The split that is called, or at least begins, like the first of the wanted ones that there is.
+
+    Without any such one it is the first split; without splits, the first wanted name, which means nothing then.
+    """
     splits = find_splits(description, root)
-    return next((split for split in ("val", "test", *splits) if split in splits), "val")
+    for name in wanted:
+        for split in [name] * (name in splits) + splits:
+            if split.lower().startswith(name):
+                return split
+    return splits[0] if splits else wanted[0]

@@ -65,7 +65,7 @@ def load_section(section: type[AnySection], path: Path, **defaults: Any) -> AnyS
 
 def describe(error: ValidationError, section: type[Section] | None = None) -> str:
     """The first finding of a validation as `field: what was expected, got value`."""
-    first = error.errors(include_url=False)[0]
+    first = _first(error)
     field = ".".join(map(str, _keys(first)))
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] in ("value_error", "clan"):
@@ -79,11 +79,16 @@ def describe(error: ValidationError, section: type[Section] | None = None) -> st
     return f"{field}: {message[:1].lower()}{message[1:]}, got {first['input']!r}"
 
 
+def _first(error: ValidationError) -> ErrorDetails:
+    """The first finding; what is missing comes last, since a mistyped key explains it."""
+    return min(error.errors(include_url=False), key=lambda finding: finding["type"] == "missing")
+
+
 def _keys(finding: ErrorDetails) -> tuple[str | int, ...]:
     return (*finding["loc"], *finding.get("ctx", {}).get("keys", ()))
 
 
 def _place(error: ValidationError, document: Document) -> str:
-    keys: Sequence[str | int] = _keys(error.errors(include_url=False)[0])
+    keys: Sequence[str | int] = _keys(_first(error))
     line = document.line(tuple(keys))
     return f"{document.path}, line {line}" if line else str(document.path)

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm")
 """Files that may be images or labels."""
 
-SPLIT = "train|trainval|training|val|valid|validation|test|testing"
+SPLIT = "training|trainval|train|validation|valid|val|testing|test"
 WHOLE_SPLIT = re.compile(rf"({SPLIT})", re.IGNORECASE)
 WITHIN_SPLIT = re.compile(
     rf"(?P<before>(?:[a-z0-9]+[_-])?)(?P<split>{SPLIT})(?P<after>(?:[_-]?[a-z]+)?)", re.IGNORECASE
@@ -172,7 +172,8 @@ def _templates(first: File, second: File) -> tuple[Template, Template]:
 def _pairing(templates: tuple[Template, Template], pairs: list[tuple[File, File]]) -> Pairing:
     constant = _constants(templates[0], (first for first, _ in pairs))
     return Pairing(
-        *(_pattern(template, constant) for template in templates),
+        _pattern(templates[0], constant),
+        _pattern(templates[1], constant),
         [(first.path, second.path) for first, second in pairs],
     )
 
@@ -187,10 +188,12 @@ def _constants(template: Template, files: Iterable[File]) -> dict[int, str]:
 def _pattern(template: Template, constant: dict[int, str]) -> str:
     folders, before, after, suffix = template
     varying = folders.count("{=}") - len(constant)
-    names, number = [], 0
+    names, used, number = [], [], 0
     for folder in folders:
         if folder == "{=}":
-            name = "{folder}" if varying == 1 else f"{{folder_{number + 1}}}"
+            name = "{folder}" if varying == 1 else f"{{folder_{len(used) + 1}}}"
+            if number not in constant:
+                used.append(name)
             folder, number = constant.get(number, name), number + 1
         names.append(folder)
     return "/".join([*names, f"{before}{{name}}{after}{suffix}"])
