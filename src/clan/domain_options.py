@@ -124,7 +124,8 @@ def _check_merges(config: Config, notify: Callable[[str], None]) -> None:
             f"the source {source.name} has no labels to learn from: give its description a labels pattern"
         )
     labelled = [source, target] if target.classes else [source]
-    if strange := config.classes.strange(*labelled):
+    # A target without labels may still be merged by names that only its later ground truth has.
+    if strange := config.classes.strange(*labelled) if target.classes else []:
         raise ConfigError(
             f"the classes merge {strange[0]}, a name that no class of {source.name} or {target.name} bears: "
             "is it mistyped?"

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
@@ -61,27 +60,3 @@ def read_id_label(path: Path) -> np.ndarray:
             "is this the colour picture instead of the ids?"
         )
     return np.asarray(image)
-
-
-def read_synthia_label(path: Path) -> np.ndarray:
-    """The class channel of a SYNTHIA-RAND-CITYSCAPES label: uint8 [H, W].
-
-    These are 16-bit RGB PNGs with the class in R. Pillow silently decodes them to zeros, so OpenCV reads them;
-    it yields BGR, which puts the class at index 2.
-
-    Raises:
-        DataError: the file is missing, damaged, or not a 16-bit RGB PNG.
-    """
-    if not path.is_file():
-        raise DataError(f"{path} does not exist: check the list and the data folder")
-    label = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED) if path.stat().st_size else None
-    if label is None:
-        raise DataError(f"{path} cannot be decoded: copy it again from the data set")
-    if label.dtype != np.uint16 or label.ndim != 3:
-        channels = 1 if label.ndim == 2 else label.shape[2]
-        raise DataError(
-            f"SYNTHIA label {path} has {channels} × {label.dtype.itemsize * 8} bit, but RAND_CITYSCAPES ships "
-            "3 × 16-bit PNGs: was it converted?"
-        )
-    # Class numbers end at 22; anything beyond 8 bits is clamped to an id that no class has.
-    return np.minimum(label[:, :, 2], 255).astype(np.uint8)
