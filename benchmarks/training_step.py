@@ -43,7 +43,7 @@ def paddle_step(width: int, height: int) -> Callable[[], object]:
     learner = Learner(config, build_method(config))
     source, target = paddle.randn([2, 1, 3, height, width])
     labels = paddle.randint(CLASSES, shape=[1, height, width]).astype("uint8")
-    pair = Pair(LabelledDomain(source, (height, width), labels), Domain(target, (height, width)))
+    pair = Pair(LabelledDomain(source, (height, width), labels, is_source=True), Domain(target, (height, width)))
 
     def step() -> None:
         learner.accumulate(ITERATION, [pair])

@@ -8,8 +8,9 @@ import pytest
 
 from clan import runtime
 from clan.commandline import run as run_command
-from clan.config import Config, DomainConfig, NetworkConfig, build
+from clan.config import Config, DomainConfig, NetworkConfig
 from clan.demo.worlds import write_worlds
+from clan.schema import build
 
 runtime.import_paddle()
 

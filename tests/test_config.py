@@ -1,15 +1,17 @@
 """A configuration is a value: it survives its file, refuses what it does not know, and every option acts."""
 
+import re
 import typing
 
 import pytest
 import yaml
 
 from clan import recipes
-from clan.config import Config, Section, load, to_yaml
+from clan.config import Config, load, to_yaml
 from clan.data.datasets import Dataset
 from clan.errors import ConfigError
 from clan.evaluate import evaluate, load_segmenter, options_for
+from clan.schema import Section
 from clan.train import train
 
 
@@ -86,7 +88,7 @@ def test_what_does_not_fit_is_named_in_a_sentence(fault, tiny, tmp_path):
     path = changed(save(tiny(), tmp_path), *keys, value=value)
     with pytest.raises(ConfigError, match=message) as error:
         load(path)
-    assert str(error.value).startswith(f"{path}: ")
+    assert re.match(rf"{path}(, line \d+)?: ", str(error.value))
     assert "\n" not in str(error.value)
 
 
@@ -144,7 +146,8 @@ def read_options(monkeypatch):
 
 def test_every_option_is_read_by_training_or_evaluation(tiny, tmp_path, read_options, capsys):
     first = train(tiny(num_steps=1, snapshot_dir=tmp_path / "first"))
-    config = tiny(num_steps_stop=2, warmup_steps=0, network__restore_from=first)
+    selves = {"loss__lambda_self": 0.1, "loss__self_training_start": 0.0}
+    config = tiny(num_steps_stop=2, warmup_steps=0, network__restore_from=first, **selves)
     read_options.clear()
     snapshot = train(config)
     options = options_for(snapshot, num_classes=None, upsampling=None, input_size=(64, 32))
@@ -152,5 +155,7 @@ def test_every_option_is_read_by_training_or_evaluation(tiny, tmp_path, read_opt
     validation = Dataset(config.target.dataset, config.target.root, split="val")
     evaluate(segmenter, validation, tmp_path / "result", options=options)
     validation.read_label(0)
+    train(tiny(method="adaptsegnet-multi", num_steps=1, snapshot_dir=tmp_path / "second"))
+    train(tiny(method="minent", num_steps=1, augmentation__style="amplitude", snapshot_dir=tmp_path / "third"))
     unread = [".".join(path) for path in leaves() if path not in read_options]
     assert not unread

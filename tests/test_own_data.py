@@ -42,6 +42,8 @@ def folder(tmp_path, monkeypatch, tiny):
         picture(tmp_path / f"truth/{number}.png", label)
     (tmp_path / "my.yaml").write_text(PLAIN)
     monkeypatch.setitem(recipes.PRESETS, "official", lambda source: tiny(shuffle=False))
+    # The first step may take long enough, compiling, for a line of progress.
+    monkeypatch.setattr("clan.reporting.console._Lines.first_after", 600.0)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

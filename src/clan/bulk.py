@@ -39,7 +39,13 @@ def write_label_maps(snapshots: Iterable[tuple[Path, Path]], dataset: Dataset, *
     """
     for weights, save in snapshots:
         options = options_for(weights, dataset=dataset, **given)
-        segmenter = load_segmenter(weights, backbone=options.backbone, num_classes=options.num_classes)
+        segmenter = load_segmenter(
+            weights,
+            backbone=options.backbone,
+            num_classes=options.num_classes,
+            output_stride=options.output_stride,
+            head_dilations=options.head_dilations,
+        )
         with progress(f"evaluating {weights.stem}", len(dataset)) as advance:
             evaluate(segmenter, dataset, save, options=options, on_image=lambda _: advance())
         print(f"{weights}: {len(dataset)} label maps in {save}")

@@ -17,3 +17,9 @@ def compiled(loop: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
     """
     decorate = numba.njit(parallel=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
     return cast(Callable[Arguments, Result], decorate(loop))
+
+
+def compiled_part(loop: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """Compiles what a compiled loop calls from within its threads."""
+    decorate = numba.njit(cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
+    return cast(Callable[Arguments, Result], decorate(loop))

@@ -4,6 +4,7 @@ Fields carry the values of the `official` preset (SPEC sections 3 and 4) as defa
 the other presets. Every field is a flag of `clan train` and a key of `config.yaml`.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,15 +15,13 @@ from pydantic import (
     NonNegativeFloat,
     NonNegativeInt,
     PlainSerializer,
-    PositiveFloat,
     PositiveInt,
     model_validator,
 )
 
 from clan.domains import CITYSCAPES_CLASSES, PACKAGED, Classes, Description, packaged
-from clan.errors import ConfigError
-from clan.normalization import BACKBONES, CAFFE, Channels, Normalization
-from clan.schema import Fraction, Section, Size, build, refuse
+from clan.normalization import SCHEMES, Normalization, Scheme
+from clan.schema import Fraction, Section, Size, load_section, refuse
 
 Schedule = Literal["warmup-poly", "poly", "constant"]
 
@@ -74,6 +73,16 @@ class AugmentationConfig(Section):
     """Pairs of ratio and probability; the probabilities sum to 1."""
     random_mirror: bool = True
     """Mirror image and label together, half of the time."""
+    color_jitter: Fraction = 0.0
+    """Change brightness, contrast and saturation by factors drawn from 1 ± this, of both domains' images."""
+    style: Literal["none", "statistics", "amplitude"] = "none"
+    """Give each source image the looks of the target image that it is paired with.
+
+    statistics: mean and deviation of every channel.
+    amplitude: the Fourier amplitudes of low frequencies (FDA, CVPR 2020).
+    """
+    style_extent: Fraction = 0.01
+    """Share of the shorter side up to which frequencies are low, with style amplitude."""
 
     @model_validator(mode="after")
     def _probabilities_sum_to_one(self) -> "AugmentationConfig":
@@ -87,11 +96,17 @@ class NetworkConfig(Section):
     """The segmenter: trunk and two heads."""
 
     model: Literal["deeplab"] = "deeplab"
-    """Kind of heads: DeepLab-v2's sum of four dilated convolutions."""
-    backbone: Literal["resnet101", "resnet-tiny"] = "resnet101"
+    """Kind of heads: DeepLab-v2's sum of dilated convolutions."""
+    backbone: Literal["resnet101", "resnet50", "mobilenetv2", "resnet-tiny"] = "resnet101"
     """The trunk; resnet-tiny is the demo's, for training from scratch on a laptop."""
-    num_classes: PositiveInt = 19
-    """Number of classes C."""
+    output_stride: Literal[8, 16] = 8
+    """Resolution of the input over that of the features; 16 takes a quarter of the time in the last stages."""
+    head_dilations: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (6, 12, 18, 24)
+    """Dilations of the convolutions that a head sums; smaller ones suit smaller images."""
+    input_normalization: Scheme = "caffe-bgr"
+    """What the initial weights were trained on: BGR 0…255 minus the mean, or RGB 0…1 by mean and deviation."""
+    num_classes: Annotated[int, Field(ge=1, le=255)] = 19
+    """Number of classes C; label maps hold 8 bits, and 255 is none."""
     restore_from: Path | None = None
     """Initial weights of the segmenter (.pdparams, .pth, .pt, .safetensors); none: random."""
     restore_heads: bool = True
@@ -102,27 +117,28 @@ class NetworkConfig(Section):
     """Channels of the discriminator's first layer; each further one doubles them."""
     train_batch_norm_affine: bool = False
     """Train batch-norm's γ and β (all but the stem's)."""
-    batch_statistics: bool = True
-    """Normalise by the batch's statistics while training; otherwise by the running ones, left as they are."""
+    batch_norm: Literal["official", "frozen", "per-domain"] = "official"
+    """Statistics of batch norms in training.
+
+    official: the batch's; running ones, which evaluation uses, are taken over both domains in turn.
+    frozen: the running ones, left as they are.
+    per-domain: the batch's; each domain has its own running ones, and evaluation uses the target's.
+    """
     projection_bias: bool = False
     """Give the trunk's projection convolutions a bias."""
-    channels: Channels | None = None
-    """Order of the input's channels; none: as the backbone's published weights want."""
-    mean: tuple[float, float, float] | None = None
-    """Mean of red, green and blue, 0…255; none: as the backbone's published weights want."""
-    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = None
-    """Deviation of red, green and blue; none: as the backbone's published weights want."""
     evaluation_upsampling: Literal["bilinear", "bicubic"] = "bilinear"
     """How logits are brought to the ground truth's size in evaluation."""
 
     def normalization(self, dataset: Description) -> Normalization:
-        """How the network's input is made: the weights decide, unless this or the data set says otherwise."""
-        usual = BACKBONES.get(self.backbone, CAFFE)
-        return Normalization(
-            channels=self.channels or usual.channels,
-            mean=dataset.mean or self.mean or usual.mean,
-            std=dataset.std or self.std or usual.std,
-        )
+        """How the network's input is made: as its initial weights want, unless the data set says otherwise."""
+        usual = SCHEMES[self.input_normalization]
+        return replace(usual, mean=dataset.mean or usual.mean, std=dataset.std or usual.std)
+
+    @model_validator(mode="after")
+    def _has_projections(self) -> "NetworkConfig":
+        if self.projection_bias and not self.backbone.startswith("resnet"):
+            raise ValueError(f"projection_bias is for ResNets: {self.backbone} has no projection convolutions")
+        return self
 
 
 class LossConfig(Section):
@@ -132,6 +148,12 @@ class LossConfig(Section):
     """Focusing exponent γ of the segmentation loss; 0 is cross entropy."""
     lambda_adv: NonNegativeFloat = 0.001
     """Weight of the adversarial loss."""
+    lambda_adv_aux: NonNegativeFloat = 0.0002
+    """Weight of the adversarial loss of adaptsegnet-multi's auxiliary output."""
+    lambda_seg_aux: NonNegativeFloat = 0.1
+    """Weight of the segmentation loss of adaptsegnet-multi's auxiliary output."""
+    lambda_entropy: NonNegativeFloat = 0.001
+    """Weight of the target's entropy in minent."""
     lambda_weight: NonNegativeFloat = 0.01
     """Weight of the heads' weight divergence."""
     weight_multiplier: NonNegativeFloat = 2.0
@@ -141,7 +163,15 @@ class LossConfig(Section):
     lambda_local: NonNegativeFloat = 10.0
     """Weight of the discrepancy map in the adaptive adversarial weight."""
     damping: bool = True
-    """Let the adversarial and weight losses fade linearly to 0 over the run."""
+    """Let the adversarial, entropy and weight losses fade linearly to 0 over the run."""
+    lambda_self: NonNegativeFloat = 0.0
+    """Weight of clan's segmentation loss on the target with labels from the network's own surest predictions."""
+    self_training_start: Fraction = 0.5
+    """Share of the run after which that loss sets in."""
+    self_training_share: Fraction = 0.5
+    """Share of the pixels of each predicted class that get such a label."""
+    class_weighting: Literal["none", "median-frequency", "sqrt-inverse"] = "none"
+    """Let pixels of rarer classes count more in the segmentation loss: by median frequency / frequency, or its root."""
 
 
 class OptimizerConfig(Section):
@@ -167,12 +197,16 @@ class OptimizerConfig(Section):
     """Course of the discriminator's rate."""
     power: NonNegativeFloat = 0.9
     """Exponent of the polynomial decay."""
+    ema_decay: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    """Save a running average of the segmenter's weights, which each step moves by 1 − this; 0: the weights."""
 
 
 class Config(Section):
     """A whole training run."""
 
-    method: Literal["clan", "source-only"] = "clan"
+    method: Literal["clan", "source-only", "adaptsegnet-single", "adaptsegnet-multi", "minent", "advent", "oracle"] = (
+        "clan"
+    )
     """The adaptation method."""
     source: DomainConfig
     """The labelled domain."""
@@ -244,14 +278,6 @@ def load(path: Path) -> Config:
     """Reads a `config.yaml`.
 
     Raises:
-        ConfigError: the file is missing, is not YAML, or a value does not fit.
+        ConfigError: the file is missing, is not YAML, or a value does not fit; the message names the line.
     """
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"cannot read the config {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the config {path} is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"the config {path} holds {type(values).__name__}, not a mapping of options")
-    return build(Config, values, origin=str(path))
+    return load_section(Config, path)

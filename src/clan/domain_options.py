@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from clan.config import Config, build, load
+from clan.config import Config, load
 from clan.data.datasets import Dataset, find_splits
 from clan.data.files import image_size
 from clan.domains import (
@@ -19,7 +19,7 @@ from clan.domains import (
 )
 from clan.errors import ConfigError
 from clan.recipes import DEFAULT_ROOTS
-from clan.schema import load_section
+from clan.schema import build, load_section
 
 DESCRIPTION_SUFFIXES = (".yaml", ".yml")
 

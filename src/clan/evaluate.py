@@ -14,6 +14,7 @@ from clan.data.datasets import Dataset
 from clan.engine.inference import evaluating, predict
 from clan.labels import CITYSCAPES_TO_TRAIN_ID, LabelSpace
 from clan.models.deeplab import Segmenter, Upsampling
+from clan.models.heads import DILATIONS
 from clan.models.weight_files import read_arrays
 from clan.models.weights import has_projection_bias, load_weights
 from clan.normalization import CAFFE, Normalization
@@ -28,6 +29,8 @@ class EvaluationOptions:
     Args:
         backbone: the trunk; a key of `clan.models.deeplab.BACKBONES`.
         num_classes: C.
+        output_stride: see `clan.models.deeplab.Segmenter`.
+        head_dilations: likewise.
         input_size: width and height that the network sees.
         output_size: width and height of the label maps; None: those of the ground truth where there is
             one, else those of the image.
@@ -39,6 +42,8 @@ class EvaluationOptions:
 
     backbone: str = "resnet101"
     num_classes: int = 19
+    output_stride: int = 8
+    head_dilations: tuple[int, ...] = DILATIONS
     input_size: tuple[int, int] = (1024, 512)
     output_size: tuple[int, int] | None = None
     upsampling: Upsampling = "bilinear"
@@ -67,6 +72,8 @@ def options_for(
         known = {
             "backbone": network.backbone,
             "num_classes": network.num_classes,
+            "output_stride": network.output_stride,
+            "head_dilations": network.head_dilations,
             "upsampling": network.evaluation_upsampling,
             "input_size": config.target.size,
             "normalization": network.normalization(dataset.description if dataset else config.target.dataset),
@@ -75,13 +82,22 @@ def options_for(
     return EvaluationOptions(**known | {name: value for name, value in given.items() if value is not None})
 
 
-def load_segmenter(weights: Path, *, backbone: str, num_classes: int) -> Segmenter:
+def load_segmenter(
+    weights: Path, *, backbone: str, num_classes: int, output_stride: int = 8,
+    head_dilations: tuple[int, ...] = DILATIONS,
+) -> Segmenter:  # fmt: skip
     """A segmenter in eval mode with weights from a file, its projection convolutions as the file has them.
 
     Raises:
         WeightsError: the file cannot be read or does not fit completely.
     """
-    segmenter = Segmenter(backbone, num_classes, projection_bias=has_projection_bias(read_arrays(weights)))
+    segmenter = Segmenter(
+        backbone,
+        num_classes,
+        output_stride=output_stride,
+        head_dilations=head_dilations,
+        projection_bias=has_projection_bias(read_arrays(weights)),
+    )
     load_weights(segmenter, weights, strict=True)
     segmenter.eval()
     return segmenter

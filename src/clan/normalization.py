@@ -27,5 +27,7 @@ CAFFE = Normalization("bgr", (122.67891434, 116.66876762, 104.00698793), (1.0, 1
 IMAGENET = Normalization("rgb", (123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
 """RGB with the mean and deviation that most other published ImageNet weights were trained with."""
 
-BACKBONES: dict[str, Normalization] = {"mobilenetv2": IMAGENET}
-"""What the published weights of a backbone were trained with, where that is not `CAFFE`."""
+Scheme = Literal["caffe-bgr", "imagenet-rgb"]
+
+SCHEMES: dict[Scheme, Normalization] = {"caffe-bgr": CAFFE, "imagenet-rgb": IMAGENET}
+"""What published weights were trained on, by name."""

@@ -1,7 +1,7 @@
 """What every configured value shares: validation, and what is wrong as one sentence with its line."""
 
 import difflib
-from collections.abc import Sequence
+import reprlib
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
 
@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from clan.errors import ConfigError
-from clan.yamlfile import Document, read_yaml
+from clan.untrusted import quoted
+from clan.yamlfile import read_yaml
 
 Size = tuple[PositiveInt, PositiveInt]
 """Width and height in pixels."""
@@ -55,18 +56,16 @@ def load_section(section: type[AnySection], path: Path, **defaults: Any) -> AnyS
         ConfigError: names the file, the line, the key and what was expected.
     """
     document = read_yaml(path)
-    if not isinstance(document.values, dict):
-        raise ConfigError(f"{path} holds {type(document.values).__name__}, not a mapping of keys")
     try:
         return section.model_validate(defaults | document.values)
     except ValidationError as error:
-        raise ConfigError(f"{_place(error, document)}: {describe(error, section)}") from None
+        raise ConfigError(f"{document.where(_keys(_first(error)))}: {describe(error, section)}") from None
 
 
 def describe(error: ValidationError, section: type[Section] | None = None) -> str:
     """The first finding of a validation as `field: what was expected, got value`."""
     first = _first(error)
-    field = ".".join(map(str, _keys(first)))
+    field = quoted(".".join(map(str, _keys(first))))
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] in ("value_error", "clan"):
         return f"{field}: {message}" if field else message
@@ -75,8 +74,8 @@ def describe(error: ValidationError, section: type[Section] | None = None) -> st
         close = difflib.get_close_matches(str(first["loc"][-1]), list(known), n=1)
         return f"{field} is not an option here" + (f": did you mean {close[0]}?" if close else "")
     if first["type"] == "missing":
-        return f"{field} is missing: give it"
-    return f"{field}: {message[:1].lower()}{message[1:]}, got {first['input']!r}"
+        return f"{field} is missing"
+    return f"{field}: {message[:1].lower()}{message[1:]}, got {reprlib.repr(first['input'])}"
 
 
 def _first(error: ValidationError) -> ErrorDetails:
@@ -86,9 +85,3 @@ def _first(error: ValidationError) -> ErrorDetails:
 
 def _keys(finding: ErrorDetails) -> tuple[str | int, ...]:
     return (*finding["loc"], *finding.get("ctx", {}).get("keys", ()))
-
-
-def _place(error: ValidationError, document: Document) -> str:
-    keys: Sequence[str | int] = _keys(_first(error))
-    line = document.line(tuple(keys))
-    return f"{document.path}, line {line}" if line else str(document.path)

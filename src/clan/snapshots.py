@@ -20,13 +20,15 @@ def iteration_of(name: str) -> int | None:
 
 
 def find_snapshots(folder: Path) -> list[Snapshot]:
-    """The segmenters saved in a folder, by iteration; discriminators (`…_D`) are left out.
+    """The segmenters saved in a folder, by iteration; discriminators (`…_D`, `…_D_aux`) are left out.
 
     Raises:
         WeightsError: there is none.
     """
     found = [
-        Snapshot(path, iteration_of(path.stem)) for path in folder.glob("*.pdparams") if not path.stem.endswith("_D")
+        Snapshot(path, iteration_of(path.stem))
+        for path in folder.glob("*.pdparams")
+        if not path.stem.endswith(("_D", "_D_aux"))
     ]
     if not found:
         raise WeightsError(f"{folder} holds no snapshot (*.pdparams): train first or name another folder")

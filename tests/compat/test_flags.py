@@ -49,7 +49,7 @@ VALUES = {
     "--restore-from a.pth": Path("a.pth"),
     "--restore-from-D a.pth": Path("a.pth"),
     "--not-restore-last": False,
-    "--no-is-training": False,
+    "--no-is-training": "frozen",
     "--model DeepLab": "deeplab",
     "--target CityScapes": packaged("cityscapes"),
 }

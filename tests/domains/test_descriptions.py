@@ -6,13 +6,14 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clan.config import Config, DomainConfig, build, load, to_yaml
+from clan.config import Config, DomainConfig, load, to_yaml
 from clan.domain_options import load_classes, named_domain
 from clan.domains import CITYSCAPES_CLASSES, PACKAGED, Classes, Description, packaged
 from clan.domains.classes import UNKNOWN, as_number
 from clan.domains.colors import choose_colors
 from clan.labels import CITYSCAPES, CITYSCAPES_TO_TRAIN_ID, IGNORE, SYNTHIA_TO_TRAIN_ID, lookup_table
 from clan.metrics.iou import score
+from clan.schema import build
 
 TABLES = {"synthia": SYNTHIA_TO_TRAIN_ID, "gta5": CITYSCAPES_TO_TRAIN_ID, "cityscapes": CITYSCAPES_TO_TRAIN_ID}
 NAMES = st.sampled_from(["road", "sky", "car", "tree", "pole", "wall", "mud"])

@@ -11,7 +11,9 @@ from PIL import Image
 from clan.engine.checkpoint import STATE_NAME, load_state
 from clan.engine.trainer import Trainer
 from clan.errors import CheckpointError, TrainingError
+from clan.evaluate import load_segmenter
 from clan.models.weight_files import read_arrays
+from clan.snapshots import find_snapshots
 
 
 def train(config, *, resume=False, on_step=lambda report: None):
@@ -48,7 +50,7 @@ class Killed(BaseException):
     """What ends a run without its say."""
 
 
-@pytest.mark.parametrize("method", ["clan", "source-only"])
+@pytest.mark.parametrize("method", ["clan", "source-only", "adaptsegnet-multi"])
 def test_a_run_that_is_resumed_equals_one_that_was_not_interrupted(tiny, tmp_path, method):
     whole = tiny(method=method)
     train(whole)
@@ -105,7 +107,7 @@ def test_workers_do_not_change_the_numbers(tiny, tmp_path):
 def test_two_passes_of_one_image_equal_one_pass_of_two(tiny, tmp_path):
     """With batch norm's statistics out of the way, and no ignored pixels that would weigh the images."""
     common = {
-        "network__batch_statistics": False,
+        "network__batch_norm": "frozen",
         "augmentation__random_scale": False,
         "augmentation__random_mirror": False,
         "shuffle": False,
@@ -131,13 +133,36 @@ def fresh(config):
     return Trainer(config, notify=lambda sentence: None).method.segmenter.state_dict()
 
 
-def test_running_statistics_stay_unless_batch_statistics_are_used(tiny):
-    for used in (True, False):
-        config = tiny(network__batch_statistics=used, num_steps_stop=1)
-        before = {name: tensor.numpy().copy() for name, tensor in fresh(config).items() if "_mean" in name}
-        after = train(config).method.segmenter.state_dict()
-        changed = [name for name in before if not np.array_equal(before[name], after[name].numpy())]
-        assert bool(changed) == used
+@pytest.mark.parametrize("policy", ["official", "frozen", "per-domain"])
+def test_running_statistics_stay_only_where_they_are_frozen(tiny, policy):
+    config = tiny(network__batch_norm=policy, num_steps_stop=1)
+    before = {
+        name: tensor.numpy().copy() for name, tensor in fresh(config).items() if "_mean" in name or "_var" in name
+    }
+    after = train(config).method.segmenter.state_dict()
+    stayed = [name for name in before if np.array_equal(before[name], after[name].numpy())]
+    assert stayed == ([] if policy != "frozen" else list(before))
+
+
+def test_each_domain_has_statistics_of_its_own_where_asked_for(tiny):
+    """They are those of a run that sees only that domain, as long as the weights stay as they are."""
+    common = {"num_steps_stop": 2, "optimizer__learning_rate": 0.0, "augmentation__random_scale": False}
+    state = train(tiny(network__batch_norm="per-domain", **common)).method.segmenter.state_dict()
+    alone = train(tiny(method="source-only", **common)).method.segmenter.state_dict()
+    means = [name for name in alone if name.endswith("._mean")]
+    for name in means:
+        source, target = (state[name.replace("._mean", f"._{kind}mean")].numpy() for kind in ("source_", ""))
+        np.testing.assert_array_equal(source, alone[name].numpy())
+        assert not np.array_equal(target, source)
+
+
+def test_statistics_of_each_domain_survive_resuming(tiny, tmp_path):
+    whole = tiny(network__batch_norm="per-domain")
+    train(whole)
+    parts = {"network__batch_norm": "per-domain", "snapshot_dir": tmp_path / "parts"}
+    train(tiny(num_steps_stop=2, **parts))
+    train(tiny(**parts), resume=True)
+    assert_same_run(whole, tiny(**parts))
 
 
 def test_previews_are_colour_masks_at_the_target_size(tiny):
@@ -213,3 +238,41 @@ def test_a_new_run_in_an_old_folder_keeps_the_old_records_and_cannot_resume_the_
     assert (config.snapshot_dir / "metrics.jsonl.before").read_text() == old
     with pytest.raises(CheckpointError):
         train(config, resume=True)
+
+
+def test_the_average_of_the_weights_is_saved_and_survives_resuming(tiny, tmp_path):
+    options = {"optimizer__ema_decay": 0.3, "optimizer__learning_rate": 0.01}
+    name, on_file, seen = "head1.conv2d_list.0.weight", "layer5.conv2d_list.0.weight", []
+    config = tiny(**options)
+    trainer = Trainer(config, notify=lambda sentence: None)
+    average = trainer.method.segmenter.state_dict()[name].numpy().copy()
+    trainer.run(lambda report: seen.append(trainer.method.segmenter.state_dict()[name].numpy().copy()))
+    for iteration, weights in enumerate(seen):
+        decay = min(0.3, (1 + iteration) / (10 + iteration))
+        average = decay * average + (1 - decay) * weights
+    saved = read_arrays(config.snapshot_dir / "SYS_4.pdparams")[on_file]
+    np.testing.assert_allclose(saved, average, rtol=1e-5, atol=1e-7)
+    assert not np.array_equal(saved, seen[-1])
+    parts = {**options, "snapshot_dir": tmp_path / "parts"}
+    train(tiny(num_steps_stop=2, **parts))
+    train(tiny(**parts), resume=True)
+    assert_same_run(config, tiny(**parts))
+
+
+def test_saving_an_average_changes_nothing_in_training(tiny, tmp_path):
+    plain, averaging = tiny(), tiny(optimizer__ema_decay=0.9, snapshot_dir=tmp_path / "averaging")
+    train(plain)
+    train(averaging)
+    assert metrics(plain.snapshot_dir) == metrics(averaging.snapshot_dir)
+
+
+@pytest.mark.parametrize("method", ["adaptsegnet-single", "adaptsegnet-multi", "minent", "advent", "oracle"])
+def test_every_method_trains_and_saves_what_evaluation_can_load(tiny, method):
+    config = tiny(method=method, target__split="val")  # which has labels, for the oracle
+    trainer = train(config)
+    (name, snapshot) = trainer.snapshot_path().stem, find_snapshots(config.snapshot_dir)[-1].path
+    assert snapshot.stem == name
+    suffixes = {"adaptsegnet-multi": {"_D", "_D_aux"}, "minent": set(), "oracle": set()}.get(method, {"_D"})
+    saved = {path.stem.removeprefix(name) for path in config.snapshot_dir.glob(f"{name}*.pdparams")}
+    assert saved == {"", *suffixes}
+    load_segmenter(snapshot, backbone="resnet-tiny", num_classes=19)

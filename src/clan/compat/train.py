@@ -7,8 +7,9 @@ from typing import Any
 
 from clan import runtime
 from clan.commandline import Parser, model, run, size
-from clan.config import Config, build
+from clan.config import Config
 from clan.recipes import PRESETS, SOURCE_ROOTS
+from clan.schema import build
 
 DEFAULT_WEIGHTS = Path("./model/pretrained.pdparams")
 """Where the seed looks for initial weights; they need not be there."""
@@ -28,7 +29,7 @@ FLAG_FIELDS: dict[str, tuple[str, ...]] = {
     "set": ("target", "split"),
     "ignore_label": ("ignore_label",),
     "num_classes": ("network", "num_classes"),
-    "is_training": ("network", "batch_statistics"),
+    "is_training": ("network", "batch_norm"),
     "learning_rate": ("optimizer", "learning_rate"),
     "learning_rate_D": ("optimizer", "discriminator_learning_rate"),
     "momentum": ("optimizer", "momentum"),
@@ -90,7 +91,8 @@ def parser() -> argparse.ArgumentParser:
     network("--restore-from", type=_weights, help=f"initial weights, or none; default: {DEFAULT_WEIGHTS} if there")
     network("--restore-from-D", type=Path, help="initial weights of the discriminator")
     network("--not-restore-last", dest="restore_heads", action="store_false", help="leave the heads random")
-    network("--is-training", action=switch, help="normalise by batch statistics and update the running ones")
+    network("--is-training", action="store_const", const="official", help="batch statistics, running ones updated")
+    network("--no-is-training", dest="is_training", action="store_const", const="frozen", help="running statistics")
 
     optimisation = given.add_argument_group("optimisation").add_argument
     optimisation("--iter-size", type=int, help="passes per step")

@@ -8,15 +8,16 @@ the trainer without a copy, and there is neither shared memory to run out of nor
 """
 
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from clan.config import AugmentationConfig
 from clan.data import transforms
 from clan.data.datasets import Dataset
+from clan.data.style import match_statistics, swap_amplitudes
 from clan.normalization import CAFFE, Normalization
 
 
@@ -100,9 +101,13 @@ class DomainSampler:
         draws = np.random.default_rng([*self.seed, 1, number]).random(1 + self.batch_size)
         scale = transforms.choose_scale(draws[0], self.augmentation.scales) if self.augmentation.random_scale else 1.0
         indices = [self.index(number * self.batch_size + k) for k in range(self.batch_size)]
+        # A generator of its own: the draws above are the same with and without it.
+        factors = 1 + self.augmentation.color_jitter * np.random.default_rng([*self.seed, 2, number]).uniform(
+            -1, 1, (self.batch_size, 3)
+        )
         samples = [
-            self._sample(index, scale, self.augmentation.random_mirror and draw < 0.5)
-            for index, draw in zip(indices, draws[1:], strict=True)
+            self._sample(index, scale, self.augmentation.random_mirror and draw < 0.5, own)
+            for index, draw, own in zip(indices, draws[1:], factors.tolist(), strict=True)
         ]
         images, labels = zip(*samples, strict=True)
         return Batch(
@@ -112,14 +117,19 @@ class DomainSampler:
             names=tuple(self.dataset.names[index] for index in indices),
         )
 
-    def _sample(self, index: int, scale: float, mirrored: bool) -> tuple[np.ndarray, np.ndarray | None]:
+    def _sample(
+        self, index: int, scale: float, mirrored: bool, color: Sequence[float]
+    ) -> tuple[np.ndarray, np.ndarray | None]:
         label = None
         if self.labelled:
             image, label = self.dataset.read_pair(index)
             label = transforms.resize_label(label, self.size)
         else:
             image = self.dataset.read_image(index)
-        planes = transforms.normalize(transforms.resize_image(image, self.size, scale), self.normalization)
+        image = transforms.resize_image(image, self.size, scale)
+        if self.augmentation.color_jitter:
+            image = transforms.jitter_color(image, color)
+        planes = transforms.normalize(image, self.normalization)
         if mirrored:
             planes = transforms.mirror(planes)
             label = None if label is None else transforms.mirror(label)
@@ -156,7 +166,19 @@ class PairedLoader:
 
     def pair(self, number: int) -> PairedBatch:
         """Pair `number` of the endless sequence."""
-        return PairedBatch(self.source.batch(number), self.target.batch(number))
+        source, target = self.source.batch(number), self.target.batch(number)
+        if self.source.augmentation.style != "none":
+            images = [self._in_style(*images) for images in zip(source.images, target.images, strict=True)]
+            source = replace(source, images=np.stack(images))
+        return PairedBatch(source, target)
+
+    def _in_style(self, source: np.ndarray, target: np.ndarray) -> np.ndarray:
+        """A source image with the looks of a target image, as the augmentation asks for them."""
+        augmentation = self.source.augmentation
+        if augmentation.style == "statistics":
+            return match_statistics(source, target)
+        black = transforms.normalized_black(self.source.normalization)
+        return swap_amplitudes(source, target, augmentation.style_extent, black)
 
     def __iter__(self) -> Generator[PairedBatch, None, None]:
         number = self.start

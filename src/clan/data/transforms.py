@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageEnhance
 
 from clan.normalization import CAFFE, Normalization
+
+_ENHANCEMENTS = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
 
 
 def choose_scale(draw: float, scales: Sequence[tuple[float, float]]) -> float:
@@ -29,6 +31,13 @@ def resize_image(image: Image.Image, size: tuple[int, int], scale: float = 1.0) 
     return image.resize((int(size[0] * scale), int(size[1] * scale)), Image.Resampling.BICUBIC)
 
 
+def jitter_color(image: Image.Image, factors: Sequence[float]) -> Image.Image:
+    """The image with brightness, contrast and saturation times a factor each, in that order."""
+    for enhance, factor in zip(_ENHANCEMENTS, factors, strict=True):
+        image = enhance(image).enhance(factor)
+    return image
+
+
 def resize_label(label: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Nearest resize of uint8 [H, W] to `size` (width, height)."""
     return np.asarray(Image.fromarray(label).resize(size, Image.Resampling.NEAREST))
@@ -41,13 +50,18 @@ def normalize(image: Image.Image, how: Normalization = CAFFE) -> np.ndarray:
     for plane, channel in enumerate(_order(how)):
         np.subtract(rgb[:, :, channel], np.float32(how.mean[channel]), out=planes[plane])
         if how.std[channel] != 1:
-            planes[plane] /= np.float32(how.std[channel])
+            planes[plane] *= np.float32(1.0 / how.std[channel])
     return planes
 
 
 def _order(how: Normalization) -> tuple[int, int, int]:
     """Which of red, green and blue each of the network's channels is."""
     return (0, 1, 2) if how.channels == "rgb" else (2, 1, 0)
+
+
+def normalized_black(how: Normalization) -> np.ndarray:
+    """What `normalize` makes of black, [3]."""
+    return normalize(Image.new("RGB", (1, 1)), how)[:, 0, 0]
 
 
 def mirror(array: np.ndarray) -> np.ndarray:

@@ -1,11 +1,12 @@
 """A method with its optimizers: what one iteration changes, and all that must be kept to go on."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import paddle
-from paddle import Tensor, nn
+from paddle import Tensor
 
 from clan.config import Config, Schedule
 from clan.engine.optim import SGD, Adam
@@ -18,7 +19,7 @@ class Learner:
 
     Args:
         config: rates, schedules, accumulation and batch-norm mode are used.
-        method: its networks are changed in place.
+        method: its networks, with their initial weights, are changed in place.
     """
 
     def __init__(self, config: Config, method: Method) -> None:
@@ -29,6 +30,11 @@ class Learner:
             name: Adam(network, weight_decay=config.optimizer.discriminator_weight_decay)
             for name, network in method.discriminators.items()
         }
+        self.average = (
+            {slot.name: slot.parameter.detach().clone() for slot in self.sgd.slots}
+            if config.optimizer.ema_decay
+            else {}
+        )
         self._set_training_mode()
 
     def accumulate(self, iteration: int, pairs: Iterable[Pair]) -> dict[str, float]:
@@ -47,6 +53,7 @@ class Learner:
         rates = self.rates(iteration)
         self.sgd.step(rates["learning_rate"])
         self.sgd.clear_grad()
+        self._follow(iteration)
         for adam in self.adams.values():
             adam.step(rates["learning_rate_D"])
             adam.clear_grad()
@@ -65,11 +72,33 @@ class Learner:
             rates["learning_rate_D"] = rate(optimizer.discriminator_learning_rate, optimizer.discriminator_schedule)
         return rates
 
+    @paddle.no_grad()
+    def _follow(self, iteration: int) -> None:
+        """Moves the average towards the weights; faster at first, so that it soon forgets the initial ones."""
+        decay = min(self.config.optimizer.ema_decay, (1 + iteration) / (10 + iteration))
+        for slot in self.sgd.slots:
+            if slot.name in self.average:
+                self.average[slot.name].scale_(decay).add_(slot.parameter * (1.0 - decay))
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Within the block the segmenter has the averaged weights, if there are any: those to save and to evaluate."""
+        averaged = [(slot.parameter, self.average[slot.name]) for slot in self.sgd.slots if self.average]
+        own = [parameter.detach().clone() for parameter, _ in averaged]
+        for parameter, average in averaged:
+            parameter.set_value(average)
+        try:
+            yield
+        finally:
+            for (parameter, _), value in zip(averaged, own, strict=True):
+                parameter.set_value(value)
+
     def state(self) -> dict[str, Tensor]:
-        """Everything that training changes: "segmenter/…", "sgd/…", "discriminator/…", "adam.discriminator/…"."""
+        """All that training changes, as "segmenter/…", "sgd/…", "average/…", "discriminator/…" and "adam.…/…"."""
         parts: dict[str, Mapping[str, Tensor]] = {
             "segmenter": self.method.segmenter.state_dict(),
             "sgd": self.sgd.state(),
+            "average": self.average,
         }
         for name, network in self.method.discriminators.items():
             parts[name] = network.state_dict()
@@ -87,13 +116,17 @@ class Learner:
         velocities = part("sgd")
         for slot in self.sgd.slots:
             slot.velocity = paddle.to_tensor(velocities[slot.name])
+        self.average = {name: paddle.to_tensor(array) for name, array in part("average").items()}
         for name, network in self.method.discriminators.items():
             network.set_state_dict(part(name))
             self.adams[name].restore(part(f"adam.{name}"))
 
     def _set_training_mode(self) -> None:
-        self.method.segmenter.train()
-        if not self.config.network.batch_statistics:
-            for layer in self.method.segmenter.sublayers():
-                if isinstance(layer, nn.BatchNorm2D):
-                    layer.eval()
+        segmenter = self.method.segmenter
+        segmenter.train()
+        policy = self.config.network.batch_norm
+        if policy == "frozen":
+            for layer in segmenter.norms():
+                layer.eval()
+        elif policy == "per-domain":
+            segmenter.separate_statistics()

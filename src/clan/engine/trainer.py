@@ -13,13 +13,14 @@ from clan.config import Config, to_yaml
 from clan.data import transforms
 from clan.data.datasets import open_domain
 from clan.data.loader import DomainSampler, PairedBatch, PairedLoader
+from clan.engine.balance import class_weights, count_classes
 from clan.engine.checkpoint import STATE_NAME, State, load_state, save_state
 from clan.engine.device import select_device
 from clan.engine.events import EventLog
 from clan.engine.inference import evaluating, predict
 from clan.engine.learner import Learner
 from clan.errors import ConfigError, TrainingError
-from clan.methods import build_method
+from clan.methods import METHODS, build_method
 from clan.methods.base import Domain, LabelledDomain, Pair
 from clan.models.weights import load_weights, save_weights
 from clan.reporting.images import save_color
@@ -58,7 +59,10 @@ class Trainer:
         paddle.seed(config.seed)
         self.source, self.target = build_samplers(config)
         notify(f"{len(self.source.dataset)} source and {len(self.target.dataset)} target images")
-        self.method = build_method(config)
+        self.method = build_method(config, self._class_weights())
+        if not resume:
+            self._initialise(notify)
+            set_aside(self.folder, notify)
         self.learner = Learner(config, self.method)
         self.iteration = 0
         if resume:
@@ -66,9 +70,6 @@ class Trainer:
             self.learner.restore(state.arrays)
             self.iteration = state.iteration
             notify(f"resuming at iteration {self.iteration}")
-        else:
-            self._initialise(notify)
-            set_aside(self.folder, notify)
         (self.folder / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
 
     def run(self, on_step: Callable[[Report], None] = lambda report: None) -> Path:
@@ -120,6 +121,14 @@ class Trainer:
                     "rates or look at these samples; the state of the last snapshot is intact"
                 )
 
+    def _class_weights(self) -> paddle.Tensor | None:
+        weighting = self.config.loss.class_weighting
+        if weighting == "none":
+            return None
+        supervised = self.target if self.target.labelled else self.source
+        counts = count_classes(supervised.dataset, self.config.network.num_classes)
+        return paddle.to_tensor(class_weights(counts, weighting))
+
     def _initialise(self, notify: Callable[[str], None]) -> None:
         network = self.config.network
         if network.restore_from:
@@ -128,16 +137,17 @@ class Trainer:
         if network.restore_discriminator_from:
             if not self.method.discriminators:
                 raise ConfigError(f"method {self.config.method} has no discriminator to restore: drop that option")
-            for discriminator in self.method.discriminators.values():
-                report = load_weights(discriminator, network.restore_discriminator_from)
-                notify(f"discriminator from {network.restore_discriminator_from}: {report.summary()}")
+            discriminator = self.method.discriminators["discriminator"]
+            report = load_weights(discriminator, network.restore_discriminator_from)
+            notify(f"discriminator from {network.restore_discriminator_from}: {report.summary()}")
 
     def _save(self) -> None:
         """A snapshot for users, previews, and the state to resume from."""
-        save_weights(self.method.segmenter, self.snapshot_path())
-        for discriminator in self.method.discriminators.values():
-            save_weights(discriminator, self.snapshot_path("_D"))
-        self._save_previews()
+        with self.learner.averaged():
+            save_weights(self.method.segmenter, self.snapshot_path())
+            self._save_previews()
+        for name, discriminator in self.method.discriminators.items():
+            save_weights(discriminator, self.snapshot_path(name.replace("discriminator", "_D")))
         arrays = {name: tensor.numpy() for name, tensor in self.learner.state().items()}
         save_state(self.folder, State(self.iteration, arrays, to_yaml(self.config)))
 
@@ -146,9 +156,8 @@ class Trainer:
         dataset, size = self.target.dataset, self.target.size
         with evaluating(self.method.segmenter):
             for index in range(min(self.config.save_images, len(dataset))):
-                planes = transforms.normalize(
-                    transforms.resize_image(dataset.read_image(index), size), self.target.normalization
-                )
+                image = transforms.resize_image(dataset.read_image(index), size)
+                planes = transforms.normalize(image, self.target.normalization)
                 train_ids = predict(self.method.segmenter, planes, (size[1], size[0]))
                 stem = f"{self.snapshot_path().stem}_{dataset.stems[index].replace('/', '_')}"
                 save_color(train_ids, self.folder / "images" / f"{stem}.png", self.config.classes.label_space)
@@ -179,7 +188,7 @@ def set_aside(folder: Path, notify: Callable[[str], None]) -> None:
 
 
 def build_samplers(config: Config) -> tuple[DomainSampler, DomainSampler]:
-    """Samplers of the source, with labels, and of the target, without."""
+    """Samplers of the source, with labels, and of the target, with labels only for a method that asks for them."""
 
     def sampler(number: int, labelled: bool) -> DomainSampler:
         domain = (config.source, config.target)[number]
@@ -194,7 +203,7 @@ def build_samplers(config: Config) -> tuple[DomainSampler, DomainSampler]:
             normalization=config.network.normalization(domain.dataset),
         )
 
-    return sampler(0, labelled=True), sampler(1, labelled=False)
+    return sampler(0, labelled=True), sampler(1, labelled=METHODS[config.method].reads_target_labels)
 
 
 def to_device(batch: PairedBatch) -> Pair:
@@ -202,7 +211,10 @@ def to_device(batch: PairedBatch) -> Pair:
     source, target = batch.source, batch.target
     assert source.labels is not None, "the source is sampled with labels"
     labels = paddle.to_tensor(source.labels)
+    images = paddle.to_tensor(target.images)
     return Pair(
-        LabelledDomain(paddle.to_tensor(source.images), source.size, labels),
-        Domain(paddle.to_tensor(target.images), target.size),
+        LabelledDomain(paddle.to_tensor(source.images), source.size, labels, is_source=True),
+        Domain(images, target.size)
+        if target.labels is None
+        else LabelledDomain(images, target.size, paddle.to_tensor(target.labels)),
     )

@@ -1,35 +1,46 @@
 """Adaptation methods. Adding one is a file with a `Method` and an entry here."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+
+from paddle import Tensor
 
 from clan.config import Config
+from clan.methods.adaptsegnet import AdaptSegNet, AdaptSegNetMulti
+from clan.methods.advent import AdvEnt, MinEnt
 from clan.methods.base import Method
 from clan.methods.clan import CLAN
+from clan.methods.oracle import Oracle
 from clan.methods.source_only import SourceOnly
 from clan.models.deeplab import Segmenter
-from clan.models.discriminator import Discriminator
 
-
-def _clan(config: Config, segmenter: Segmenter) -> Method:
-    discriminator = Discriminator(config.network.num_classes, config.network.discriminator_width)
-    return CLAN(segmenter, discriminator, loss=config.loss, ignore_label=config.ignore_label)
-
-
-def _source_only(config: Config, segmenter: Segmenter) -> Method:
-    return SourceOnly(segmenter, loss=config.loss, ignore_label=config.ignore_label)
-
-
-METHODS: Mapping[str, Callable[[Config, Segmenter], Method]] = {"clan": _clan, "source-only": _source_only}
+METHODS: Mapping[str, type[Method]] = {
+    "clan": CLAN,
+    "source-only": SourceOnly,
+    "adaptsegnet-single": AdaptSegNet,
+    "adaptsegnet-multi": AdaptSegNetMulti,
+    "minent": MinEnt,
+    "advent": AdvEnt,
+    "oracle": Oracle,
+}
 """What `--method` chooses from."""
 
 
-def build_method(config: Config) -> Method:
-    """The networks and the method that a configuration asks for, with random weights."""
+def build_method(config: Config, class_weights: Tensor | None = None) -> Method:
+    """The networks and the method that a configuration asks for, with random weights.
+
+    Args:
+        config: the run.
+        class_weights: float32 [C], of the classes in the segmentation loss; None: all the same.
+    """
     network = config.network
+    method = METHODS[config.method]
     segmenter = Segmenter(
         network.backbone,
         network.num_classes,
+        output_stride=network.output_stride,
+        head_dilations=network.head_dilations,
         projection_bias=network.projection_bias,
         train_batch_norm_affine=network.train_batch_norm_affine,
+        auxiliary_head=method.has_auxiliary_head,
     )
-    return METHODS[config.method](config, segmenter)
+    return method(segmenter, config, class_weights)

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from functools import partial
+from typing import ClassVar
 
+import paddle
 from paddle import Tensor, nn
 
+from clan.config import Config
+from clan.losses.segmentation import segmentation_loss
 from clan.models.deeplab import Segmenter, upsample
 
 Backward = Callable[[Tensor], None]
@@ -22,10 +27,12 @@ class Domain:
     Args:
         images: float32 [B, 3, h, w].
         size: base height and width (H, W).
+        is_source: whether it is the source, which may have running statistics of its own.
     """
 
     images: Tensor
     size: tuple[int, int]
+    is_source: bool = field(default=False, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -41,7 +48,7 @@ class LabelledDomain(Domain):
 
 @dataclass(frozen=True)
 class Pair:
-    """What one call of `Method.train_step` sees."""
+    """What one call of `Method.train_step` sees; the target has labels for methods that ask for them."""
 
     source: LabelledDomain
     target: Domain
@@ -64,13 +71,28 @@ class Progress:
 class Method(ABC):
     """An adaptation method: one readable training step over its networks.
 
-    Attributes:
+    Args:
         segmenter: what is trained to be used.
-        discriminators: networks trained against it, by name; may be empty.
+        config: the run.
+        class_weights: float32 [C], of the classes in the segmentation loss; None: all the same.
+
+    Attributes:
+        discriminators: networks trained against the segmenter, by name: "discriminator", further ones
+            "discriminator_…"; may be empty.
     """
 
-    segmenter: Segmenter
-    discriminators: Mapping[str, nn.Layer]
+    reads_target_labels: ClassVar[bool] = False
+    """Whether the target is to be sampled with labels."""
+    has_auxiliary_head: ClassVar[bool] = False
+    """Whether the segmenter is to have a third head, on features of the trunk's middle."""
+
+    def __init__(self, segmenter: Segmenter, config: Config, class_weights: Tensor | None = None) -> None:
+        self.segmenter = segmenter
+        self.loss = config.loss
+        self.discriminators: dict[str, nn.Layer] = {}
+        self.segmentation_loss = partial(
+            segmentation_loss, gamma=config.loss.gamma, ignore_label=config.ignore_label, class_weights=class_weights
+        )
 
     @abstractmethod
     def train_step(self, batch: Pair, progress: Progress, backward: Backward) -> dict[str, Tensor]:
@@ -78,14 +100,33 @@ class Method(ABC):
 
     def logits(self, domain: Domain) -> tuple[Tensor, Tensor]:
         """Both heads' logits of a domain's images at base size, [B, C, H, W] each."""
-        coarse1, coarse2 = self.segmenter(domain.images)
+        with self._statistics_of(domain):
+            coarse1, coarse2 = self.segmenter(domain.images)
         return upsample(coarse1, domain.size), upsample(coarse2, domain.size)
+
+    def all_logits(self, domain: Domain) -> tuple[Tensor, Tensor, Tensor]:
+        """Like `logits`, and the auxiliary head's."""
+        with self._statistics_of(domain):
+            coarse1, coarse2, auxiliary = self.segmenter.all_logits(domain.images)
+        return upsample(coarse1, domain.size), upsample(coarse2, domain.size), upsample(auxiliary, domain.size)
+
+    def _statistics_of(self, domain: Domain) -> AbstractContextManager[None]:
+        return self.segmenter.source_statistics() if domain.is_source else nullcontext()
+
+    def supervise(self, logits: Iterable[Tensor], labels: Tensor) -> Tensor:
+        """The sum of every head's segmentation loss."""
+        return paddle.add_n([self.segmentation_loss(head, labels) for head in logits])
+
+    def damping(self, progress: Progress) -> float:
+        """The factor d(i) = 1 − i/N, or 1 where losses do not fade."""
+        return 1.0 - progress.fraction if self.loss.damping else 1.0
 
 
 @contextmanager
-def frozen(network: nn.Layer) -> Iterator[None]:
-    """Within the block gradients flow through the network, but none are computed for its parameters."""
-    trained = [parameter for parameter in network.parameters() if not parameter.stop_gradient]
+def frozen(*networks: nn.Layer) -> Iterator[None]:
+    """Within the block gradients flow through the networks, but none are computed for their parameters."""
+    parameters = [parameter for network in networks for parameter in network.parameters()]
+    trained = [parameter for parameter in parameters if not parameter.stop_gradient]
     for parameter in trained:
         parameter.stop_gradient = True
     try:

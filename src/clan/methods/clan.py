@@ -1,56 +1,43 @@
 """CLAN: two co-trained heads, and a discriminator that pushes harder where they disagree (CVPR 2019)."""
 
-from functools import partial
-
 from paddle import Tensor
-from paddle.nn import functional as F
 
-from clan.config import LossConfig
+from clan.config import Config
 from clan.losses.adversarial import SOURCE, TARGET, adaptive_weight, adversarial_loss, discrepancy_map
 from clan.losses.divergence import weight_divergence
-from clan.losses.segmentation import segmentation_loss
+from clan.losses.probability import class_probabilities
+from clan.losses.self_training import pseudo_labels
 from clan.methods.base import Backward, Domain, Method, Pair, Progress, frozen
 from clan.models.deeplab import Segmenter, upsample
 from clan.models.discriminator import Discriminator
 
 
 class CLAN(Method):
-    """Category-level adversarial adaptation.
+    """Category-level adversarial adaptation; the discriminator takes class probabilities at base size."""
 
-    Args:
-        segmenter: trunk and two heads.
-        discriminator: takes class probabilities at base size.
-        loss: weights and shapes of the losses.
-        ignore_label: the trainId that takes part in no loss.
-    """
-
-    def __init__(
-        self, segmenter: Segmenter, discriminator: Discriminator, *, loss: LossConfig, ignore_label: int
-    ) -> None:
-        self.segmenter = segmenter
-        self.discriminator = discriminator
-        self.discriminators = {"discriminator": discriminator}
-        self.loss = loss
-        self.segmentation_loss = partial(segmentation_loss, gamma=loss.gamma, ignore_label=ignore_label)
+    def __init__(self, segmenter: Segmenter, config: Config, class_weights: Tensor | None = None) -> None:
+        super().__init__(segmenter, config, class_weights)
+        self.discriminator = Discriminator(config.network.num_classes, config.network.discriminator_width)
+        self.discriminators = {"discriminator": self.discriminator}
 
     def train_step(self, batch: Pair, progress: Progress, backward: Backward) -> dict[str, Tensor]:
         """The segmenter's turn, then the discriminator's on the same probabilities (SPEC section 3)."""
         loss = self.loss
-        damping = 1.0 - progress.fraction if loss.damping else 1.0
+        damping = self.damping(progress)
 
         logits1, logits2 = self.logits(batch.source)
-        loss_seg = self.segmentation_loss(logits1, batch.source.labels)
-        loss_seg = loss_seg + self.segmentation_loss(logits2, batch.source.labels)
+        loss_seg = self.supervise((logits1, logits2), batch.source.labels)
         backward(loss_seg)
-        prob_source = F.softmax((logits1 + logits2).detach(), axis=1)
+        prob_source = class_probabilities((logits1 + logits2).detach())
 
         logits1, logits2 = self.logits(batch.target)
-        prob_target = F.softmax(logits1 + logits2, axis=1)
+        prob_target = class_probabilities(logits1 + logits2)
         weight = self._adaptive_weight(logits1, logits2) if progress.iteration > progress.warmup else None
         with frozen(self.discriminator):
             loss_adv = adversarial_loss(self._judge(prob_target, batch.target), SOURCE, weight)
             loss_adv = loss.lambda_adv * damping * loss_adv
-            backward(loss_adv)
+            loss_self = self._self_training(logits1, logits2, prob_target.detach(), progress)
+            backward(loss_adv if loss_self is None else loss_adv + loss_self)
         loss_weight = weight_divergence(self.segmenter.head1.parameters(), self.segmenter.head2.parameters())
         loss_weight = loss.weight_multiplier * loss.lambda_weight * damping * loss_weight
         backward(loss_weight)
@@ -66,11 +53,19 @@ class CLAN(Method):
             "loss_weight": loss_weight,
             "loss_D_s": loss_D_s,
             "loss_D_t": loss_D_t,
-        }
+        } | ({} if loss_self is None else {"loss_self": loss_self})
 
     def _adaptive_weight(self, logits1: Tensor, logits2: Tensor) -> Tensor:
-        discrepancy = discrepancy_map(F.softmax(logits1, axis=1), F.softmax(logits2, axis=1))
+        discrepancy = discrepancy_map(class_probabilities(logits1), class_probabilities(logits2))
         return adaptive_weight(discrepancy, epsilon=self.loss.epsilon, lambda_local=self.loss.lambda_local)
+
+    def _self_training(self, logits1: Tensor, logits2: Tensor, prob: Tensor, progress: Progress) -> Tensor | None:
+        """Both heads' segmentation loss on the target with its surest predictions for labels, once that has set in."""
+        loss = self.loss
+        if loss.lambda_self == 0 or progress.fraction < loss.self_training_start:
+            return None
+        labels = pseudo_labels(prob, share=loss.self_training_share)
+        return loss.lambda_self * self.supervise((logits1, logits2), labels)
 
     def _judge(self, prob: Tensor, domain: Domain) -> Tensor:
         """The discriminator's logits at base size, [B, 1, H, W]."""

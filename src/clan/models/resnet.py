@@ -6,6 +6,8 @@ Parameter names are the reference's: conv1, bn1, layer1.0.conv1 … layer4.2.bn3
 from paddle import Tensor, nn
 from paddle.nn import functional as F
 
+from clan.cpu.bridge import available
+
 EXPANSION = 4
 """Output channels of a bottleneck over its inner ones."""
 
@@ -44,6 +46,7 @@ class Bottleneck(nn.Layer):
         projection_bias: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
+        self.stride, self.dilation = stride, dilation
         out_channels = channels * EXPANSION
         self.conv1 = convolution(in_channels, channels, 1, stride=stride)
         self.bn1 = nn.BatchNorm2D(channels)
@@ -67,23 +70,32 @@ class Bottleneck(nn.Layer):
         return F.relu(out + shortcut)
 
 
+STRIDES_AND_DILATIONS = {8: ((1, 2, 1, 1), (1, 1, 2, 4)), 16: ((1, 2, 2, 1), (1, 1, 1, 2))}
+"""Of the four stages, by output stride."""
+
+
 class ResNet(nn.Layer):
-    """Stem and four stages; stages 3 and 4 are dilated (2, 4) instead of strided: output stride 8.
+    """Stem and four stages; the last ones are dilated instead of strided: stages 3 and 4 by (2, 4) at output stride 8.
 
     Args:
         blocks: bottlenecks per stage; (3, 4, 23, 3) is ResNet-101.
         width: inner channels of the first stage; each further stage doubles it.
+        output_stride: 8 or 16.
         projection_bias: give projection convolutions a bias, as the seed does.
     """
 
-    def __init__(self, blocks: tuple[int, int, int, int], *, width: int = 64, projection_bias: bool = False) -> None:
+    def __init__(
+        self, blocks: tuple[int, int, int, int], *, width: int = 64, output_stride: int = 8,
+        projection_bias: bool = False,
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.out_channels = width * 8 * EXPANSION
+        self.middle_channels, self.out_channels = width * 4 * EXPANSION, width * 8 * EXPANSION
         self.conv1 = convolution(3, width, 7, stride=2, padding=3)
         self.bn1 = nn.BatchNorm2D(width)
         self.maxpool = nn.MaxPool2D(3, stride=2, padding=1, ceil_mode=True)
         in_channels = width
-        for stage, (count, stride, dilation) in enumerate(zip(blocks, (1, 2, 1, 1), (1, 1, 2, 4), strict=True)):
+        strides, dilations = STRIDES_AND_DILATIONS[output_stride]
+        for stage, (count, stride, dilation) in enumerate(zip(blocks, strides, dilations, strict=True)):
             channels = width << stage
             first = Bottleneck(
                 in_channels,
@@ -97,7 +109,23 @@ class ResNet(nn.Layer):
             rest = [Bottleneck(in_channels, channels, dilation=dilation) for _ in range(count - 1)]
             setattr(self, f"layer{stage + 1}", nn.Sequential(first, *rest))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Images [B, 3, h, w] → features [B, out_channels, about h/8, about w/8]."""
+    def stages(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Images [B, 3, h, w] → features of stages 3 and 4."""
         x = self.maxpool(F.relu(self.bn1(self.conv1(x))))
-        return self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        middle = _residual(x, [*self.layer1, *self.layer2, *self.layer3])
+        return middle, _residual(middle, [*self.layer4])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images [B, 3, h, w] → features [B, out_channels, about h/stride, about w/stride]."""
+        return self.stages(x)[1]
+
+
+def _residual(x: Tensor, blocks: list[Bottleneck]) -> Tensor:
+    """The blocks one after another, on maps [B, C, h, w]."""
+    if available(x):
+        from clan.cpu.residual import residual_blocks
+
+        return residual_blocks(x.transpose([0, 2, 3, 1]), blocks).transpose([0, 3, 1, 2])
+    for block in blocks:
+        x = block(x)
+    return x

@@ -7,11 +7,13 @@ pickle costs no more memory than its bytes and its instructions, and there is a 
 
 import io
 import pickletools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-_MOST_INSTRUCTIONS = 300_000  # 536 arrays need 20,000
+from clan.untrusted import UnfitFile, quoted
+
+_MOST_INSTRUCTIONS = 300_000  # a ResNet-101, 700 arrays, needs 25,000
 _MOST_ARGUMENTS = 8  # each call copies them
 
 TORCH_STORAGES = {
@@ -19,16 +21,6 @@ TORCH_STORAGES = {
     "Byte": "u1", "Char": "i1", "Short": "i2", "Int": "i4", "Long": "i8",
 }  # fmt: skip
 """PyTorch's storage types → number format: numpy's code, or bf16."""
-
-
-class UnfitFile(Exception):
-    """The file is not, or must not be, read; the message goes on from its name and holds the remedy."""
-
-
-def quoted(text: str) -> str:
-    """A file's own words, fit for a message: one short line without control characters."""
-    short = text if len(text) <= 120 else text[:117] + "..."
-    return short.encode("unicode_escape").decode("ascii")
 
 
 @dataclass
@@ -94,18 +86,10 @@ _GLOBALS: dict[str, Any] = {
 """What a pickle may name → what it gets instead. Nothing else on the interpreter's stack can be called."""
 
 
-class Stream(io.BytesIO):
-    """Bytes with short text lines: a long one names no object, but keeps Python's `int()` busy for hours."""
-
-    def readline(self, size: int | None = -1, /) -> bytes:
-        """At most 256 bytes of the next line."""
-        return super().readline(256)
-
-
 class Interpreter:
     """Runs one pickle from a stream, of protocol 2 to 4, on plain data and the functions of `_GLOBALS`."""
 
-    def __init__(self, stream: Stream):
+    def __init__(self, stream: io.BytesIO):
         self.storages: dict[str, TorchStorage] = {}
         self._stream = stream
         self._stack: list[Any] = []
@@ -114,15 +98,14 @@ class Interpreter:
 
     def run(self) -> Any:
         """The object that the pickle describes; the stream stands behind it afterwards."""
-        for count, (opcode, argument, _) in enumerate(pickletools.genops(self._stream)):
-            if opcode.name == "STOP":
-                break
-            if opcode.name not in _INSTRUCTIONS:
-                raise UnfitFile(f"uses the pickle instruction {opcode.name}, which weights do not need: do not use it")
-            if count == _MOST_INSTRUCTIONS:
-                raise UnfitFile("holds far more objects than a network has: save the network's state_dict() alone")
-            _INSTRUCTIONS[opcode.name](self, argument)
-        return self._stack.pop()
+        for _ in range(_MOST_INSTRUCTIONS):
+            name = _NAMES[self._stream.read(1)]
+            if name == "STOP":
+                return self._stack.pop()
+            if name not in _INSTRUCTIONS:  # before its argument is read
+                raise UnfitFile(f"uses the pickle instruction {name}, which weights do not need: do not use it")
+            _INSTRUCTIONS[name](self, _ARGUMENTS[name](self._stream))
+        raise UnfitFile("holds far more objects than a network has: save the network's state_dict() alone")
 
     def _push(self, value: Any) -> None:
         self._stack.append(value)
@@ -193,6 +176,16 @@ class Interpreter:
         self._push(storage)
 
 
+def _two_lines(stream: io.BytesIO) -> list[str]:
+    # pickletools would resolve backslashes, which pickle does not.
+    return [stream.readline(256).removesuffix(b"\n").decode() for _ in range(2)]
+
+
+_NAMES = {opcode.code.encode("latin1"): opcode.name for opcode in pickletools.opcodes}
+_ARGUMENTS: Mapping[str, Callable[[io.BytesIO], Any]] = {
+    opcode.name: opcode.arg.reader if opcode.arg else lambda stream: None for opcode in pickletools.opcodes
+} | {"GLOBAL": _two_lines}
+
 _INSTRUCTIONS: dict[str, Callable[[Interpreter, Any], None]] = {
     "PROTO": lambda vm, _: None,
     "FRAME": lambda vm, _: None,
@@ -217,7 +210,7 @@ _INSTRUCTIONS: dict[str, Callable[[Interpreter, Any], None]] = {
     "SETITEMS": lambda vm, _: vm._update(vm._since_mark()),
     **dict.fromkeys(("BINPUT", "LONG_BINPUT", "MEMOIZE"), Interpreter._memoize),
     **dict.fromkeys(("BINGET", "LONG_BINGET"), Interpreter._recall),
-    "GLOBAL": lambda vm, name: vm._find(*name.split(" ", 1)),
+    "GLOBAL": lambda vm, names: vm._find(*names),
     "STACK_GLOBAL": lambda vm, _: vm._find(*vm._pop(2)),
     "REDUCE": lambda vm, _: vm._call(),
     "BUILD": lambda vm, _: vm._build(),

@@ -6,6 +6,7 @@ Paddle nor PyTorch is needed.
 """
 
 import io
+import json
 import math
 import pickle
 import struct
@@ -21,20 +22,17 @@ from safetensors import numpy as safetensors_numpy
 
 from clan.atomic import write_atomically
 from clan.errors import WeightsError
-from clan.models.safe_pickle import (
-    TORCH_STORAGES,
-    Interpreter,
-    NumpyArray,
-    Stream,
-    TorchTensor,
-    UnfitFile,
-    quoted,
-)
+from clan.models.safe_pickle import TORCH_STORAGES, Interpreter, NumpyArray, TorchTensor
+from clan.untrusted import UnfitFile, quoted, read_whole
 
-_LARGEST_FILE = 4 << 30
-_LARGEST_HEADER = 4 << 20  # of safetensors; 536 arrays need 60 kB
-_MOST_ZIP_ENTRIES = 50_000
+# Limits, each with room to spare for the largest honest file: a ResNet-101 segmenter has 180 MB in 700
+# arrays, and with all that its optimizer keeps below 1 GB in 2,000.
+_LARGEST_FILE = 2 << 30
+_LARGEST_HEADER = 1 << 20  # of safetensors; 700 arrays need 80 kB
+_MOST_ARRAYS = 20_000
+_MOST_ZIP_ENTRIES = _MOST_ARRAYS + 10
 _MOST_DIMENSIONS = 32
+_LONGEST_NAME = 1000
 _GROWTH = 4  # bytes of arrays per byte of file: enough for float16 held as text, widened, and named twice
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "network", "net")
@@ -50,6 +48,7 @@ _SAFETENSORS = {
 """Safetensors' types → number format: numpy's code, or bf16."""
 
 _FORMATS = frozenset(_SAFETENSORS.values())
+_WIDENED = {"f2": "f4", "b1": "?"}  # number format → type of the array, where it is another
 
 _DAMAGE = (
     ValueError, TypeError, LookupError, AttributeError, ArithmeticError, EOFError, MemoryError, RuntimeError,
@@ -66,7 +65,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     Entries that are no arrays are ignored.
 
     Args:
-        path: a file of at most 4 GiB. Reading takes a few times its size of memory.
+        path: a file of at most 2 GiB. Reading takes a few times its size of memory.
 
     Returns:
         Name → array in C order, in the file's order. float16 and bfloat16 become float32, everything else
@@ -76,7 +75,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         WeightsError: the file is missing, unreadable, damaged, hostile or holds no array.
     """
     try:
-        data = _read_bytes(path)
+        data = read_whole(path, _LARGEST_FILE)
         arrays = _reader_of(data)(data, _Budget(_GROWTH * len(data) + (1 << 16)))
         if not arrays:
             raise UnfitFile("holds no named arrays: save the network's state_dict() alone")
@@ -118,28 +117,18 @@ def write_arrays(arrays: Mapping[str, np.ndarray], path: Path) -> None:
 
 @dataclass
 class _Budget:
-    """How many bytes may still be allocated: overlapping or repeated arrays must not fill the memory."""
+    """How many bytes and arrays may still be made: overlapping or repeated ones must not fill the memory."""
 
-    left: int
+    bytes_left: int
+    arrays_left: int = _MOST_ARRAYS
 
-    def spend(self, amount: int) -> None:
-        self.left -= amount
-        if self.left < 0:
+    def spend(self, amount: int, *, arrays: int = 0) -> None:
+        self.bytes_left -= amount
+        self.arrays_left -= arrays
+        if self.bytes_left < 0:
             raise UnfitFile(f"would unpack to over {_GROWTH} times its own size: do not use it")
-
-
-def _read_bytes(path: Path) -> bytes:
-    """The whole file; what cannot be a file of weights is refused unread."""
-    if path.is_dir():
-        raise UnfitFile("is a folder: name the file of weights in it")
-    size = path.stat().st_size
-    if not path.is_file():
-        raise UnfitFile("is no ordinary file: copy its content to one")
-    if size == 0:
-        raise UnfitFile("is empty: download or save it again")
-    if size > _LARGEST_FILE:
-        raise UnfitFile(f"has {size} bytes, more than any network here: is it the right file?")
-    return path.read_bytes()
+        if self.arrays_left < 0:
+            raise UnfitFile(f"holds more than {_MOST_ARRAYS} arrays, far more than a network: do not use it")
 
 
 def _reader_of(data: bytes) -> Callable[[bytes, _Budget], dict[str, np.ndarray]]:
@@ -158,16 +147,26 @@ def _reader_of(data: bytes) -> Callable[[bytes, _Budget], dict[str, np.ndarray]]
 
 
 def _read_safetensors(data: bytes, budget: _Budget) -> dict[str, np.ndarray]:
-    """Reads a file whose header the library checks: no overlaps, nothing beyond the end."""
+    """Reads a file whose header the library checks: no overlaps, no holes, nothing beyond the end."""
+    entries = deserialize(data)
+    header = data[8 : 8 + int.from_bytes(data[:8], "little")]
+    json.loads(header, object_pairs_hook=_without_repetition)  # which the library does not notice
     return {
-        name: _array(entry["data"], _SAFETENSORS.get(entry["dtype"], entry["dtype"]), entry["shape"], budget)
-        for name, entry in deserialize(data)
+        _text(name): _array(entry["data"], _SAFETENSORS.get(entry["dtype"], entry["dtype"]), entry["shape"], budget)
+        for name, entry in entries
     }
+
+
+def _without_repetition(entries: list[tuple[str, Any]]) -> dict[str, Any]:
+    table = dict(entries)
+    if len(table) < len(entries):
+        raise ValueError("a header says one thing twice")
+    return table
 
 
 def _read_paddle(data: bytes, budget: _Budget) -> dict[str, np.ndarray]:
     """Reads a file of `paddle.save`: one pickle of numpy arrays."""
-    return _named_arrays(Interpreter(Stream(data)).run(), budget)
+    return _named_arrays(Interpreter(io.BytesIO(data)).run(), budget)
 
 
 def _read_torch_zip(data: bytes, budget: _Budget) -> dict[str, np.ndarray]:
@@ -178,6 +177,10 @@ def _read_torch_zip(data: bytes, budget: _Budget) -> dict[str, np.ndarray]:
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         names = archive.namelist()
         roots = [name.removesuffix("data.pkl") for name in names if name.endswith("/data.pkl")]
+        if len(set(names)) < len(names):  # one reader takes the first, another the last
+            raise UnfitFile("is a zip with two entries of one name: do not use it")
+        if any(".." in name or name.startswith("/") for name in names):  # harmless here, but not where it is unpacked
+            raise UnfitFile("is a zip with paths that lead out of it: do not use it")
         if len(roots) != 1:
             raise UnfitFile("is a zip without PyTorch's data.pkl: unpack it and name the file of weights in it")
 
@@ -190,7 +193,7 @@ def _read_torch_zip(data: bytes, budget: _Budget) -> dict[str, np.ndarray]:
 
         if f"{roots[0]}byteorder" in names and content("byteorder") != b"little":
             raise UnfitFile("was written on a big-endian machine: save it again on a little-endian one")
-        interpreter = Interpreter(Stream(content("data.pkl")))
+        interpreter = Interpreter(io.BytesIO(content("data.pkl")))
         table = interpreter.run()
         for key, storage in interpreter.storages.items():
             storage.raw = content(f"data/{key}")
@@ -199,7 +202,7 @@ def _read_torch_zip(data: bytes, budget: _Budget) -> dict[str, np.ndarray]:
 
 def _read_torch_legacy(data: bytes, budget: _Budget) -> dict[str, np.ndarray]:
     """Reads PyTorch's format before 1.6: five pickles, then every storage as its length and its numbers."""
-    stream = Stream(data)
+    stream = io.BytesIO(data)
     for _ in ("magic number", "protocol version", "system"):
         Interpreter(stream).run()
     interpreter = Interpreter(stream)
@@ -226,9 +229,9 @@ def _named_arrays(content: Any, budget: _Budget) -> dict[str, np.ndarray]:
         if isinstance(value, tuple) and len(value) == 2:  # since Paddle 2.1: (the parameter's own name, array)
             value = value[1]
         if isinstance(value, NumpyArray):
-            arrays[str(name)] = _numpy_array(value, budget)
+            arrays[_text(name)] = _numpy_array(value, budget)
         elif isinstance(value, TorchTensor):
-            arrays[str(name)] = _torch_array(value, budget)
+            arrays[_text(name)] = _torch_array(value, budget)
     return arrays
 
 
@@ -262,13 +265,22 @@ def _array(
     """Copies an array out of raw bytes; offset and strides count elements, `order` is that of their bytes."""
     stored = _dtype(number_format).newbyteorder(order)
     shape, (offset,) = _sizes(shape), _sizes((offset,))
-    steps = None if strides is None else tuple(stride * stored.itemsize for stride in _sizes(strides))
-    budget.spend(math.prod(shape) * max(stored.itemsize, 4))
-    # The constructor refuses a window that reaches beyond the bytes.
+    strides = None if strides is None else _sizes(strides)
+    count = math.prod(shape)
+    budget.spend(count * max(stored.itemsize, 4), arrays=1)
+    # Checked here because numpy's own check overflows, and lets any window pass into no bytes at all.
+    if strides is None:
+        fits = len(raw) == count * stored.itemsize
+    else:
+        last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
+        fits = not count or (last + 1) * stored.itemsize <= len(raw)
+    if not fits:
+        raise ValueError("an array and its bytes differ in size")
+    steps = None if strides is None else tuple(stride * stored.itemsize for stride in strides)
     window = np.ndarray(shape, stored, raw, offset * stored.itemsize, steps)
     if number_format == "bf16":  # the upper half of a float32
         return (window.astype("u4", order="C") << 16).view("f4")
-    return window.astype("f4" if number_format == "f2" else stored.newbyteorder("="), order="C")
+    return window.astype(_WIDENED.get(number_format, stored.newbyteorder("=")), order="C")
 
 
 def _sizes(numbers: Sequence[Any]) -> tuple[int, ...]:
@@ -279,15 +291,17 @@ def _sizes(numbers: Sequence[Any]) -> tuple[int, ...]:
 
 
 def _dtype(number_format: Any) -> np.dtype:
-    """How numpy holds a number format; bf16 as its bits."""
+    """How numpy holds a number format: bf16 as its bits, bool as bytes, since a file's may be neither 0 nor 1."""
     if _text(number_format) not in _FORMATS:
         raise UnfitFile(f"stores numbers as {quoted(number_format)}: save it as float32")
-    return np.dtype("u2" if number_format == "bf16" else number_format)
+    return np.dtype({"bf16": "u2", "b1": "u1"}.get(number_format, number_format))
 
 
 def _text(value: Any) -> str:
-    if not isinstance(value, str):  # nested tuples, of all things, may take exponential time to hash
-        raise ValueError("a name that is no text")
+    """A name, checked: nested tuples take exponential time to hash, half characters cannot be written again."""
+    if not isinstance(value, str) or len(value) > _LONGEST_NAME:
+        raise ValueError("impossible name")
+    value.encode()
     return value
 
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from clan.errors import WeightsError
-from clan.models.safe_pickle import quoted
 from clan.models.weight_files import read_arrays, write_arrays
+from clan.untrusted import quoted
 
 if TYPE_CHECKING:
     from paddle import nn
@@ -35,7 +35,7 @@ RENAMES = (
 TORCH_RENAMES = ((r"\._mean$", ".running_mean"), (r"\._variance$", ".running_var"))
 """The name on file → PyTorch's."""
 
-_HEADS = ("layer5.", "layer6.")
+_HEADS = ("layer5.", "layer6.", "auxiliary.")
 _PROJECTION_BIAS = ".downsample.0.bias"
 
 

@@ -1,0 +1,219 @@
+"""A row of bottlenecks on the CPU, forward and backward, as one step of autograd.
+
+Written out by hand, because that is where time and memory go: batch norm and ReLU are applied while the next
+convolution reads its input, gradients overwrite what they are computed from, and every map is let go as soon as it
+has served.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import paddle
+from paddle import Tensor, nn
+from paddle.autograd import PyLayer
+
+from clan.cpu import norm, winograd
+from clan.cpu.bridge import as_array, as_gradients, as_tensor, trained
+from clan.cpu.norm import Norm
+from clan.cpu.product import multiply
+from clan.cpu.scratch import scratch
+
+if TYPE_CHECKING:
+    from clan.models.resnet import Bottleneck
+
+Gradients = dict[str, np.ndarray]
+"""Gradients by parameter name."""
+
+
+def residual_blocks(x: Tensor, blocks: Sequence[Bottleneck]) -> Tensor:
+    """What the blocks compute one after another, on channels-last maps: [B, h, w, C] → [B, h', w', C']."""
+    if not paddle.is_grad_enabled():
+        return as_tensor(_run(as_array(x), blocks))
+    parameters = (parameter for block in blocks for parameter in _parameters(block).values())
+    return _ResidualBlocks.apply(x, *parameters, blocks=blocks)
+
+
+class _ResidualBlocks(PyLayer):
+    """`residual_blocks` with its gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, *parameters: Tensor, blocks: Sequence[Bottleneck]) -> Tensor:
+        ctx.blocks, ctx.kept = blocks, []
+        ctx.wanted = trained([x, *parameters])
+        return as_tensor(_run(as_array(x), blocks, ctx.kept))
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        array, found = as_array(gradient), []
+        for block in reversed(ctx.blocks):
+            # Taken off the context, which lives as long as the loss does: Paddle lets go of it no sooner.
+            array, gradients = _backward(block, ctx.kept.pop(), array)
+            found[:0] = [gradients[name] for name in _parameters(block)]
+        return as_gradients([array, *found], ctx.wanted)
+
+
+@dataclass
+class _Kept:
+    """What a block's backward needs.
+
+    Args:
+        size: height and width of the block's input.
+        x: the pixels of the input that its 1×1 convolutions read, [B, h', w', C].
+        maps: the results of its three convolutions, each with the norm after it.
+        projected: likewise of the shortcut's convolution, if there is one.
+        out: what the block gave.
+    """
+
+    size: tuple[int, int]
+    x: np.ndarray
+    maps: list[tuple[np.ndarray, Norm]]
+    projected: tuple[np.ndarray, Norm] | None
+    out: np.ndarray
+
+
+def _run(x: np.ndarray, blocks: Sequence[Bottleneck], kept: list[_Kept] | None = None) -> np.ndarray:
+    for block in blocks:
+        result = _forward(block, x, keep=kept is not None)
+        x = result.out
+        if kept is not None:
+            kept.append(result)
+    return x
+
+
+def _forward(block: Bottleneck, x: np.ndarray, *, keep: bool) -> _Kept:
+    """[B, h, w, C] → [B, h/stride, w/stride, C'] as `out`, which overwrites the last map unless it is to be kept."""
+    weights = _weights(block)
+    size = x.shape[1], x.shape[2]
+    # Stride sits in 1×1 convolutions, which simply do not read the other pixels.
+    x = np.ascontiguousarray(x[:, :: block.stride, :: block.stride])
+    narrow = (*x.shape[:3], len(weights["conv1.weight"]))
+    wide = (*x.shape[:3], len(weights["conv3.weight"]))
+
+    first = np.empty(narrow, np.float32)
+    multiply(_pixels(x), _matrix(weights["conv1.weight"]).T, _pixels(first))
+    norm1 = _norm(block.bn1, first)
+
+    second = np.empty(narrow, np.float32)
+    winograd.convolve(first, weights["conv2.weight"], block.dilation, second, norm1.affine())
+    norm2 = _norm(block.bn2, second)
+
+    normed = scratch("normed", _pixels(second).shape)
+    norm.affine(_pixels(second), *norm2.affine(), None, True, normed)
+    third = np.empty(wide, np.float32)
+    multiply(normed, _matrix(weights["conv3.weight"]).T, _pixels(third))
+    norm3 = _norm(block.bn3, third)
+
+    shortcut, projected = x, None
+    if block.downsample is not None:
+        projected = _project(block, weights, x)
+        shortcut = scratch("shortcut", projected[0].shape)
+        norm.affine(_pixels(projected[0]), *projected[1].affine(), None, False, _pixels(shortcut))
+    out = np.empty(wide, np.float32) if keep else third
+    norm.affine(_pixels(third), *norm3.affine(), _pixels(shortcut), True, _pixels(out))
+    return _Kept(size, x, [(first, norm1), (second, norm2), (third, norm3)], projected, out)
+
+
+def _project(block: Bottleneck, weights: Mapping[str, np.ndarray], x: np.ndarray) -> tuple[np.ndarray, Norm]:
+    """The shortcut's convolution, and the norm after it."""
+    assert block.downsample is not None
+    weight = _matrix(weights["downsample.0.weight"])
+    projected = np.empty((*x.shape[:3], len(weight)), np.float32)
+    multiply(_pixels(x), weight.T, _pixels(projected))
+    if "downsample.0.bias" in weights:
+        projected += weights["downsample.0.bias"]
+    layer = block.downsample[1]
+    assert isinstance(layer, nn.BatchNorm2D)
+    return projected, _norm(layer, projected)
+
+
+def _backward(block: Bottleneck, kept: _Kept, gradient: np.ndarray) -> tuple[np.ndarray, Gradients]:
+    """The gradient of the block's input, from that of its output [B, h', w', C'], and those of its parameters.
+
+    Overwrites the kept maps of convolutions, not the block's input or output.
+    """
+    weights = _weights(block)
+    (first, norm1), (second, norm2), (third, norm3) = kept.maps
+    x, found = kept.x, {name: np.empty_like(weight) for name, weight in weights.items()}
+
+    passed = np.empty(gradient.shape, np.float32)
+    norm.mask(_pixels(gradient), _pixels(kept.out), _pixels(passed))
+    found["bn3.weight"], found["bn3.bias"] = norm.backward(_pixels(passed), _pixels(third), norm3, relu=False)
+
+    normed = scratch("normed", _pixels(second).shape)
+    norm.affine(_pixels(second), *norm2.affine(), None, True, normed)
+    multiply(_pixels(third).T, normed, _matrix(found["conv3.weight"]))
+    inner = scratch("inner", second.shape)
+    multiply(_pixels(third), _matrix(weights["conv3.weight"]), _pixels(inner))
+    found["bn2.weight"], found["bn2.bias"] = norm.backward(_pixels(inner), _pixels(second), norm2, relu=True)
+
+    winograd.weight_gradient(first, second, block.dilation, found["conv2.weight"], norm1.affine())
+    winograd.input_gradient(second, weights["conv2.weight"], block.dilation, inner)
+    found["bn1.weight"], found["bn1.bias"] = norm.backward(_pixels(inner), _pixels(first), norm1, relu=True)
+
+    multiply(_pixels(first).T, _pixels(x), _matrix(found["conv1.weight"]))
+    to_x = passed
+    if kept.projected is not None:
+        to_x = _project_backward(kept.projected, passed, x, weights, found)
+    multiply(_pixels(first), _matrix(weights["conv1.weight"]), _pixels(to_x), accumulate=True)
+    if block.stride > 1:
+        read, to_x = to_x, np.zeros((len(x), *kept.size, x.shape[3]), np.float32)
+        to_x[:, :: block.stride, :: block.stride] = read
+    return to_x, found
+
+
+def _project_backward(
+    projected: tuple[np.ndarray, Norm],
+    gradient: np.ndarray,
+    x: np.ndarray,
+    weights: Mapping[str, np.ndarray],
+    found: Gradients,
+) -> np.ndarray:
+    """The gradient that the shortcut gives the block's input; overwrites the projection."""
+    maps, norm0 = projected
+    norm_gradients = norm.backward(_pixels(gradient), _pixels(maps), norm0, relu=False)
+    found["downsample.1.weight"], found["downsample.1.bias"] = norm_gradients
+    if "downsample.0.bias" in found:
+        found["downsample.0.bias"] = _pixels(maps).sum(axis=0)
+    multiply(_pixels(maps).T, _pixels(x), _matrix(found["downsample.0.weight"]))
+    to_x = np.empty(x.shape, np.float32)
+    multiply(_pixels(maps), _matrix(weights["downsample.0.weight"]), _pixels(to_x))
+    return to_x
+
+
+def _norm(layer: nn.BatchNorm2D, x: np.ndarray) -> Norm:
+    """What a layer applies to maps [B, h, w, C]; in training, its running statistics move."""
+    mean, variance = as_array(layer._mean), as_array(layer._variance)
+    if layer.training:
+        batch = norm.statistics(_pixels(x))
+        for running, own in zip((mean, variance), batch, strict=True):
+            running[...] = layer._momentum * running + (1.0 - layer._momentum) * own
+        mean, variance = batch
+    assert layer.weight is not None
+    assert layer.bias is not None
+    inverse = 1.0 / np.sqrt(variance.astype(np.float64) + layer._epsilon)
+    return Norm(mean, inverse, as_array(layer.weight), as_array(layer.bias), layer.training)
+
+
+def _parameters(block: Bottleneck) -> dict[str, Tensor]:
+    """The block's parameters by name; Paddle counts running statistics, "_mean" and "_variance", among them."""
+    return {name: tensor for name, tensor in block.named_parameters() if "._" not in name}
+
+
+def _weights(block: Bottleneck) -> dict[str, np.ndarray]:
+    """The parameters of the block's convolutions by name."""
+    named = _parameters(block).items()
+    return {name: as_array(tensor) for name, tensor in named if "bn" not in name and "downsample.1" not in name}
+
+
+def _pixels(maps: np.ndarray) -> np.ndarray:
+    """[B, h, w, channels] → [pixels, channels], on the same memory."""
+    return maps.reshape(-1, maps.shape[-1])
+
+
+def _matrix(weight: np.ndarray) -> np.ndarray:
+    """The weight [O, C, 1, 1] of a 1×1 convolution → [O, C], on the same memory."""
+    return weight.reshape(weight.shape[:2])

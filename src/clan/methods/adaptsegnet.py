@@ -1,0 +1,88 @@
+"""AdaptSegNet: adversarial alignment of output space, at one level or two (Tsai et al., CVPR 2018).
+
+At one level this is CLAN without its own two ideas, the adaptive weight and the heads' divergence, and the paper's
+baseline. Here as everywhere the main output is that of two heads together. Defaults of the weights are those of the
+authors' published commands: 0.001 for the main output; 0.0002, and 0.1 for its segmentation loss, for the other. Those
+have no damping: `--no-loss.damping` gives theirs.
+"""
+
+import paddle
+from paddle import Tensor
+
+from clan.config import Config
+from clan.losses.adversarial import SOURCE, TARGET, adversarial_loss
+from clan.losses.probability import class_probabilities
+from clan.methods.base import Backward, Domain, Method, Pair, Progress, frozen
+from clan.models.deeplab import Segmenter, upsample
+from clan.models.discriminator import Discriminator
+
+Logits = tuple[Tensor, ...]
+"""Logits of every head of one level, at base size."""
+
+
+class AdaptSegNet(Method):
+    """Alignment by one discriminator, which takes class probabilities of the heads' sum at base size."""
+
+    LEVELS: tuple[str, ...] = ("",)
+    """What the names of each level's losses and discriminator end in."""
+
+    def __init__(self, segmenter: Segmenter, config: Config, class_weights: Tensor | None = None) -> None:
+        super().__init__(segmenter, config, class_weights)
+        classes, width = config.network.num_classes, config.network.discriminator_width
+        self.discriminators = {f"discriminator{level}": Discriminator(classes, width) for level in self.LEVELS}
+        self.lambda_seg = {"": 1.0, "_aux": self.loss.lambda_seg_aux}
+        self.lambda_adv = {"": self.loss.lambda_adv, "_aux": self.loss.lambda_adv_aux}
+
+    def train_step(self, batch: Pair, progress: Progress, backward: Backward) -> dict[str, Tensor]:
+        """The segmenter's turn, then each discriminator's on the same outputs."""
+        source = self.outputs(batch.source)
+        losses = {
+            f"loss_seg{level}": self.lambda_seg[level] * self.supervise(logits, batch.source.labels)
+            for level, logits in source.items()
+        }
+        backward(paddle.add_n(list(losses.values())))
+        source = {level: self.view(tuple(head.detach() for head in logits)) for level, logits in source.items()}
+
+        target = {level: self.view(logits) for level, logits in self.outputs(batch.target).items()}
+        damping = self.damping(progress)
+        with frozen(*self.discriminators.values()):
+            adversarial = {
+                f"loss_adv{level}": self.lambda_adv[level]
+                * damping
+                * adversarial_loss(self._judge(level, seen, batch.target), SOURCE)
+                for level, seen in target.items()
+            }
+            backward(paddle.add_n(list(adversarial.values())))
+        losses |= adversarial
+
+        for level in self.LEVELS:
+            loss_D_s = adversarial_loss(self._judge(level, source[level], batch.source), SOURCE)
+            backward(loss_D_s)
+            loss_D_t = adversarial_loss(self._judge(level, target[level].detach(), batch.target), TARGET)
+            backward(loss_D_t)
+            losses |= {f"loss_D_s{level}": loss_D_s, f"loss_D_t{level}": loss_D_t}
+        return losses
+
+    def outputs(self, domain: Domain) -> dict[str, Logits]:
+        """Logits by level."""
+        return {"": self.logits(domain)}
+
+    def view(self, logits: Logits) -> Tensor:
+        """What a discriminator sees of a level's heads, [B, C, H, W]."""
+        return class_probabilities(paddle.add_n(list(logits)))
+
+    def _judge(self, level: str, seen: Tensor, domain: Domain) -> Tensor:
+        """A discriminator's logits at base size, [B, 1, H, W]."""
+        return upsample(self.discriminators[f"discriminator{level}"](seen), domain.size)
+
+
+class AdaptSegNetMulti(AdaptSegNet):
+    """Alignment of a second output too: that of an auxiliary head on the features of the trunk's middle."""
+
+    LEVELS = ("", "_aux")
+    has_auxiliary_head = True
+
+    def outputs(self, domain: Domain) -> dict[str, Logits]:
+        """Logits of both heads, and of the auxiliary one."""
+        *main, auxiliary = self.all_logits(domain)
+        return {"": tuple(main), "_aux": (auxiliary,)}

@@ -1,0 +1,18 @@
+"""Supervised training on the target's own labels: what adaptation, which has none, is measured against."""
+
+from paddle import Tensor
+
+from clan.methods.base import Backward, LabelledDomain, Method, Pair, Progress
+
+
+class Oracle(Method):
+    """Both heads learn from the target alone, with its labels."""
+
+    reads_target_labels = True
+
+    def train_step(self, batch: Pair, progress: Progress, backward: Backward) -> dict[str, Tensor]:
+        """The segmentation loss of both heads."""
+        assert isinstance(batch.target, LabelledDomain), "the target is sampled with labels"
+        loss_seg = self.supervise(self.logits(batch.target), batch.target.labels)
+        backward(loss_seg)
+        return {"loss_seg": loss_seg}
