@@ -188,6 +188,12 @@ def test_images_that_share_a_label(folder, error_of):
     assert "1.jpg and 1.png" in error_of(cli.dispatch, "data", "check", "my.yaml")
 
 
+def test_a_split_of_data_without_splits(folder, error_of):
+    assert "leave --split val out" in error_of(cli.dispatch, "data", "check", "my.yaml", "--split", "val")
+    arguments = ("w.pdparams", "--domain", "my.yaml", "--split", "val")
+    assert "leave --split val out" in error_of(cli.dispatch, "evaluate", *arguments)
+
+
 def test_a_source_without_labels(folder, error_of):
     (folder / "bare.yaml").write_text('images: "photos/{name}.png"')
     assert "bare has no labels to learn from" in error_of(cli.dispatch, "train", "--source", "bare.yaml")

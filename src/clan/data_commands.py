@@ -6,7 +6,7 @@ from pathlib import Path
 from clan.data.check import Findings, check
 from clan.data.contact_sheet import contact_sheet
 from clan.data.datasets import Dataset, find_splits
-from clan.domain_options import load_classes, named_domain
+from clan.domain_options import load_classes, named_domain, require_splits
 from clan.errors import ConfigError
 from clan.reporting.bars import print_bars
 from clan.reporting.console import progress
@@ -45,6 +45,7 @@ def check_data(
         ClanError: the description does not fit, or there are no images at all.
     """
     named = named_domain(name)
+    require_splits(named.description, split)
     root = root or named.root
     merged = load_classes(classes) if classes else named.classes
     splits = [split] if split else find_splits(named.description, root) or ["train"]

@@ -160,8 +160,19 @@ def evaluation_dataset(
         description, root, classes = named.description, data_dir or named.root, classes or named.classes
     else:
         description, root = run.target.dataset, data_dir or run.target.root
+    require_splits(description, split)
     split = split or choose_split(description, root, "val", "test")
     return Dataset(description, root, list_file=data_list, split=split, classes=classes or CITYSCAPES_CLASSES)
+
+
+def require_splits(description: Description, split: str | None) -> None:
+    """Refuses a split of a data set that has none.
+
+    Raises:
+        ConfigError: the split would have no effect.
+    """
+    if split is not None and not description.has_splits:
+        raise ConfigError(f"{description.name} has no splits: leave --split {split} out")
 
 
 def choose_split(description: Description, root: Path, *wanted: str) -> str:

@@ -25,6 +25,9 @@ SAMPLES = 6
 MAX_LABEL_VALUES = 80
 """A label holds fewer different values than this, a photograph more."""
 
+MAX_PAIRINGS = 12
+"""Kinds of pairs that are looked at, the most frequent ones."""
+
 MAX_CODES = 128
 """Classes that are proposed at most, the most frequent ones."""
 
@@ -88,12 +91,10 @@ def _first_image(folder: Path, description: Description) -> Path:
 
 def _choose(folder: Path, paths: list[str]) -> tuple[str, str] | None:
     """The patterns of images and labels that most speaks for, if any does."""
-    pairings = [pairing for pairing in find_pairings(paths) if len(pairing.pairs)]
-    if not pairings:
-        return None
-    most = len(pairings[0].pairs)
+    pairings = find_pairings(paths)
+    most = len(pairings[0].pairs) if pairings else 0
     best: tuple[tuple[int, int], tuple[str, str]] | None = None
-    for pairing in pairings[:12]:
+    for pairing in pairings[:MAX_PAIRINGS]:
         if 2 * len(pairing.pairs) < most:
             break
         step = max(1, len(pairing.pairs) // SAMPLES)

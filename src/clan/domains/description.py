@@ -114,6 +114,11 @@ class Description(Section):
         self._check_keys()
         return self
 
+    @property
+    def has_splits(self) -> bool:
+        """Whether a split means anything here."""
+        return bool(self.splits) or "split" in Pattern(self.images).parts
+
     def _check_patterns(self) -> None:
         images = Pattern(self.images)
         if not images.parts and not images.has_wildcards:
