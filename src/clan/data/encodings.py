@@ -62,10 +62,10 @@ def _read_channel(path: Path, description: Description) -> np.ndarray:
     """One channel, 8 or 16-bit."""
     pixels = plain_png(path)
     rgb = pixels.values if pixels and pixels.color_type == png.RGB else _read_any_rgb(path)
-    if rgb.ndim != 3 or rgb.dtype not in (np.uint8, np.uint16):
+    if rgb.ndim != 3 or rgb.dtype.kind != "u":
         raise DataError(f"label {path} has one channel, not three with ids in {description.encoding}: try encoding ids")
     _check_bits(path, 8 * rgb.dtype.itemsize, description)
-    return rgb[:, :, CHANNELS[description.encoding]]
+    return rgb[:, :, CHANNELS[description.encoding]].astype(rgb.dtype.newbyteorder("="))
 
 
 def _read_any_rgb(path: Path) -> np.ndarray:
