@@ -29,7 +29,6 @@ def plain_prediction(width: int, height: int) -> Callable[[], object]:
     import paddle
     from paddle.nn import functional as F
 
-    from clan.data.transforms import MEAN_BGR
     from clan.labels import CITYSCAPES
 
     temporary = frames.folder()
@@ -42,7 +41,7 @@ def plain_prediction(width: int, height: int) -> Callable[[], object]:
         paths = sorted(Path(temporary.name, "leftImg8bit").rglob("*.png"))
         for path, maps in zip(paths, cycle(logits), strict=False):
             image = Image.open(path).convert("RGB").resize(INPUT_SIZE, Image.Resampling.BICUBIC)
-            pixels = np.asarray(image, np.float32)[:, :, ::-1] - np.array(MEAN_BGR, np.float32)
+            pixels = np.asarray(image, np.float32)[:, :, ::-1] - np.array(frames.MEAN_BGR, np.float32)
             paddle.to_tensor(pixels.transpose((2, 0, 1)).copy()[None])  # what the network would see
             full = F.interpolate(maps, size=(height, width), mode="bilinear", align_corners=True)
             train_ids = np.argmax(full.numpy()[0].transpose((1, 2, 0)), axis=2).astype(np.uint8)

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 SHARED = Path(__file__).resolve().parents[2] / "shared/data"
+MEAN_BGR = (104.00698793, 116.66876762, 122.67891434)
 LINDAU = "Cityscapes/{}/val/lindau/lindau_000014_000019_{}.png"
 
 

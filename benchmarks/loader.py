@@ -28,7 +28,7 @@ SEED = 0
 def plain_loader(width: int, height: int) -> Callable[[], object]:
     """The port's steps: Pillow, a comparison of the whole label for each id, float arithmetic, `np.take` to mirror."""
     from clan.config import AugmentationConfig
-    from clan.data.transforms import MEAN_BGR, choose_scale
+    from clan.data.transforms import choose_scale
     from clan.labels import SYNTHIA_TO_TRAIN_ID
 
     temporary = frames.folder()
@@ -41,7 +41,7 @@ def plain_loader(width: int, height: int) -> Callable[[], object]:
         image = Image.open(image_path).convert("RGB")
         image = image.resize((int(size[0] * scale), int(size[1] * scale)), Image.Resampling.BICUBIC)
         pixels = np.asarray(image, np.float32)[:, :, ::-1]
-        arrays = [(pixels - np.array(MEAN_BGR, np.float32)).transpose((2, 0, 1))]
+        arrays = [(pixels - np.array(frames.MEAN_BGR, np.float32)).transpose((2, 0, 1))]
         if label_path:
             classes = Image.fromarray(cv2.imread(str(label_path), cv2.IMREAD_UNCHANGED)[:, :, 2].astype(np.uint8))
             label = np.asarray(classes.resize(size, Image.Resampling.NEAREST), np.float32)

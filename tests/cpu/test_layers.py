@@ -15,7 +15,8 @@ from paddle.nn import functional as F
 from clan.cpu import bridge, winograd
 from clan.losses import probability
 from clan.losses.probability import class_probabilities
-from clan.models import heads, resnet
+from clan.models import discriminator, heads, resnet
+from clan.models.discriminator import Discriminator
 from clan.models.heads import Head, both_heads
 from clan.models.resnet import ResNet
 
@@ -128,6 +129,31 @@ def test_both_heads_compute_what_their_convolutions_do(monkeypatch, size):
         monkeypatch.setattr(heads, "available", lambda _, fast=fast: fast)
         found[fast] = results(lambda features: [*both_heads(*pair, features)], parameters, x)
     assert difference(found[True], found[False]) < 1e-5
+
+
+@pytest.mark.parametrize("size", [(64, 96), (65, 97), (51, 78), (32, 47)])
+@pytest.mark.parametrize("frozen", [False, True])
+def test_the_discriminator_computes_what_its_convolutions_do(monkeypatch, size, frozen):
+    paddle.seed(0)
+    network = Discriminator(7, 8)
+    for parameter in network.parameters():
+        parameter.stop_gradient = frozen
+    parameters = [] if frozen else network.parameters()
+    x = paddle.randn([2, 7, *size])
+    found = {}
+    for fast in (True, False):
+        monkeypatch.setattr(discriminator, "available", lambda _, fast=fast: fast)
+        found[fast] = results(lambda prob: [network(prob)], parameters, x)
+    assert difference(found[True], found[False]) < 1e-5
+    monkeypatch.setattr(discriminator, "available", lambda _: True)
+    with paddle.no_grad():
+        np.testing.assert_array_equal(network(x).numpy(), found[True][0])
+
+
+def test_the_discriminator_s_own_turn_needs_no_gradient_of_its_input():
+    network = Discriminator(3, 4)
+    network(paddle.ones([1, 3, 32, 32])).sum().backward()
+    assert all(parameter.grad is not None for parameter in network.parameters())
 
 
 def test_class_probabilities_are_a_softmax(monkeypatch):
