@@ -158,6 +158,7 @@ def train(arguments: Sequence[str]) -> None:
     start.add_argument("--source", choices=("synthia", "gta5"), default="synthia")
     start.add_argument("--config", type=Path)
     start.add_argument("--resume", action="store_true")
+    start.add_argument("--resume-with-changes", action="store_true")
     flags, rest = start.parse_known_args(arguments)
     preset: Preset = flags.preset
     source: Source = flags.source
@@ -168,8 +169,8 @@ def train(arguments: Sequence[str]) -> None:
         description=(
             "Train a segmenter. First choose where to start from: --preset {official,paper,seed,best} (official), "
             "--source {synthia,gta5} (synthia), or --config FILE, the config.yaml of another run; --resume "
-            "continues the run in the snapshot folder. Then override any field; the defaults shown are those of "
-            "what you chose."
+            "continues the run in the snapshot folder, --resume-with-changes under options that changed. Then "
+            "override any field; the defaults shown are those of what you chose."
         ),
         default=base,
         args=rest,
@@ -177,7 +178,8 @@ def train(arguments: Sequence[str]) -> None:
     runtime.import_paddle()
     from clan.train import train as run_training
 
-    run_training(config, resume=flags.resume)
+    resume = flags.resume or flags.resume_with_changes
+    run_training(config, resume=resume, accept_changes=flags.resume_with_changes)
 
 
 def parse(target: Callable[..., Any], **options: Any) -> Any:
