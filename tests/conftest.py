@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from clan import runtime
-from clan.config import Config, DomainConfig, NetworkConfig, build
+from clan.commandline import run as run_command
+from clan.config import Config, DomainConfig, NetworkConfig
 from clan.demo.worlds import write_worlds
+from clan.schema import build
 
 runtime.import_paddle()
 
@@ -109,3 +111,19 @@ def metrics(folder: Path) -> list[dict[str, float]]:
     """What a run's `metrics.jsonl` says, without the seconds."""
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     return [{name: value for name, value in json.loads(line).items() if name != "seconds"} for line in lines]
+
+
+@pytest.fixture
+def error_of(capsys):
+    """Runs a command that must fail, and returns its one sentence."""
+
+    def call(main, *arguments):
+        with pytest.raises(SystemExit) as stop:
+            run_command(lambda: main([str(argument) for argument in arguments]))
+        lines = capsys.readouterr().err.splitlines()
+        assert stop.value.code == 2
+        assert len(lines) == 1, lines
+        assert lines[0].startswith("error: ")
+        return lines[0]
+
+    return call

@@ -1,17 +1,20 @@
 """Evaluating and scoring one snapshot or many: what `clan evaluate` and the seed's commands share."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from clan.data.datasets import Dataset
-from clan.engine.distributed import ALONE, Ranks, connect
+from clan.domains import CITYSCAPES_CLASSES
+from clan.engine.distributed import Ranks, connect
+from clan.errors import ConfigError
 from clan.evaluate import evaluate, load_segmenter, options_for
-from clan.labels import CITYSCAPES
+from clan.labels import CITYSCAPES, LabelSpace
 from clan.metrics.iou import Scores, score
 from clan.reporting.console import format_scores, progress
 from clan.reporting.excel import SnapshotScore, write_bulk
-from clan.scoring import PredictionIds, count_with_progress
+from clan.scoring import PredictionIds, count_dataset
 from clan.snapshots import find_snapshots, iteration_of
 
 
@@ -36,10 +39,10 @@ def write_label_maps(snapshots: Iterable[tuple[Path, Path]], dataset: Dataset, r
         ranks: the processes that do it together.
         given: see `clan.evaluate.options_for`.
     """
-    share = dataset.part(ranks.share(dataset.names))
+    share = dataset.part(ranks.share(range(len(dataset))))
     for weights, save in snapshots:
         with ranks.together():
-            options = options_for(weights, **given)
+            options = options_for(weights, dataset=dataset, **given)
             segmenter = load_segmenter(
                 weights,
                 backbone=options.backbone,
@@ -52,40 +55,33 @@ def write_label_maps(snapshots: Iterable[tuple[Path, Path]], dataset: Dataset, r
         print(f"{weights}: {len(dataset)} label maps in {save}")
 
 
-def score_label_maps(
-    truth: Path,
-    folders: Sequence[Path],
-    *,
-    devkit_dir: Path | None = None,
-    images: Sequence[str] | None = None,
-    label_ids: bool = False,
-    ranks: Ranks = ALONE,
-) -> list[SnapshotScore]:
+def score_label_maps(folders: Sequence[Path], score: Callable[[Path], Scores]) -> list[SnapshotScore]:
     """Scores every folder of label maps, printing its means."""
     rows = []
     for folder in folders:
-        scores = _score(truth, folder, ranks, devkit_dir=devkit_dir, images=images, label_ids=label_ids)
+        scores = score(folder)
         print(folder.name, *(f"{mean} {100 * value:.2f}" for mean, value in scores.means.items()), sep="  ")
         rows.append(SnapshotScore(folder.name, iteration_of(folder.name), scores))
     return rows
 
 
-def write_workbook(rows: Sequence[SnapshotScore], run_name: str, save: Path) -> None:
+def write_workbook(
+    rows: Sequence[SnapshotScore], run_name: str, save: Path, label_space: LabelSpace = CITYSCAPES
+) -> None:
     """Writes a run's workbook and CSV; the best row is that of the mean its source is scored on."""
     headline = "mIoU-19" if run_name.upper().startswith("GTA") else "mIoU-13"
-    for path in write_bulk(rows, save, run_name, CITYSCAPES, headline=headline):
+    if headline not in label_space.subsets:
+        headline = next(iter(label_space.subsets))
+    for path in write_bulk(rows, save, run_name, label_space, headline=headline):
         print(f"saved {path}")
 
 
-def _score(
-    truth: Path, folder: Path, ranks: Ranks, *, images: Sequence[str] | None, label_ids: bool, **options: Any
-) -> Scores:
+def score_together(dataset: Dataset, ranks: Ranks, ids: PredictionIds, folder: Path) -> Scores:
     """Scores a folder of label maps; ranks share the images and add up what they counted."""
-    ids: PredictionIds = "labelId" if label_ids else "trainId"
-    share = None if images is None else ranks.share(images)
+    share = dataset.part(ranks.share(range(len(dataset))))
     with ranks.together():
-        counts, label_space = count_with_progress(truth, folder, images=share, prediction_ids=ids, **options)
-    return score(ranks.sum(counts), label_space)
+        counts = count_dataset(share, folder, prediction_ids=ids)
+    return score(ranks.sum(counts), dataset.classes.label_space)
 
 
 def evaluate_and_score(weights: Path, dataset: Dataset, save: Path, workbooks: Path, **given: Any) -> None:
@@ -93,22 +89,28 @@ def evaluate_and_score(weights: Path, dataset: Dataset, save: Path, workbooks: P
 
     Args:
         weights: a file of weights or a folder of snapshots.
-        dataset: the images; its ground truth is scored against.
+        dataset: the images; its ground truth is scored against, if it has any.
         save: parent of the folders of label maps.
         workbooks: folder of the workbook and the CSV.
         given: see `clan.evaluate.options_for`.
+
+    Raises:
+        ConfigError: Cityscapes ids are wanted of other classes.
     """
+    if given.get("label_ids") and dataset.classes != CITYSCAPES_CLASSES:
+        raise ConfigError("--label-ids writes the ids of Cityscapes, but this run has classes of its own: leave it out")
     ranks = connect()
-    truth = dataset.root / "gtFine" / dataset.split
-    label_ids = bool(given.get("label_ids"))
-    if weights.is_dir():
-        snapshots = result_folders(weights, save)
-        write_label_maps(snapshots, dataset, ranks, **given)
-        folders = [folder for _, folder in snapshots]
-        rows = score_label_maps(truth, folders, images=dataset.names, label_ids=label_ids, ranks=ranks)
+    ids: PredictionIds = "labelId" if given.get("label_ids") else "trainId"
+    score = partial(score_together, dataset, ranks, ids)
+    run_folder = weights.resolve().parent.name
+    several = result_folders(weights, save) if weights.is_dir() else []
+    snapshots = several or [(weights, save / f"{run_folder}_{weights.stem}")]
+    write_label_maps(snapshots, dataset, ranks, **given)
+    if not dataset.has_any_label:
+        print(f"{dataset.name} has no ground truth in split {dataset.split}: nothing to score")
+    elif several:
+        rows = score_label_maps([folder for _, folder in several], score)
         if ranks.first:
-            write_workbook(rows, weights.resolve().name, workbooks)
-        return
-    folder = save / f"{weights.resolve().parent.name}_{weights.stem}"
-    write_label_maps([(weights, folder)], dataset, ranks, **given)
-    print(format_scores(_score(truth, folder, ranks, images=dataset.names, label_ids=label_ids)))
+            write_workbook(rows, weights.resolve().name, workbooks, dataset.classes.label_space)
+    else:
+        print(format_scores(score(snapshots[0][1])))

@@ -23,6 +23,7 @@ from clan.data.datasets import Dataset
 from clan.data.style import match_statistics, swap_amplitudes
 from clan.data.threads import Threads
 from clan.errors import DataError
+from clan.normalization import CAFFE, Normalization
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,8 @@ class DomainSampler:
         batch_size: B.
         shuffle: a new random order per pass over the data; otherwise the list's order, over and over.
         labelled: read labels too.
-        normalization: see `transforms.normalize`.
         seed: two numbers, the run's seed and the domain's, that every draw derives from.
+        normalization: how pixels become numbers.
 
     Attributes:
         bad: names of samples that could not be read and are not tried again, and what is wrong with each.
@@ -79,8 +80,8 @@ class DomainSampler:
         batch_size: int,
         shuffle: bool,
         labelled: bool,
-        normalization: transforms.Normalization = "caffe-bgr",
         seed: tuple[int, int],
+        normalization: Normalization = CAFFE,
     ) -> None:
         self.dataset = dataset
         self.size = size
@@ -88,8 +89,8 @@ class DomainSampler:
         self.batch_size = batch_size
         self.shuffle = shuffle
         self.labelled = labelled
-        self.normalization: transforms.Normalization = normalization
         self.seed = seed
+        self.normalization = normalization
         self.bad: dict[str, str] = {}
         self.reading: dict[int, str] = {}
         self._order: tuple[int, np.ndarray] | None = None

@@ -18,8 +18,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from clan.atomic import remove_leftovers, write_atomically
-from clan.config import Config, build, to_yaml
+from clan.config import Config, to_yaml
 from clan.errors import CheckpointError, ConfigError
+from clan.schema import build
 from clan.untrusted import UnfitFile, read_whole
 from clan.yamlfile import parse_yaml
 
@@ -246,7 +247,7 @@ def _completed(text: str) -> Mapping[str, Any]:
     """The options of a configuration, with the defaults of those that were added since it was written."""
     document = parse_yaml(text.encode(), Path("the state's configuration"))
     try:
-        return build(Config, document).model_dump(mode="json")
+        return build(Config, document.values).model_dump(mode="json")
     except ConfigError:  # an option has gone or changed its meaning: let the comparison name it
         return document.values
 
