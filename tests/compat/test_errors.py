@@ -285,7 +285,7 @@ def test_a_snapshot_folder_that_cannot_be_written_to(train_error, tmp_path):
 
 def test_resuming_without_a_state(train_error, tmp_path):
     sentence = train_error("--resume", "--snapshot-dir", "elsewhere")
-    assert f"elsewhere holds no state" in sentence
+    assert "elsewhere holds no state" in sentence
     assert files(tmp_path) == set()
 
 
