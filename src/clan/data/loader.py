@@ -53,6 +53,11 @@ class PairedBatch:
     target: Batch
 
 
+def too_many(reason: str, tolerated: int) -> DataError:
+    """What ends a run: a bad sample, where none or no more are tolerated."""
+    return DataError(reason + (f"; --tolerate-bad-samples {tolerated} are used up" if tolerated else ""))
+
+
 class DomainSampler:
     """Batches of one domain by position.
 
@@ -139,7 +144,7 @@ class DomainSampler:
                 except DataError as error:
                     skipped[name] = self.bad[name] = str(error)
                     if len(skipped) > tolerate:
-                        raise
+                        raise too_many(str(error), tolerate) from None
                 else:
                     names.append(name)
                     break

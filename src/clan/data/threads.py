@@ -22,7 +22,7 @@ class Threads:
         name: of each, for debuggers.
     """
 
-    PATIENCE = 5.0
+    PATIENCE = 2.0
     """Seconds that `close` waits for what is being computed."""
 
     def __init__(self, number: int, name: str) -> None:

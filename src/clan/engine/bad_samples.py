@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from clan.atomic import write_atomically
-from clan.data.loader import Batch, DomainSampler
-from clan.errors import CheckpointError, DataError
+from clan.data.loader import Batch, DomainSampler, too_many
+from clan.errors import CheckpointError
 
 
 class BadSamples:
@@ -47,7 +47,7 @@ class BadSamples:
             if (domain, name) in known:
                 continue
             if len(self.records) == self.limit:
-                raise DataError(f"{reason}; --tolerate-bad-samples {self.limit} are used up, see {self.path}")
+                raise too_many(reason, self.limit)
             self.records.append({"iteration": iteration, "domain": domain, "name": name, "reason": reason})
             self._write()
             self.notify(f"bad sample {len(self.records)} of at most {self.limit}, skipped from now on: {reason}")
