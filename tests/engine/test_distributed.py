@@ -21,10 +21,12 @@ ROOT = Path(__file__).resolve().parents[2]
 CLAN = Path(sys.executable).with_name("clan")
 
 
+LAUNCHER = (sys.executable, "-m", "paddle.distributed.launch", "--nproc_per_node", 2)
+
+
 def launch(folder, *command):
     """What a run on two ranks ends with; its output is what a user sees."""
-    launcher = [sys.executable, "-m", "paddle.distributed.launch", "--nproc_per_node", 2]
-    return start(*launcher, "--log_dir", folder / "launcher", *command)
+    return start(*LAUNCHER, "--log_dir", folder / "launcher", *command)
 
 
 def alone(*command):
@@ -34,9 +36,13 @@ def alone(*command):
 
 
 def start(*command, **environment):
-    inherited = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
-    environment = {**inherited, "PYTHONPATH": str(ROOT / "src"), **environment}
+    environment = own_environment() | environment
     return subprocess.run(list(map(str, command)), env=environment, capture_output=True, text=True, timeout=120)
+
+
+def own_environment():
+    inherited = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    return {**inherited, "PYTHONPATH": str(ROOT / "src")}
 
 
 def write(config, path):
@@ -177,3 +183,21 @@ def test_a_killed_rank_ends_the_others(tmp_path):
     result = launch(tmp_path, ROOT / "tests/engine/ranks_script.py", "die")
     assert time.monotonic() - started < 60
     assert result.returncode != 0
+
+
+def test_a_signal_to_the_launcher_stops_all_ranks_after_the_same_iteration(worlds, tmp_path):
+    config = tiny_config(worlds, tmp_path / "run", num_steps=300, save_every=300)
+    command = [*LAUNCHER, "--log_dir", tmp_path / "launcher", CLAN, "train"]
+    command += ["--config", write(config, tmp_path / "config.yaml")]
+    process = subprocess.Popen(list(map(str, command)), env=own_environment(), stdout=subprocess.PIPE, text=True)
+    record = config.snapshot_dir / "metrics.jsonl"
+    while process.poll() is None and not (record.exists() and record.read_bytes().count(b"\n") > 2):
+        time.sleep(0.05)
+    process.terminate()
+    process.communicate(timeout=60)
+    state = States(config.snapshot_dir).latest()
+    assert state.iteration == record.read_bytes().count(b"\n") < 300
+    for rank in (0, 1):
+        assert not (tmp_path / f"launcher/workerlog.{rank}").read_text().count("Traceback")
+    said = (tmp_path / "launcher/workerlog.0").read_text()
+    assert f"SIGTERM: stopped at iteration {state.iteration} of 300, all saved" in said

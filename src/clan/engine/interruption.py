@@ -18,6 +18,9 @@ SIGNALS = tuple(
 class Interruption:
     """Within its block the first signal is only noted; a second SIGINT ends the process at once.
 
+    Once one came, SIGTERM and SIGUSR1 stay without effect after the block too: launchers send them several times, and
+    the process is still to say how to go on.
+
     Attributes:
         signal: the number of the first that came, 0 if none did.
     """
@@ -35,7 +38,8 @@ class Interruption:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for number, handler in self._before.items():
-            signal.signal(number, handler)
+            if number == signal.SIGINT or not self.signal:
+                signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         again = ""
