@@ -1,5 +1,7 @@
 import importlib.util
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -15,6 +17,12 @@ from clan.demo.worlds import write_worlds
 from clan.schema import build
 
 runtime.import_paddle()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Fills the cache of compiled loops, once for all workers and all processes that tests start."""
+    if not hasattr(config, "workerinput"):
+        subprocess.run([sys.executable, str(Path(__file__).parent / "warm_up.py")], check=True)
 
 
 @pytest.fixture(scope="session")
