@@ -85,9 +85,9 @@ def iterations_done(folder: Path) -> int:
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
-def is_writing(folder: Path) -> bool:
-    """Whether a state is being written, or its writer was killed."""
-    return any((folder / "states").glob(".*.safetensors.*"))
+def half_states(folder: Path) -> set[Path]:
+    """The files of states that are being written, or whose writer was killed."""
+    return set((folder / "states").glob(".*.safetensors.*"))
 
 
 def wait_until(process: subprocess.Popen[str], condition: Callable[[], bool]) -> None:
@@ -99,21 +99,22 @@ def wait_until(process: subprocess.Popen[str], condition: Callable[[], bool]) ->
 # --- Kills --------------------------------------------------------------------------------------------------
 
 
-def kill_and_resume(folder: Path, *, kills: int, writing: int, seed: int, steps: int = 150) -> Tally:
+def kill_and_resume(folder: Path, *, kills: int, writing: int, seed: int, steps: int = 200) -> Tally:
     """Kills runs so often, each time resumed, of them at least `writing` times while a state is written."""
     draw = random.Random(seed)
     tally = Tally()
     config = write_run(folder, steps=steps, save_every=5)
     began = time.monotonic()
-    finish(config, folder / "whole", "--num-workers", 2)
-    duration = time.monotonic() - began
+    process = start(config, folder / "whole", "--num-workers", 2)
+    wait_until(process, lambda: iterations_done(folder / "whole") > 0)
+    startup = time.monotonic() - began
+    process.communicate()
     expected = States(folder / "whole").latest().arrays
     while tally.kills < kills:
+        print(f"  run {tally.runs + 1}, {tally.kills} kills so far", file=sys.stderr)
         tally.runs += 1
         run = folder / f"run{tally.runs}"
-        while tally.kills < kills and kill_once(
-            config, run, draw, duration, tally, aimed=tally.while_writing < writing
-        ):
+        while tally.kills < kills and kill_once(config, run, draw, startup, tally, aimed=tally.while_writing < writing):
             pass
         finish(config, run, "--resume", "--num-workers", draw.choice(WORKERS))
         found = States(run).latest().arrays
@@ -123,20 +124,19 @@ def kill_and_resume(folder: Path, *, kills: int, writing: int, seed: int, steps:
     return tally
 
 
-def kill_once(config: Path, run: Path, draw: random.Random, duration: float, tally: Tally, *, aimed: bool) -> bool:
+def kill_once(config: Path, run: Path, draw: random.Random, startup: float, tally: Tally, *, aimed: bool) -> bool:
     """Goes on with a run and kills it; False if it came to its end before."""
-    before = [path.name for path in States(run).paths()]
+    before, halves = [path.name for path in States(run).paths()], half_states(run)
     resume = ["--resume"] if before else []
     process = start(config, run, *resume, "--num-workers", draw.choice(WORKERS))
     if aimed and draw.random() < 0.5:
-        sweep = iterations_done(run)
-        wait_until(process, lambda: iterations_done(run) != sweep)  # by then the last kill's half files are gone
+        wait_until(process, lambda: not half_states(run))  # of the last kill
         for _ in range(draw.randrange(3)):
-            wait_until(process, lambda: is_writing(run))
-            wait_until(process, lambda: not is_writing(run))
-        wait_until(process, lambda: is_writing(run))
+            wait_until(process, lambda: bool(half_states(run)))
+            wait_until(process, lambda: not half_states(run))
+        wait_until(process, lambda: bool(half_states(run)))
     else:
-        moment = time.monotonic() + draw.uniform(0, duration)
+        moment = time.monotonic() + startup * draw.uniform(0.3, 2)
         wait_until(process, lambda: time.monotonic() > moment)
     process.send_signal(signal.SIGKILL)
     _, complaints = process.communicate()
@@ -146,7 +146,7 @@ def kill_once(config: Path, run: Path, draw: random.Random, duration: float, tal
         tally.faults.append(f"it ended with {process.returncode}: {complaints}")
         return False
     tally.kills += 1
-    tally.while_writing += is_writing(run)
+    tally.while_writing += bool(half_states(run) - halves)
     note_states(run, before, tally)
     return True
 
