@@ -104,6 +104,7 @@ def kill_and_resume(folder: Path, *, kills: int, writing: int, seed: int, steps:
     draw = random.Random(seed)
     tally = Tally()
     config = write_run(folder, steps=steps, save_every=5)
+    finish(config, folder / "warm", "--num-steps-stop", 1)  # compiles loops, where that was not done before
     began = time.monotonic()
     process = start(config, folder / "whole", "--num-workers", 2)
     wait_until(process, lambda: iterations_done(folder / "whole") > 0)
