@@ -221,6 +221,7 @@ def train(arguments: Sequence[str]) -> None:
     start.add_argument("--classes", type=Path)
     start.add_argument("--config", type=Path)
     start.add_argument("--resume", action="store_true")
+    start.add_argument("--resume-with-changes", action="store_true")
     flags, rest = start.parse_known_args(arguments)
     preset: Preset = flags.preset
     source: Source | None = flags.source if flags.source in SOURCE_ROOTS else None
@@ -237,8 +238,8 @@ def train(arguments: Sequence[str]) -> None:
             "Train a segmenter. First choose where to start from: --preset {official,paper,seed,best} (official), "
             "--source (synthia, gta5 or the description file of your own) and --target (cityscapes or a description "
             "file) with --classes FILE, the classes that both share, or --config FILE, the config.yaml of another "
-            "run; --resume continues the run in the snapshot folder. Then override any field; the defaults shown are "
-            "those of what you chose."
+            "run; --resume continues the run in the snapshot folder, --resume-with-changes under options that "
+            "changed. Then override any field; the defaults shown are those of what you chose."
         ),
         default=base,
         args=rest,
@@ -246,7 +247,8 @@ def train(arguments: Sequence[str]) -> None:
     runtime.import_paddle()
     from clan.train import train as run_training
 
-    run_training(config, resume=flags.resume)
+    resume = flags.resume or flags.resume_with_changes
+    run_training(config, resume=resume, accept_changes=flags.resume_with_changes)
 
 
 def _given(flag: str, arguments: Sequence[str]) -> str | None:

@@ -8,7 +8,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any, NoReturn
 
-from clan.errors import ClanError
+from clan.errors import ClanError, Interrupted
 
 
 class Parser(argparse.ArgumentParser):
@@ -37,7 +37,7 @@ def fail(message: str) -> NoReturn:
 
 
 def run(main: Callable[[], None]) -> None:
-    """Runs a command, turning what a user can cause into a sentence and exit code 2.
+    """Runs a command, turning what a user can cause into a sentence and exit code 2; 128 + n after signal n.
 
     Of the processes that Paddle's launcher starts together the first one alone talks; the others say what ends them.
     """
@@ -49,6 +49,9 @@ def run(main: Callable[[], None]) -> None:
                 main()
     except ClanError as error:
         fail(str(error))
+    except Interrupted as stop:
+        print(stop, file=sys.stderr)
+        raise SystemExit(128 + stop.signal) from None
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         raise SystemExit(130) from None

@@ -15,6 +15,7 @@ from pydantic import (
     NonNegativeFloat,
     NonNegativeInt,
     PlainSerializer,
+    PositiveFloat,
     PositiveInt,
     model_validator,
 )
@@ -235,12 +236,20 @@ class Config(Section):
     """Draw samples in random order; otherwise in the order of the list."""
     num_workers: NonNegativeInt = 4
     """Threads that prepare samples; 0: in the main one."""
+    data_timeout: PositiveFloat = 300.0
+    """Seconds to wait for a sample before the run ends."""
+    tolerate_bad_samples: NonNegativeInt = 0
+    """Samples that may turn out unreadable; each is recorded, and others take its place."""
+    on_nonfinite: Literal["stop", "skip"] = "stop"
+    """What to do when a loss or a gradient is not finite: end the run, or count it and leave that step out."""
     seed: NonNegativeInt = 1234
     """Seed of the order, the augmentation and the initial weights."""
     snapshot_dir: Path = Path("snapshots")
     """Folder of everything the run writes."""
     save_every: PositiveInt = 2000
     """Iterations between snapshots."""
+    keep_last: PositiveInt = 2
+    """States to resume from that are kept."""
     save_images: NonNegativeInt = 2
     """Colour masks of target images saved with each snapshot."""
     device: Literal["auto", "cpu", "gpu"] = "auto"

@@ -26,4 +26,17 @@ class CheckpointError(ClanError):
 
 
 class TrainingError(ClanError):
-    """Training cannot go on: a loss is not finite."""
+    """Training cannot go on: a loss or a gradient is not finite."""
+
+
+class Interrupted(Exception):
+    """A signal ended a run, in good order and with everything saved; the message tells how to go on.
+
+    Args:
+        message: one sentence.
+        signal: the number of the signal.
+    """
+
+    def __init__(self, message: str, signal: int) -> None:
+        super().__init__(message)
+        self.signal = signal

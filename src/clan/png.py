@@ -18,7 +18,8 @@ GREY, RGB, PALETTE = 0, 2, 3
 """Colour types."""
 
 MOST_PIXELS = 2**26
-"""Larger images are left to Pillow, which knows decompression bombs."""
+LONGEST_SIDE = 32_768
+"""Sizes of the largest image that is decoded, here or by the general readers."""
 
 
 class Pixels(NamedTuple):
@@ -41,7 +42,7 @@ def decode(content: bytes) -> Pixels | None:
     width, height, depth, color_type, *methods = chunks[0]
     channels = 3 if color_type == RGB else 1
     plain = (depth, color_type) in {(8, GREY), (8, RGB), (8, PALETTE), (16, RGB)} and methods == [0, 0, 0]
-    if not plain or not 0 < width * height <= MOST_PIXELS:
+    if not plain or not 0 < width * height <= MOST_PIXELS or max(width, height) > LONGEST_SIDE:
         return None
     pixel_bytes = channels * depth // 8
     size = height * (1 + width * pixel_bytes)

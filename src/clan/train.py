@@ -7,15 +7,15 @@ from clan.engine.trainer import Report, Trainer
 from clan.reporting.console import progress
 
 
-def train(config: Config, *, resume: bool = False) -> Path:
+def train(config: Config, *, resume: bool = False, accept_changes: bool = False) -> Path:
     """Runs a configuration to its end, showing progress, and returns the last snapshot.
 
     Raises:
-        ClanError: see `Trainer`.
+        ClanError, Interrupted: see `Trainer`.
     """
     if config.network.restore_from is None and not resume:
         print("no initial weights given: the network starts from random ones")
-    trainer = Trainer(config, resume=resume)
+    trainer = Trainer(config, resume=resume, accept_changes=accept_changes)
     with progress("training", config.stop, start=trainer.iteration) as advance:
 
         def on_step(report: Report) -> None:

@@ -123,6 +123,7 @@ VALUES = {
     "num_steps": "90000",
     "restore_heads": None,
     "is_training": "no",
+    "on_nonfinite": "skip",
     "shuffle": "no",
     "random_scale": "no",
     "random_mirror": "no",

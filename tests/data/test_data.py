@@ -122,6 +122,33 @@ def test_every_pass_sees_every_image_once_in_a_new_order(city):
     assert indices != [sampler(city, seed=(8, 0)).index(position) for position in range(15)]
 
 
+def test_others_take_the_place_of_bad_samples_but_not_their_neighbours(city):
+    """The substitutes of a position are the same whoever asks and whenever, and its neighbours come last."""
+    one, other = sampler(city), sampler(city)
+    list(map(other.index, range(20)))
+    for position in range(12):
+        first, *substitutes = one._candidates(position)
+        assert first == one.index(position)
+        assert sorted([first, *substitutes]) == list(range(5))
+        around = {one.index(near) for near in (position - 1, position + 1) if near >= 0} - {first}
+        assert set(substitutes[len(substitutes) - len(around) :]) == around
+        assert substitutes == list(other._candidates(position))[1:]
+
+
+def test_bad_samples_are_tolerated_up_to_a_number_in_a_batch(city):
+    for index in (1, 2):
+        city.image_path(index).write_bytes(b"")
+    strict = sampler(city, shuffle=False, batch_size=5, labelled=False)
+    with pytest.raises(DataError, match=r"town_1_leftImg8bit\.png cannot be decoded"):
+        strict.batch(0)
+    with pytest.raises(DataError, match="--tolerate-bad-samples 1 are used up"):
+        strict.batch(0, tolerate=1)
+    batch = strict.batch(0, tolerate=2)
+    assert sorted(batch.skipped) == [city.names[1], city.names[2]]
+    assert [name for name in batch.names if name in batch.skipped] == []
+    assert [batch.names[k] for k in (0, 3, 4)] == [city.names[k] for k in (0, 3, 4)]
+
+
 def test_an_error_in_a_worker_reaches_the_caller_as_it_is(city):
     city.image_path(3).write_bytes(city.image_path(3).read_bytes()[:60])
     loader = iter(PairedLoader(sampler(city), sampler(city), num_workers=3))

@@ -11,7 +11,7 @@ import pytest
 
 from clan.config import to_yaml
 from clan.demo.worlds import write_worlds
-from clan.engine.checkpoint import load_state
+from clan.engine.checkpoint import States, check_fits
 from clan.engine.trainer import Trainer
 from clan.errors import CheckpointError
 from clan.runtime import available_cores
@@ -21,10 +21,12 @@ ROOT = Path(__file__).resolve().parents[2]
 CLAN = Path(sys.executable).with_name("clan")
 
 
+LAUNCHER = (sys.executable, "-m", "paddle.distributed.launch", "--nproc_per_node", 2)
+
+
 def launch(folder, *command):
     """What a run on two ranks ends with; its output is what a user sees."""
-    launcher = [sys.executable, "-m", "paddle.distributed.launch", "--nproc_per_node", 2]
-    return start(*launcher, "--log_dir", folder / "launcher", *command)
+    return start(*LAUNCHER, "--log_dir", folder / "launcher", *command)
 
 
 def alone(*command):
@@ -34,9 +36,13 @@ def alone(*command):
 
 
 def start(*command, **environment):
-    inherited = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
-    environment = {**inherited, "PYTHONPATH": str(ROOT / "src"), **environment}
+    environment = own_environment() | environment
     return subprocess.run(list(map(str, command)), env=environment, capture_output=True, text=True, timeout=120)
+
+
+def own_environment():
+    inherited = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    return {**inherited, "PYTHONPATH": str(ROOT / "src")}
 
 
 def write(config, path):
@@ -63,7 +69,7 @@ def test_two_ranks_equal_one_process_of_two_passes(worlds, two_ranks, tmp_path):
     assert [sorted(line) for line in found] == [sorted(line) for line in expected]
     for left, right in zip(expected, found, strict=True):
         assert right == pytest.approx(left, rel=1e-4)
-    expected, found = load_state(one.snapshot_dir, one).arrays, load_state(two.snapshot_dir, two, ranks=2).arrays
+    expected, found = States(one.snapshot_dir).latest().arrays, States(two.snapshot_dir).latest().arrays
     assert found.keys() == expected.keys()
     # Running statistics are not the same: one process updates them twice per iteration, a rank once.
     for name in (name for name in expected if not name.endswith(("._mean", "._variance"))):
@@ -75,7 +81,7 @@ def test_rank_0_alone_writes_and_talks(two_ranks):
     config, folder, result = two_ranks
     assert sorted(path.name for path in config.snapshot_dir.iterdir()) == [
         *(f"SYS_{i}{suffix}.pdparams" for i in (2, 4) for suffix in ("", "_D")),
-        *("config.yaml", "images", "loss.txt", "metrics.jsonl", "state.safetensors"),
+        *("config.yaml", "images", "loss.txt", "metrics.jsonl", "states"),
     ]
     assert [line["iteration"] for line in metrics(config.snapshot_dir)] == [0, 1, 2, 3]
     assert result.stdout.count("computing on cpu and 1 more like it") == 1
@@ -89,7 +95,7 @@ def first_iteration(worlds, tmp_path_factory):
     config = tiny_config(worlds, folder / "run")
     result = launch(folder, CLAN, "train", "--config", write(config, folder / "config.yaml"), "--num-steps-stop", 1)
     assert result.returncode == 0, result.stdout + result.stderr
-    return config, folder, load_state(config.snapshot_dir, config, ranks=2).arrays
+    return config, folder, States(config.snapshot_dir).latest().arrays
 
 
 def test_running_statistics_are_the_mean_of_the_ranks(worlds, first_iteration, tmp_path):
@@ -101,7 +107,7 @@ def test_running_statistics_are_the_mean_of_the_ranks(worlds, first_iteration, t
         trainer = Trainer(config, notify=lambda sentence: None)
         start = {name: tensor.numpy().copy() for name, tensor in trainer.learner.state().items()}
         trainer.run()
-        return start, load_state(config.snapshot_dir, config).arrays
+        return start, States(config.snapshot_dir).latest().arrays
 
     start, rank_0 = one_process(1)
     _, both = one_process(2)
@@ -119,10 +125,10 @@ def test_a_run_on_two_ranks_resumes_bit_for_bit_and_on_two_only(two_ranks, first
     whole, *_ = two_ranks
     halves, folder, _ = first_iteration
     with pytest.raises(CheckpointError, match="of 2 processes, on 1: start as many"):
-        load_state(halves.snapshot_dir, halves)
+        check_fits(States(halves.snapshot_dir).latest(), halves)
     assert launch(folder, CLAN, "train", "--config", folder / "config.yaml", "--resume").returncode == 0
     assert metrics(halves.snapshot_dir) == metrics(whole.snapshot_dir)
-    left, right = (load_state(config.snapshot_dir, config, ranks=2).arrays for config in (whole, halves))
+    left, right = (States(config.snapshot_dir).latest().arrays for config in (whole, halves))
     assert left.keys() == right.keys()
     assert [name for name in left if not np.array_equal(left[name], right[name])] == []
 
@@ -177,3 +183,21 @@ def test_a_killed_rank_ends_the_others(tmp_path):
     result = launch(tmp_path, ROOT / "tests/engine/ranks_script.py", "die")
     assert time.monotonic() - started < 60
     assert result.returncode != 0
+
+
+def test_a_signal_to_the_launcher_stops_all_ranks_after_the_same_iteration(worlds, tmp_path):
+    config = tiny_config(worlds, tmp_path / "run", num_steps=300, save_every=300)
+    command = [*LAUNCHER, "--log_dir", tmp_path / "launcher", CLAN, "train"]
+    command += ["--config", write(config, tmp_path / "config.yaml")]
+    process = subprocess.Popen(list(map(str, command)), env=own_environment(), stdout=subprocess.PIPE, text=True)
+    record = config.snapshot_dir / "metrics.jsonl"
+    while process.poll() is None and not (record.exists() and record.read_bytes().count(b"\n") > 2):
+        time.sleep(0.05)
+    process.terminate()
+    process.communicate(timeout=60)
+    state = States(config.snapshot_dir).latest()
+    assert state.iteration == record.read_bytes().count(b"\n") < 300
+    for rank in (0, 1):
+        assert not (tmp_path / f"launcher/workerlog.{rank}").read_text().count("Traceback")
+    said = (tmp_path / "launcher/workerlog.0").read_text()
+    assert f"SIGTERM: stopped at iteration {state.iteration} of 300, all saved" in said

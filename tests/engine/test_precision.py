@@ -4,7 +4,7 @@ import numpy as np
 import paddle
 import pytest
 
-from clan.engine.checkpoint import load_state
+from clan.engine.checkpoint import States
 from clan.engine.distributed import synchronise_batch_norm
 from clan.engine.precision import LossScale, autocast
 from clan.engine.trainer import Trainer
@@ -30,7 +30,7 @@ def test_on_the_cpu_half_precision_says_that_it_computes_in_float32_and_does(tin
     assert not any("precision" in sentence for sentence in said)
     added = {"loss_scale": 2.0**16, "skipped_steps": 0} if precision == "fp16" else {}
     assert metrics(half.snapshot_dir) == [line | added for line in metrics(whole.snapshot_dir)]
-    left, right = (load_state(config.snapshot_dir, config).arrays for config in (half, whole))
+    left, right = (States(config.snapshot_dir).latest().arrays for config in (half, whole))
     assert [name for name in right if not np.array_equal(left[name], right[name])] == []
 
 

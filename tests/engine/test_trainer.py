@@ -7,7 +7,7 @@ import paddle
 import pytest
 from PIL import Image
 
-from clan.engine.checkpoint import STATE_NAME, load_state
+from clan.engine.checkpoint import States
 from clan.engine.trainer import Trainer
 from clan.errors import CheckpointError, TrainingError
 from clan.evaluate import load_segmenter
@@ -33,7 +33,7 @@ def assert_same_run(config, other):
     left, right = config.snapshot_dir, other.snapshot_dir
     assert metrics(left) == metrics(right)
     assert (left / "loss.txt").read_text() == (right / "loss.txt").read_text()
-    assert_same_arrays(load_state(left, config).arrays, load_state(right, other).arrays)
+    assert_same_arrays(States(left).latest().arrays, States(right).latest().arrays)
     snapshots = sorted(path.name for path in left.glob("*.pdparams"))
     assert snapshots == sorted(path.name for path in right.glob("*.pdparams"))
     for name in snapshots:
@@ -80,7 +80,7 @@ def test_resuming_a_finished_run_changes_nothing(tiny, tmp_path):
 
 def test_the_state_holds_every_parameter_and_moment(tiny):
     trainer = train(tiny())
-    arrays = load_state(trainer.folder, trainer.config).arrays
+    arrays = States(trainer.folder).latest().arrays
     parts = {name.split("/")[0] for name in arrays}
     assert parts == {"segmenter", "sgd", "discriminator", "adam.discriminator"}
     assert {f"segmenter/{name}" for name in trainer.method.segmenter.state_dict()} <= arrays.keys()
@@ -113,8 +113,8 @@ def test_two_passes_of_one_image_equal_one_pass_of_two(tiny, tmp_path):
     in_turn = train(tiny(iter_size=2, snapshot_dir=tmp_path / "in turn", **common))
     (one,), (other,) = metrics(together.folder), metrics(in_turn.folder)
     assert one == pytest.approx(other, rel=1e-5)
-    left = load_state(together.folder, together.config).arrays
-    right = load_state(in_turn.folder, in_turn.config).arrays
+    left = States(together.folder).latest().arrays
+    right = States(in_turn.folder).latest().arrays
     start = {name: tensor.numpy() for name, tensor in fresh(together.config).items()}
     for name in left:
         if name.startswith(("segmenter/", "sgd/")) or name.endswith("/moment1_0"):
@@ -190,13 +190,14 @@ def test_the_last_iteration_is_saved_whatever_the_interval(tiny):
 def test_a_loss_that_is_not_finite_ends_the_run_and_leaves_the_last_state(tiny):
     config = tiny(num_steps_stop=2)
     train(config)
-    state = (config.snapshot_dir / STATE_NAME).read_bytes()
+    state = States(config.snapshot_dir).paths()[0]
+    content = state.read_bytes()
     trainer = Trainer(tiny(), resume=True, notify=lambda sentence: None)
     weight = next(iter(trainer.method.segmenter.head1.parameters()))
     weight.set_value(paddle.full_like(weight, float("nan")))
     with pytest.raises(TrainingError, match=r"loss_seg is nan at iteration 2 \(samples 000000\d\.png, lindenau/"):
         trainer.run()
-    assert (config.snapshot_dir / STATE_NAME).read_bytes() == state
+    assert state.read_bytes() == content
     assert len(metrics(config.snapshot_dir)) == 2
     assert not (config.snapshot_dir / "SYS_3.pdparams").exists()
 

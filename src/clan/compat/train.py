@@ -48,6 +48,10 @@ FLAG_FIELDS: dict[str, tuple[str, ...]] = {
     "restore_heads": ("network", "restore_heads"),
     "save_num_images": ("save_images",),
     "save_pred_every": ("save_every",),
+    "keep_last": ("keep_last",),
+    "on_nonfinite": ("on_nonfinite",),
+    "tolerate_bad_samples": ("tolerate_bad_samples",),
+    "data_timeout": ("data_timeout",),
     "snapshot_dir": ("snapshot_dir",),
     "device": ("device",),
     "gpu": ("gpu",),
@@ -71,6 +75,8 @@ def parser() -> argparse.ArgumentParser:
     add("--source", type=_source, default="synthia", help="SYNTHIA or GTA5; sets data, size and λ_local")
     add("--resume", action="store_true", default=False, help="continue the run in the snapshot folder")
 
+    add("--resume-with-changes", action="store_true", default=False, help="the same, under options that changed")
+
     data = given.add_argument_group("data").add_argument
     data("--target", type=_target, help="Cityscapes")
     data("--data-dir", type=Path, help="folder of the source")
@@ -83,6 +89,8 @@ def parser() -> argparse.ArgumentParser:
     data("--ignore-label", type=int, help="trainId that takes part in no loss")
     data("--batch-size", type=int, help="images of each domain per pass")
     data("--num-workers", type=int, help="threads preparing samples")
+    data("--data-timeout", type=float, help="seconds to wait for a sample before the run ends")
+    data("--tolerate-bad-samples", type=int, help="samples that may turn out unreadable, each recorded")
     data("--shuffle", action=switch, help="random order of samples")
     data("--random-scale", action=switch, help="random image scaling")
     data("--random-mirror", action=switch, help="random mirroring")
@@ -108,11 +116,13 @@ def parser() -> argparse.ArgumentParser:
     optimisation("--num-steps-stop", type=int, help="iteration to stop at")
     optimisation("--warmup-steps", type=int, help="iterations of warm-up; default: a twentieth of --num-steps")
     optimisation("--lambda-local", type=float, help="weight of the heads' discrepancy")
+    optimisation("--on-nonfinite", choices=("stop", "skip"), help="upon a loss or gradient that is not finite")
     optimisation("--random-seed", type=int, help="seed of order, augmentation and initial weights")
 
     output = given.add_argument_group("output and device").add_argument
     output("--snapshot-dir", type=Path, help="folder of everything the run writes")
     output("--save-pred-every", type=int, help="iterations between snapshots")
+    output("--keep-last", type=int, help="states to resume from that are kept")
     output("--save-num-images", type=int, help="colour masks of target images saved with each snapshot")
     output("--device", choices=("auto", "cpu", "gpu"), help="where to compute")
     output("--gpu", type=int, help="index of the GPU among the visible ones")
@@ -146,7 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     runtime.import_paddle()
     from clan.train import train
 
-    train(config, resume=flags.resume)
+    train(config, resume=flags.resume or flags.resume_with_changes, accept_changes=flags.resume_with_changes)
 
 
 def _source(text: str) -> str:

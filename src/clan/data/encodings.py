@@ -4,10 +4,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image
 
 from clan import png
-from clan.data.files import open_image, plain_png
+from clan.data.files import DAMAGED, open_header, open_image, plain_png
 from clan.domains import Description
 from clan.errors import DataError
 
@@ -92,11 +91,11 @@ def encodings(path: Path) -> tuple[str, int]:
         DataError: the file cannot be read.
     """
     try:
-        with Image.open(path) as image:
+        with open_header(path) as image:
             if image.mode in ID_BITS:
                 return image.mode, ID_BITS[image.mode]
             return image.mode, _png_bits(path)
-    except (OSError, ValueError) as error:
+    except DAMAGED as error:
         raise DataError(f"{path} cannot be read ({error}): is it an image?") from None
 
 

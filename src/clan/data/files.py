@@ -1,5 +1,6 @@
 """Reading one image or label file, strictly: what is damaged or of another kind is named, never guessed at."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,13 @@ from PIL import Image, UnidentifiedImageError
 
 from clan import png
 from clan.errors import DataError
+
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
+"""What data sets are made of; Pillow's many other readers, one of which starts Ghostscript, are left alone."""
+LARGEST_FILE = 1 << 30
+
+# Pillow's own limit on pixels lies beyond the one here, and it only warns.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 DAMAGED = (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError)
 """What Pillow raises on a truncated, damaged or absurdly large file."""
@@ -19,14 +27,33 @@ def open_image(path: Path) -> Image.Image:
         DataError: the file is missing, damaged or not an image.
     """
     try:
-        with Image.open(path) as check:
+        with open_header(path) as check:
             check.verify()  # decoding alone lets a few flipped bits pass as other values
-        image = Image.open(path)
+        image = open_header(path)
         image.load()
     except FileNotFoundError:
         raise DataError(f"{path} does not exist: check the list and the data folder") from None
     except DAMAGED as error:
         raise DataError(f"{path} cannot be decoded ({error}): write or download it again") from None
+    return image
+
+
+def open_header(path: Path) -> Image.Image:
+    """An image file of which only the header is read, so that nothing of the size that it claims is made yet.
+
+    Raises:
+        DataError: it claims to be larger than any image of a data set.
+        OSError, …: see `DAMAGED`.
+    """
+    size = path.stat().st_size
+    if size > LARGEST_FILE:
+        raise DataError(f"{path} has {size} bytes, over the limit of {LARGEST_FILE}: is it an image?")
+    image = Image.open(path, formats=FORMATS)
+    if image.width * image.height > png.MOST_PIXELS or max(image.size) > png.LONGEST_SIDE:
+        raise DataError(
+            f"{path} has {image.width}x{image.height} pixels, over the limit of {png.MOST_PIXELS} in all and "
+            f"{png.LONGEST_SIDE} a side: scale it down or cut it up"
+        )
     return image
 
 
@@ -37,7 +64,7 @@ def image_size(path: Path) -> tuple[int, int]:
         DataError: the file is missing or not an image.
     """
     try:
-        with Image.open(path) as image:
+        with open_header(path) as image:
             return image.size
     except DAMAGED as error:
         raise DataError(f"{path} cannot be read ({error}): copy it again from the data set") from None
@@ -76,6 +103,8 @@ def read_id_label(path: Path) -> np.ndarray:
 def plain_png(path: Path) -> png.Pixels | None:
     """The pixels of most PNGs at half the time of `open_image`; None for any other file, which that must judge."""
     try:
+        if path.stat().st_size > LARGEST_FILE:
+            return None
         return png.decode(path.read_bytes())
     except OSError:
         return None

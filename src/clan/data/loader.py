@@ -4,13 +4,16 @@ Which sample comes at which position, and how it is augmented, is a pure functio
 position. So the order never depends on the number of workers, and a run resumes anywhere without replaying.
 
 Workers are threads: decoding, resizing and the array arithmetic all release Python's global lock, samples reach
-the trainer without a copy, and there is neither shared memory to run out of nor a process to lose.
+the trainer without a copy, and there is neither shared memory to run out of nor a process to lose. A thread can
+still hang, on a network drive that is gone; it is waited for so long and no longer.
 """
 
 from collections import deque
-from collections.abc import Generator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as TookTooLong
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 
@@ -18,6 +21,8 @@ from clan.config import AugmentationConfig
 from clan.data import transforms
 from clan.data.datasets import Dataset
 from clan.data.style import match_statistics, swap_amplitudes
+from clan.data.threads import Threads
+from clan.errors import DataError
 from clan.normalization import CAFFE, Normalization
 
 
@@ -30,12 +35,14 @@ class Batch:
         labels: uint8 trainIds [B, H, W] at base size; None for an unlabelled domain.
         size: base height and width (H, W) that logits are brought to.
         names: image names, for messages.
+        skipped: bad samples whose places others took, and what is wrong with each.
     """
 
     images: np.ndarray
     labels: np.ndarray | None
     size: tuple[int, int]
     names: tuple[str, ...]
+    skipped: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -44,6 +51,11 @@ class PairedBatch:
 
     source: Batch
     target: Batch
+
+
+def too_many(reason: str, tolerated: int) -> DataError:
+    """What ends a run: a bad sample, where none or no more are tolerated."""
+    return DataError(reason + (f"; --tolerate-bad-samples {tolerated} are used up" if tolerated else ""))
 
 
 class DomainSampler:
@@ -58,6 +70,10 @@ class DomainSampler:
         labelled: read labels too.
         seed: two numbers, the run's seed and the domain's, that every draw derives from.
         normalization: how pixels become numbers.
+
+    Attributes:
+        bad: names of samples that could not be read and are not tried again, and what is wrong with each.
+        reading: what is being read for which batch, for messages.
     """
 
     def __init__(
@@ -80,6 +96,8 @@ class DomainSampler:
         self.labelled = labelled
         self.seed = seed
         self.normalization = normalization
+        self.bad: dict[str, str] = {}
+        self.reading: dict[int, str] = {}
         self._order: tuple[int, np.ndarray] | None = None
 
     def index(self, position: int) -> int:
@@ -93,30 +111,64 @@ class DomainSampler:
             self._order = cached
         return int(cached[1][offset])
 
-    def batch(self, number: int) -> Batch:
+    def batch(self, number: int, *, tolerate: int = 0) -> Batch:
         """Batch `number` of the endless sequence.
 
         A batch shares one scale, since its images must have one size; each image has its own mirroring.
+
+        Args:
+            number: which one.
+            tolerate: bad samples that others may take the place of.
+
+        Raises:
+            DataError: more samples than that cannot be read.
         """
         draws = np.random.default_rng([*self.seed, 1, number]).random(1 + self.batch_size)
         scale = transforms.choose_scale(draws[0], self.augmentation.scales) if self.augmentation.random_scale else 1.0
-        indices = [self.index(number * self.batch_size + k) for k in range(self.batch_size)]
         # A generator of its own: the draws above are the same with and without it.
         factors = 1 + self.augmentation.color_jitter * np.random.default_rng([*self.seed, 2, number]).uniform(
             -1, 1, (self.batch_size, 3)
         )
         width, height = transforms.scaled(self.size, scale)
         images = np.empty((self.batch_size, 3, height, width), np.float32)
-        labels = [
-            self._sample(place, index, scale, self.augmentation.random_mirror and draw < 0.5, own)
-            for place, index, draw, own in zip(images, indices, draws[1:], factors.tolist(), strict=True)
-        ]
+        labels, names, skipped = [], [], {}
+        for k, own in enumerate(factors.tolist()):
+            mirrored = self.augmentation.random_mirror and draws[1 + k] < 0.5
+            for index in self._candidates(number * self.batch_size + k):
+                name = self.dataset.names[index]
+                self.reading[number] = name
+                try:
+                    if name in self.bad:
+                        raise DataError(self.bad[name])
+                    labels.append(self._sample(images[k], index, scale, mirrored, own))
+                except DataError as error:
+                    skipped[name] = self.bad[name] = str(error)
+                    if len(skipped) > tolerate:
+                        raise too_many(str(error), tolerate) from None
+                else:
+                    names.append(name)
+                    break
+        del self.reading[number]
         return Batch(
             images=images,
-            labels=np.stack([label for label in labels if label is not None]) if self.labelled else None,
+            labels=np.stack(labels) if self.labelled else None,
             size=(self.size[1], self.size[0]),
-            names=tuple(self.dataset.names[index] for index in indices),
+            names=tuple(names),
+            skipped=skipped,
         )
+
+    def _candidates(self, position: int) -> Iterator[int]:
+        """The sample at a position, and those that may take its place if it is bad, in random order.
+
+        They are a pure function of the position too, and its neighbours, which would be seen twice in a row, come
+        last.
+        """
+        own = self.index(position)
+        yield own
+        others = np.random.default_rng([*self.seed, 3, position]).permutation(len(self.dataset))
+        around = {self.index(near) for near in (position - 1, position + 1) if near >= 0}
+        yield from (int(index) for index in others if index != own and index not in around)
+        yield from (index for index in sorted(around) if index != own)
 
     def _sample(
         self, place: np.ndarray, index: int, scale: float, mirrored: bool, color: Sequence[float]
@@ -144,6 +196,8 @@ class PairedLoader:
         num_workers: threads; 0 prepares each pair when it is asked for.
         start: number of the first pair, to resume.
         stride: distance between pairs, with `start` this process's share of the sequence.
+        tolerate: bad samples of a batch that others may take the place of.
+        timeout: seconds to wait for a pair; None: as long as it takes.
     """
 
     PREFETCH = 2
@@ -157,16 +211,21 @@ class PairedLoader:
         num_workers: int = 0,
         start: int = 0,
         stride: int = 1,
+        tolerate: int = 0,
+        timeout: float | None = None,
     ) -> None:
         self.source = source
         self.target = target
         self.num_workers = num_workers
         self.start = start
         self.stride = stride
+        self.tolerate = tolerate
+        self.timeout = timeout
 
     def pair(self, number: int) -> PairedBatch:
         """Pair `number` of the endless sequence."""
-        source, target = self.source.batch(number), self.target.batch(number)
+        source = self.source.batch(number, tolerate=self.tolerate)
+        target = self.target.batch(number, tolerate=self.tolerate)
         if self.source.augmentation.style != "none":
             images = [self._in_style(*images) for images in zip(source.images, target.images, strict=True)]
             source = replace(source, images=np.stack(images))
@@ -181,18 +240,28 @@ class PairedLoader:
         return swap_amplitudes(source, target, augmentation.style_extent, black)
 
     def __iter__(self) -> Generator[PairedBatch, None, None]:
+        # Without workers a thread still reads, since only a thread can be waited for so long and no longer.
+        threads = Threads(max(1, self.num_workers), "clan-loader")
+        ahead = max(1, self.PREFETCH * self.num_workers)
         number = self.start
-        if self.num_workers == 0:
-            while True:
-                yield self.pair(number)
-                number += self.stride
-        pool = ThreadPoolExecutor(self.num_workers, thread_name_prefix="clan-loader")
-        pending: deque[Future[PairedBatch]] = deque()
+        pending: deque[tuple[int, Future[PairedBatch]]] = deque()
         try:
             while True:
-                while len(pending) < self.PREFETCH * self.num_workers:
-                    pending.append(pool.submit(self.pair, number))
+                while len(pending) < ahead:
+                    pending.append((number, threads.submit(partial(self.pair, number))))
                     number += self.stride
-                yield pending.popleft().result()
+                yield self._wait(*pending.popleft())
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            threads.close()
+
+    def _wait(self, number: int, future: Future[PairedBatch]) -> PairedBatch:
+        try:
+            return future.result(self.timeout)
+        except TookTooLong:
+            if future.done():
+                raise  # the sample's own doing
+            names = [sampler.reading[number] for sampler in (self.source, self.target) if number in sampler.reading]
+            raise DataError(
+                f"reading {' and '.join(names) or 'a sample'} has taken more than {self.timeout:g} s: is its drive "
+                "still there? --data-timeout sets how long to wait"
+            ) from None

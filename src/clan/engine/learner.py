@@ -9,6 +9,7 @@ import paddle
 from paddle import Tensor
 
 from clan.config import Config, Schedule
+from clan.engine.health import are_finite, find_nonfinite_gradient
 from clan.engine.optim import SGD, Adam
 from clan.engine.precision import LossScale, autocast
 from clan.engine.schedule import learning_rate
@@ -57,11 +58,22 @@ class Learner:
                 totals[name] = totals.get(name, 0.0) + float(loss) * share
         return totals
 
-    def gradients(self) -> list[Tensor]:
-        """Those that `accumulate` added up, of all networks, to be changed in place."""
-        networks = (self.method.segmenter, *self.method.discriminators.values())
-        parameters = (parameter for network in networks for parameter in network.parameters())
-        return [parameter.grad for parameter in parameters if parameter.grad is not None]
+    def gradients(self) -> dict[str, Tensor]:
+        """Those that `accumulate` added up, to be changed in place, as "segmenter/…" and "discriminator/…"."""
+        networks = {"segmenter": self.method.segmenter, **self.method.discriminators}
+        return {
+            f"{part}/{name}": parameter.grad
+            for part, network in networks.items()
+            for name, parameter in network.named_parameters()
+            if parameter.grad is not None
+        }
+
+    def nonfinite_gradient(self) -> str | None:
+        """What is not finite among the gradients, if anything; a loss scale sees to its own overflows."""
+        gradients = self.gradients()
+        if self.loss_scale is not None or are_finite(gradients):
+            return None
+        return find_nonfinite_gradient(gradients)
 
     def running_statistics(self) -> list[Tensor]:
         """Means and variances of the batch norms that are keeping them, to be changed in place."""
@@ -79,16 +91,20 @@ class Learner:
         numbers = rates = self.rates(iteration)
         overflowed = False
         if self.loss_scale is not None:
-            overflowed = not self.loss_scale.unscale(self.gradients())
+            overflowed = not self.loss_scale.unscale(self.gradients().values())
             numbers = rates | {"loss_scale": self.loss_scale.factor, "skipped_steps": self.loss_scale.skipped}
         if not overflowed:
             self.sgd.step(rates["learning_rate"])
             self._follow(iteration)
             for adam in self.adams.values():
                 adam.step(rates["learning_rate_D"])
+        self.clear_gradients()
+        return numbers
+
+    def clear_gradients(self) -> None:
+        """Forgets what `accumulate` added up."""
         for optimizer in (self.sgd, *self.adams.values()):
             optimizer.clear_grad()
-        return numbers
 
     def rates(self, iteration: int) -> dict[str, float]:
         """Base rates of an iteration: `learning_rate` and, with a discriminator, `learning_rate_D`."""

@@ -153,7 +153,8 @@ class Adam:
         renamed = {}
         for key, value in state.items():
             name, slot = key.rsplit("/", 1)
-            renamed[f"{own_names[name]}_{slot}"] = value
+            # Until the first step Paddle's optimizer gives out again what it was given, as it was given.
+            renamed[f"{own_names[name]}_{slot}"] = paddle.to_tensor(value)
         self._adam.set_state_dict(renamed)
 
     def _owner(self, key: str) -> str | None:

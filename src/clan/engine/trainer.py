@@ -2,26 +2,30 @@
 
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import paddle
 
+from clan.atomic import write_atomically
 from clan.config import Config, to_yaml
 from clan.data import transforms
 from clan.data.datasets import open_domain
 from clan.data.loader import DomainSampler, PairedBatch, PairedLoader
+from clan.engine import checkpoint, health
+from clan.engine.bad_samples import BadSamples
 from clan.engine.balance import class_weights, count_classes
-from clan.engine.checkpoint import STATE_NAME, State, load_state, save_state
+from clan.engine.checkpoint import State, States, check_fits
 from clan.engine.device import select_device
+from clan.engine.disk import check_space, needed_space
 from clan.engine.distributed import connect, synchronise_batch_norm
 from clan.engine.events import EventLog
 from clan.engine.inference import evaluating, predict
+from clan.engine.interruption import Interruption
 from clan.engine.learner import Learner
 from clan.engine.precision import check_precision
-from clan.errors import ConfigError, TrainingError
+from clan.errors import ConfigError, DataError, TrainingError
 from clan.methods import METHODS, build_method
 from clan.methods.base import Domain, LabelledDomain, Pair
 from clan.models.weights import load_weights, save_weights
@@ -29,6 +33,9 @@ from clan.reporting.images import save_color
 
 SNAPSHOT_PREFIX = {"synthia": "SYS", "gta5": "GTA5"}
 """What snapshot files of a source are called, as the seed does; other sources go by their own name."""
+
+MOST_SKIPPED_IN_A_ROW = 100
+"""Steps left out one after another from which on the network itself must be spoiled, and the run ends."""
 
 
 @dataclass(frozen=True)
@@ -46,15 +53,25 @@ class Trainer:
 
     Args:
         config: the run.
-        resume: continue from the state in the snapshot folder.
+        resume: continue from the latest whole state in the snapshot folder.
+        accept_changes: do so though the configuration changed.
         notify: takes sentences for the user.
 
     Raises:
         ClanError: whatever of data, weights, folder or device does not fit, before the first iteration.
     """
 
-    def __init__(self, config: Config, *, resume: bool = False, notify: Callable[[str], None] = print) -> None:
+    def __init__(
+        self,
+        config: Config,
+        *,
+        resume: bool = False,
+        accept_changes: bool = False,
+        notify: Callable[[str], None] = print,
+    ) -> None:
         self.config = config
+        self.notify = notify
+        self.interruption = Interruption()
         self.folder = config.snapshot_dir
         device = select_device(config.device, config.gpu)
         self.ranks = ranks = connect()
@@ -72,36 +89,55 @@ class Trainer:
             ranks.from_first(lambda: self._initialise(notify))
         self.learner = Learner(config, self.method)
         self.iteration = 0
-        state = ranks.from_first(lambda: self._start(resume, notify))
+        self.states = States(self.folder, config.keep_last)
+        record = "bad_samples.txt" if ranks.first else f"bad_samples.rank{ranks.rank}.txt"
+        self.bad_samples = BadSamples(
+            self.folder / record, config.tolerate_bad_samples, {"source": self.source, "target": self.target}, notify
+        )
+        self.skipped_steps = self.skipped_in_a_row = 0
+        state = ranks.from_first(lambda: self._start(resume, accept_changes))
         self.learner.restore(state.arrays)
+        self.bad_samples.restore(state.notes.get("bad_samples", []))
+        self.skipped_steps = state.notes.get("skipped_steps", 0)
         self.iteration = state.iteration
 
     def run(self, on_step: Callable[[Report], None] = lambda report: None) -> Path:
         """Trains until `config.stop`; returns the path of the last snapshot.
 
         Raises:
-            TrainingError: a loss is not finite.
+            TrainingError: a loss or a gradient is not finite.
             DataError: a sample cannot be read.
+            CheckpointError: something cannot be written.
+            Interrupted: a signal came; the iteration was finished and the state saved.
         """
         config, ranks = self.config, self.ranks
-        events = EventLog(self.folder, self.iteration) if ranks.first else None
+        with ranks.together():
+            events = EventLog(self.folder, self.iteration) if ranks.first else None
         # Ranks take pairs in turn, so that R ranks see in k passes what one process sees in R·k.
         start = self.iteration * config.iter_size * ranks.size + ranks.rank
-        loader = PairedLoader(self.source, self.target, num_workers=config.num_workers, start=start, stride=ranks.size)
+        loader = PairedLoader(
+            self.source,
+            self.target,
+            num_workers=config.num_workers,
+            start=start,
+            stride=ranks.size,
+            tolerate=config.tolerate_bad_samples,
+            timeout=config.data_timeout,
+        )
         batches = iter(loader)
         try:
-            while self.iteration < config.stop:
-                started = time.perf_counter()
-                losses, numbers = self._iterate(batches)
-                seconds = time.perf_counter() - started
-                if events:
-                    events.write(self.iteration, losses, {**numbers, "seconds": seconds})
-                on_step(Report(self.iteration, config.stop, losses, seconds))
-                self.iteration += 1
-                if self.iteration % config.save_every == 0 or self.iteration == config.stop:
-                    with ranks.together():
-                        if ranks.first:
-                            self._save()
+            with self.interruption:
+                while self.iteration < config.stop:
+                    started = time.perf_counter()
+                    losses, numbers, stopping = self._iterate(batches)
+                    seconds = time.perf_counter() - started
+                    if events:
+                        events.write(self.iteration, losses, {**numbers, "seconds": seconds})
+                    on_step(Report(self.iteration, config.stop, losses, seconds))
+                    self.iteration += 1
+                    self._save_when_due(stopping)
+                    if stopping and self.iteration < config.stop:
+                        raise self.interruption.stop(self.iteration, config.stop)
         finally:
             batches.close()
             if events:
@@ -113,24 +149,69 @@ class Trainer:
         prefix = SNAPSHOT_PREFIX.get(self.source.dataset.name, self.source.dataset.name)
         return self.folder / f"{prefix}_{self.iteration}{suffix}.pdparams"
 
-    def _iterate(self, batches: Iterator[PairedBatch]) -> tuple[dict[str, float], dict[str, float]]:
-        """One iteration; returns its losses, averaged over the ranks, and its rates."""
-        learner = self.learner
+    def _iterate(self, batches: Iterator[PairedBatch]) -> tuple[dict[str, float], dict[str, float], bool]:
+        """One iteration; returns its losses, averaged over the ranks, its rates and counts, and whether to stop."""
+        learner, config = self.learner, self.config
+        skips = config.on_nonfinite == "skip"
+        # A forward pass that fails has spoiled the running statistics already.
+        statistics = [tensor.clone() for tensor in learner.running_statistics()] if skips else []
         with self.ranks.together():
-            taken = list(itertools.islice(batches, self.config.iter_size))
+            taken = list(itertools.islice(batches, config.iter_size))
+            for pair in taken:
+                self.bad_samples.note(self.iteration, "source", pair.source)
+                self.bad_samples.note(self.iteration, "target", pair.target)
             losses = learner.accumulate(self.iteration, map(to_device, taken))
-            self._check_finite(losses, taken)
-        losses = self.ranks.average(losses, [*learner.gradients(), *learner.running_statistics()])
-        return losses, learner.step(self.iteration)
+            if (trouble := health.find_nonfinite(losses)) and not skips:
+                raise self._nonfinite(trouble, losses, taken)
+        # The signal travels with the losses, so that all ranks stop after the same iteration.
+        losses = {**losses, "signal": float(self.interruption.signal > 0)}
+        tensors = [*learner.gradients().values(), *learner.running_statistics()]
+        losses = self.ranks.average(losses, tensors)
+        stopping = losses.pop("signal") > 0
+        trouble = health.find_nonfinite(losses) or learner.nonfinite_gradient()
+        if trouble is None:
+            self.skipped_in_a_row = 0
+            numbers = learner.step(self.iteration)
+        elif skips:
+            self._skip(trouble, losses, taken)
+            for tensor, value in zip(learner.running_statistics(), statistics, strict=True):
+                tensor.set_value(value)
+            numbers = learner.rates(self.iteration)
+        else:
+            raise self._nonfinite(trouble, losses, taken)
+        if skips:
+            numbers = numbers | {"nonfinite_steps": self.skipped_steps}
+        if config.tolerate_bad_samples:
+            numbers = numbers | {"bad_samples": len(self.bad_samples.records)}
+        return losses, numbers, stopping
 
-    def _check_finite(self, losses: dict[str, float], batches: list[PairedBatch]) -> None:
-        for name, value in losses.items():
-            if not np.isfinite(value):
-                samples = ", ".join(name for batch in batches for name in batch.source.names + batch.target.names)
-                raise TrainingError(
-                    f"{name} is {value} at iteration {self.iteration} (samples {samples}): lower the learning "
-                    "rates or look at these samples; the state of the last snapshot is intact"
-                )
+    def _skip(self, trouble: str, losses: dict[str, float], batches: list[PairedBatch]) -> None:
+        """Leaves out the step of this iteration, and says so."""
+        self.skipped_steps += 1
+        self.skipped_in_a_row += 1
+        if self.skipped_in_a_row == MOST_SKIPPED_IN_A_ROW:
+            raise self._nonfinite(f"{trouble}, in {MOST_SKIPPED_IN_A_ROW} iterations in a row", losses, batches)
+        self.learner.clear_gradients()
+        self.notify(
+            f"iteration {self.iteration}: {trouble} (samples {', '.join(sample_names(batches))}), step left out, "
+            f"{self.skipped_steps} so far"
+        )
+
+    def _nonfinite(self, trouble: str, losses: dict[str, float], batches: list[PairedBatch]) -> TrainingError:
+        """Writes down what led to it; what is trained is as it was before the iteration."""
+        names = sample_names(batches)
+        gradients = {f"gradient/{name}": tensor.numpy() for name, tensor in self.learner.gradients().items()}
+        facts = {
+            "iteration": self.iteration,
+            "trouble": trouble,
+            "losses": {name: repr(value) for name, value in losses.items()},
+            "samples": names,
+        }
+        dump = health.write_dump(self.folder, self.iteration, {**self._state().arrays, **gradients}, facts)
+        return TrainingError(
+            f"{trouble} at iteration {self.iteration} (samples {', '.join(names)}): lower the learning rates, look at "
+            f"these samples, or go on without such steps (--resume --on-nonfinite skip); {dump}"
+        )
 
     def _class_weights(self) -> paddle.Tensor | None:
         weighting = self.config.loss.class_weighting
@@ -140,22 +221,31 @@ class Trainer:
         counts = count_classes(supervised.dataset, self.config.network.num_classes)
         return paddle.to_tensor(class_weights(counts, weighting))
 
-    def _start(self, resume: bool, notify: Callable[[str], None]) -> State:
+    def _start(self, resume: bool, accept_changes: bool) -> State:
         """Makes the folder ready, on the rank that writes there, and returns where all of them start."""
-        config = self.config
+        config, notify = self.config, self.notify
         make_folder(self.folder)
         if resume:
-            state = load_state(self.folder, config, ranks=self.ranks.size)
+            state = self.states.latest(notify)
+            if changed := check_fits(state, config, ranks=self.ranks.size, accept_changes=accept_changes):
+                notify(f"the configuration changed in {changed}")
             notify(f"resuming at iteration {state.iteration}")
         else:
             set_aside(self.folder, notify)
             state = self._state()
-        (self.folder / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
+        self.states.remove_leftovers()
+        needed = needed_space(config, self.learner, iteration=state.iteration, states=len(self.states.paths()))
+        check_space(self.folder, needed)
+        try:
+            write_atomically(self.folder / "config.yaml", lambda file: file.write(to_yaml(config).encode()))
+        except OSError as error:
+            raise ConfigError(f"cannot write to {self.folder} ({error.strerror}): choose another folder") from None
         return state
 
     def _state(self) -> State:
         arrays = {name: tensor.numpy() for name, tensor in self.learner.state().items()}
-        return State(self.iteration, arrays, to_yaml(self.config), ranks=self.ranks.size)
+        notes = {"bad_samples": self.bad_samples.records, "skipped_steps": self.skipped_steps}
+        return State(self.iteration, arrays, to_yaml(self.config), ranks=self.ranks.size, notes=notes)
 
     def _initialise(self, notify: Callable[[str], None]) -> None:
         network = self.config.network
@@ -169,21 +259,35 @@ class Trainer:
             report = load_weights(discriminator, network.restore_discriminator_from)
             notify(f"discriminator from {network.restore_discriminator_from}: {report.summary()}")
 
-    def _save(self) -> None:
-        """A snapshot for users, previews, and the state to resume from."""
+    def _save_when_due(self, stopping: bool) -> None:
+        """At its interval and at the end, a snapshot for users, previews and the state; when stopping, the state."""
+        due = self.iteration % self.config.save_every == 0 or self.iteration == self.config.stop
+        if not due and not stopping:
+            return
+        with self.ranks.together():
+            if self.ranks.first:
+                if due:
+                    self._save_snapshot()
+                self.states.save(self._state())
+
+    def _save_snapshot(self) -> None:
         with self.learner.averaged():
             save_weights(self.method.segmenter, self.snapshot_path())
             self._save_previews()
         for name, discriminator in self.method.discriminators.items():
             save_weights(discriminator, self.snapshot_path(name.replace("discriminator", "_D")))
-        save_state(self.folder, self._state())
 
     def _save_previews(self) -> None:
         """Colour masks of the first target images, to look at while training."""
         dataset, size = self.target.dataset, self.target.size
         with evaluating(self.method.segmenter):
             for index in range(min(self.config.save_images, len(dataset))):
-                image = transforms.resize_image(dataset.read_image(index), size)
+                try:
+                    image = transforms.resize_image(dataset.read_image(index), size)
+                except DataError:
+                    if not self.config.tolerate_bad_samples:
+                        raise
+                    continue  # named when training meets it
                 planes = transforms.normalize(image, self.target.normalization)
                 train_ids = predict(self.method.segmenter, planes[None], [(size[1], size[0])])[0]()
                 stem = f"{self.snapshot_path().stem}_{dataset.stems[index].replace('/', '_')}"
@@ -206,12 +310,19 @@ def make_folder(folder: Path) -> None:
 
 
 def set_aside(folder: Path, notify: Callable[[str], None]) -> None:
-    """Renames the state and records of an earlier run in the folder, which a new one must not mix with or lose."""
-    for name in (STATE_NAME, *EventLog.NAMES):
+    """Renames the states and records of an earlier run in the folder, which a new one must not mix with or lose."""
+    for name in (checkpoint.FOLDER, checkpoint.OLD_NAME, "bad_samples.txt", *EventLog.NAMES):
         path = folder / name
         if path.exists():
-            path.replace(folder / f"{name}.before")
-            notify(f"{path} belongs to an earlier run: kept as {name}.before")
+            names = itertools.chain([f"{name}.before"], (f"{name}.before{number}" for number in itertools.count(2)))
+            free = next(before for before in names if not (folder / before).exists())
+            path.replace(folder / free)
+            notify(f"{path} belongs to an earlier run: kept as {free}")
+
+
+def sample_names(batches: Iterable[PairedBatch]) -> list[str]:
+    """The images of both domains."""
+    return [name for batch in batches for name in batch.source.names + batch.target.names]
 
 
 def build_samplers(config: Config) -> tuple[DomainSampler, DomainSampler]:

@@ -1,0 +1,245 @@
+"""What a training run survives: `python -m benchmarks.faults --kills 50 --seed 0` prints a table.
+
+A small run is killed with SIGKILL again and again, at random moments and while it writes a state, each time resumed
+with `--resume` and another number of workers, and must end in the very parameters of a run that was never killed.
+Then its states and images are damaged in random places, each of which must be noticed.
+"""
+
+import argparse
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from clan import runtime
+from clan.config import Config, DomainConfig, NetworkConfig, to_yaml
+from clan.data.files import read_rgb
+from clan.demo.worlds import write_worlds
+from clan.engine.checkpoint import Damaged, States, manifest_path, read_state
+from clan.errors import DataError
+
+COMMAND = (sys.executable, "-c", "from clan.cli import main; main()", "train")
+WORKERS = (0, 1, 3)
+POLL = 0.0002  # seconds; writing a state takes a few milliseconds
+
+
+@dataclass
+class Tally:
+    """What came of the kills; `faults` says what must not be."""
+
+    runs: int = 0
+    kills: int = 0
+    while_writing: int = 0
+    lost: list[int] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+
+
+# --- Running ------------------------------------------------------------------------------------------------
+
+
+def write_run(folder: Path, *, steps: int, save_every: int, size: tuple[int, int] = (64, 32)) -> Path:
+    """Two small worlds and the configuration of a run of a few seconds on them; returns the latter's file."""
+    write_worlds(folder, source_images=3, target_train_images=3, target_val_images=1, size=(128, 64), seed=0)
+    config = Config(
+        source=DomainConfig.model_validate(
+            {"dataset": "synthia", "root": folder / "SYNTHIA/RAND_CITYSCAPES", "size": size}
+        ),
+        target=DomainConfig.model_validate({"dataset": "cityscapes", "root": folder / "Cityscapes", "size": size}),
+        network=NetworkConfig(backbone="resnet-tiny", discriminator_width=8),
+        num_steps=steps,
+        save_every=save_every,
+        save_images=0,
+        snapshot_dir=folder / "run",
+    )
+    path = folder / "config.yaml"
+    path.write_text(to_yaml(config), encoding="utf-8")
+    return path
+
+
+def start(config: Path, folder: Path, *options: object, **process: object) -> subprocess.Popen[str]:
+    """`clan train` as a process; its output is kept for `communicate`."""
+    words = [*COMMAND, "--config", config, "--snapshot-dir", folder, *options]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(list(map(str, words)), **pipes, **process)  # type: ignore[arg-type]
+
+
+def finish(config: Path, folder: Path, *options: object) -> str:
+    """Runs to the end; returns what it printed."""
+    process = start(config, folder, *options)
+    printed, complaints = process.communicate()
+    if process.returncode:
+        raise RuntimeError(f"exit code {process.returncode}: {complaints}")
+    return printed
+
+
+def iterations_done(folder: Path) -> int:
+    """Iterations that a run has recorded."""
+    path = folder / "metrics.jsonl"
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def half_states(folder: Path) -> set[Path]:
+    """The files of states that are being written, or whose writer was killed."""
+    return set((folder / "states").glob(".*.safetensors.*"))
+
+
+def wait_until(process: subprocess.Popen[str], condition: Callable[[], bool]) -> None:
+    """Waits for a condition, or for the end of the process."""
+    while process.poll() is None and not condition():
+        time.sleep(POLL)
+
+
+# --- Kills --------------------------------------------------------------------------------------------------
+
+
+def kill_and_resume(folder: Path, *, kills: int, writing: int, seed: int, steps: int = 200) -> Tally:
+    """Kills runs so often, each time resumed, of them at least `writing` times while a state is written."""
+    draw = random.Random(seed)
+    tally = Tally()
+    config = write_run(folder, steps=steps, save_every=5)
+    finish(config, folder / "warm", "--num-steps-stop", 1)  # compiles loops, where that was not done before
+    began = time.monotonic()
+    process = start(config, folder / "whole", "--num-workers", 2)
+    wait_until(process, lambda: iterations_done(folder / "whole") > 0)
+    startup = time.monotonic() - began
+    process.communicate()
+    expected = States(folder / "whole").latest().arrays
+    while tally.kills < kills:
+        print(f"  run {tally.runs + 1}, {tally.kills} kills so far", file=sys.stderr)
+        tally.runs += 1
+        run = folder / f"run{tally.runs}"
+        while tally.kills < kills and kill_once(config, run, draw, startup, tally, aimed=tally.while_writing < writing):
+            pass
+        finish(config, run, "--resume", "--num-workers", draw.choice(WORKERS))
+        found = States(run).latest().arrays
+        different = [name for name in expected if not np.array_equal(expected[name], found[name])]
+        if different or found.keys() != expected.keys():
+            tally.faults.append(f"run {tally.runs} ended in other values of {', '.join(different) or 'other arrays'}")
+    return tally
+
+
+def kill_once(config: Path, run: Path, draw: random.Random, startup: float, tally: Tally, *, aimed: bool) -> bool:
+    """Goes on with a run and kills it; False if it came to its end before."""
+    before, halves = [path.name for path in States(run).paths()], half_states(run)
+    resume = ["--resume"] if before else []
+    process = start(config, run, *resume, "--num-workers", draw.choice(WORKERS))
+    if aimed and draw.random() < 0.5:
+        wait_until(process, lambda: not half_states(run))  # of the last kill
+        for _ in range(draw.randrange(3)):
+            wait_until(process, lambda: bool(half_states(run)))
+            wait_until(process, lambda: not half_states(run))
+        wait_until(process, lambda: bool(half_states(run)))
+    else:
+        moment = time.monotonic() + startup * draw.uniform(0.3, 2)
+        wait_until(process, lambda: time.monotonic() > moment)
+    process.send_signal(signal.SIGKILL)
+    _, complaints = process.communicate()
+    if process.returncode == 0:
+        return False
+    if process.returncode != -signal.SIGKILL:
+        tally.faults.append(f"it ended with {process.returncode}: {complaints}")
+        return False
+    tally.kills += 1
+    tally.while_writing += bool(half_states(run) - halves)
+    note_states(run, before, tally)
+    return True
+
+
+def note_states(run: Path, before: list[str], tally: Tally) -> None:
+    """Checks that all states are whole and none was lost, and notes how many iterations must be done again."""
+    paths = States(run).paths()
+    for path in paths:
+        try:
+            read_state(path)
+        except Damaged as damage:
+            tally.faults.append(f"after kill {tally.kills} {path.name} {damage}")
+    if before and (not paths or int(paths[0].stem) < int(Path(before[0]).stem)):
+        tally.faults.append(f"after kill {tally.kills} the latest state of {before} is gone")
+    tally.lost.append(max(0, iterations_done(run) - (int(paths[0].stem) if paths else 0)))
+
+
+# --- Damage -------------------------------------------------------------------------------------------------
+
+
+def damages(content: bytes, draw: random.Random) -> bytes:
+    """The content cut at a random place, or with a bit flipped or a block of zeros there."""
+    place, kind = draw.randrange(len(content)), draw.randrange(3)
+    if kind == 0:
+        return content[:place]
+    end = place + (1 if kind == 1 else min(4096, len(content) - place))
+    damaged = bytearray(content)
+    damaged[place:end] = bytes([damaged[place] ^ 1 << draw.randrange(8)]) if kind == 1 else bytes(end - place)
+    return bytes(damaged)
+
+
+def damaged_states(run: Path, *, times: int, seed: int) -> tuple[int, int]:
+    """How many damages of a state or its manifest are noticed or harmless, of how many."""
+    draw = random.Random(seed)
+    path = States(run).paths()[0]
+    files = {file: file.read_bytes() for file in (path, manifest_path(path))}
+    expected, good = read_state(path), 0
+    for _ in range(times):
+        file = path if draw.random() < 0.8 else manifest_path(path)
+        file.write_bytes(damages(files[file], draw))
+        try:
+            found = read_state(path)
+        except Damaged:
+            good += 1
+        else:
+            same = [np.array_equal(found.arrays[name], array) for name, array in expected.arrays.items()]
+            good += all(same) and found.config_yaml == expected.config_yaml
+        finally:
+            file.write_bytes(files[file])
+    return good, times
+
+
+def damaged_images(folder: Path, *, times: int, seed: int) -> tuple[int, int]:
+    """How many damages of an image are noticed, or leave its pixels as they are, of how many."""
+    draw = random.Random(seed)
+    image = next((folder / "SYNTHIA/RAND_CITYSCAPES/RGB").iterdir())
+    content, pixels, copy = image.read_bytes(), np.asarray(read_rgb(image)), folder / "damaged.png"
+    good = 0
+    for _ in range(times):
+        copy.write_bytes(damages(content, draw))
+        try:
+            good += np.array_equal(np.asarray(read_rgb(copy)), pixels)
+        except DataError:
+            good += 1
+    return good, times
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--writing", type=int, default=15, help="of them at least so many while a state is written")
+    parser.add_argument("--damages", type=int, default=500, help="damages of states, and of images")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    runtime.import_paddle()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        tally = kill_and_resume(folder, kills=arguments.kills, writing=arguments.writing, seed=arguments.seed)
+        states = damaged_states(folder / "whole", times=arguments.damages, seed=arguments.seed)
+        images = damaged_images(folder, times=arguments.damages, seed=arguments.seed)
+    print("| fault | result |\n|---|---|")
+    print(f"| kills survived | {tally.kills - len(tally.faults)} of {tally.kills}, over {tally.runs} runs |")
+    print(f"| of them while a state was written | {tally.while_writing} |")
+    print(
+        f"| iterations lost a kill, states every 5 | {np.mean(tally.lost):.1f} on average, {max(tally.lost)} at most |"
+    )
+    print(f"| torn and damaged states recognised or harmless | {states[0]} of {states[1]} |")
+    print(f"| damaged images recognised or harmless | {images[0]} of {images[1]} |")
+    for fault in tally.faults:
+        print(f"\nFAULT: {fault}")
+    raise SystemExit(bool(tally.faults) or states[0] != states[1] or images[0] != images[1])
+
+
+if __name__ == "__main__":
+    main()

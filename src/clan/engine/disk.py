@@ -1,0 +1,43 @@
+"""Whether what a run will write fits on the disk."""
+
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from paddle import Tensor
+
+from clan.config import Config
+from clan.engine.learner import Learner
+from clan.errors import ConfigError
+
+
+def needed_space(config: Config, learner: Learner, *, iteration: int, states: int) -> int:
+    """Bytes that a run from `iteration` on will write at most, where so many states are already there.
+
+    They are all snapshots to come, the states that are kept, and one more that is being written.
+    """
+    discriminators = _bytes(tensor for net in learner.method.discriminators.values() for tensor in net.parameters())
+    snapshot = _bytes(learner.method.segmenter.state_dict().values()) + discriminators
+    to_come = -(-config.stop // config.save_every) - iteration // config.save_every
+    # Adam makes its two moments at the first step only.
+    moments = 0 if any(adam.state() for adam in learner.adams.values()) else 2 * discriminators
+    state = _bytes(learner.state().values()) + moments
+    return to_come * snapshot + max(1, config.keep_last + 1 - states) * state
+
+
+def check_space(folder: Path, needed: int) -> None:
+    """Makes sure that a folder's disk has room for so many bytes.
+
+    Raises:
+        ConfigError: it has not.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise ConfigError(
+            f"the run will write {needed / 1e9:.2f} GB to {folder}, where {free / 1e9:.2f} GB are free: free space, "
+            "choose another --snapshot-dir, or save less often (save_every)"
+        )
+
+
+def _bytes(tensors: Iterable[Tensor]) -> int:
+    return sum(tensor.size * tensor.element_size() for tensor in tensors)

@@ -1,0 +1,70 @@
+"""Signals that ask a run to end: it finishes its iteration and saves before it does."""
+
+import os
+import shlex
+import signal
+import sys
+import threading
+from types import FrameType, TracebackType
+from typing import Any
+
+from clan.errors import Interrupted
+
+SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name)
+)  # Windows has no SIGUSR1
+
+
+class Interruption:
+    """Within its block the first signal is only noted; a second SIGINT ends the process at once.
+
+    Once one came, SIGTERM and SIGUSR1 stay without effect after the block too: launchers send them several times, and
+    the process is still to say how to go on.
+
+    Attributes:
+        signal: the number of the first that came, 0 if none did.
+    """
+
+    def __init__(self) -> None:
+        self.signal = 0
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "Interruption":
+        if threading.current_thread() is threading.main_thread():  # others cannot take signals
+            self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            if number == signal.SIGINT or not self.signal:
+                signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        again = ""
+        if number == signal.SIGINT:
+            # The system's own handler: Python's would wait for the end of a long computation.
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            again = "; again: leaving at once"
+        if not self.signal:
+            self.signal = number
+            # Not print: a handler must not enter a buffer that it may have interrupted.
+            os.write(2, f"{signal.Signals(number).name}: finishing the iteration and saving{again}\n".encode())
+
+    def stop(self, iteration: int, total: int) -> Interrupted:
+        """What ends the run once it is saved."""
+        number = self.signal or signal.SIGTERM  # of another rank's, the number is not known
+        return Interrupted(
+            f"{signal.Signals(number).name}: stopped at iteration {iteration} of {total}, all saved; go on with: "
+            f"{resuming_command()}",
+            number,
+        )
+
+
+def resuming_command() -> str:
+    """The command that this process was started with, as one that resumes."""
+    if "PADDLE_TRAINERS_NUM" in os.environ:
+        return "the same command, with --resume"
+    command = [*sys.orig_argv, *(["--resume"] if "--resume" not in sys.orig_argv else [])]
+    return shlex.join(command)
