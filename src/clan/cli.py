@@ -23,6 +23,7 @@ usage: clan COMMAND [options]; clan COMMAND --help tells all about one.
   train     train from a preset or a config.yaml; every field is a flag
   evaluate  label maps and scores of one snapshot, or of a folder of them
   iou       score a folder of label maps
+  predict   label maps, overlays and maps of confidence for images or a video
   convert   rewrite weights: .pdparams, .safetensors, .pth
   doctor    this machine, its Paddle and its settings, and what of them is slow
   demo      draw two small worlds, adapt from one to the other, show what it gave
@@ -106,6 +107,52 @@ def iou(
 
     ids = "labelId" if label_ids else "trainId"
     print(format_scores(score_with_progress(truth, predictions, devkit_dir=devkit_dir, prediction_ids=ids)))
+
+
+def predict(  # noqa: PLR0913 (the signature is the command line)
+    source: Annotated[Path, tyro.conf.Positional],
+    /,
+    *,
+    weights: Path,
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("predictions"),
+    labels: bool = True,
+    overlay: bool = True,
+    confidence: bool = True,
+    discrepancy: bool = True,
+    opacity: float = 0.55,
+    input_size: Size | None = None,
+    num_classes: int | None = None,
+    upsampling: Literal["bilinear", "bicubic"] | None = None,
+    device: Literal["auto", "cpu", "gpu"] = "auto",
+    gpu: int = 0,
+) -> None:
+    """Segment an image, a folder of images or a video, and show how sure the network is.
+
+    Args:
+        source: an image, a folder of images or a video.
+        weights: weights of a segmenter; a run's config.yaml beside them says what network it is.
+        output: folder of the results.
+        labels: write label maps and colour masks.
+        overlay: write the colours over the image.
+        confidence: write maps of the largest class probability.
+        discrepancy: write maps of where the two heads disagree.
+        opacity: opacity of the colours in the overlay, 0 to 1.
+        input_size: width and height that the network sees; without it, each image's proportions are kept.
+        num_classes: number of classes; without it, the run's, else 19.
+        upsampling: of the logits; without it, the run's, else bilinear.
+        device: where to compute.
+        gpu: index of the GPU among the visible ones.
+    """
+    runtime.import_paddle()
+    from clan.engine.device import select_device
+    from clan.predict import Products
+    from clan.predict import predict as run_prediction
+
+    select_device(device, gpu)
+    products = Products(labels, overlay, confidence, discrepancy, opacity)
+    given = {"num_classes": num_classes, "upsampling": upsampling, "input_size": input_size}
+    count = run_prediction(source, weights, output, products=products, **given)
+    print(f"{count} {'image' if count == 1 else 'images'} in {output}; legend.png tells what the colours mean")
 
 
 def convert(source: Annotated[Path, tyro.conf.Positional], target: Annotated[Path, tyro.conf.Positional], /) -> None:
@@ -212,6 +259,7 @@ def _sentence(panel: str, arguments: Sequence[str]) -> str:
 COMMANDS: dict[str, Callable[..., None]] = {
     "evaluate": evaluate,
     "iou": iou,
+    "predict": predict,
     "convert": convert,
     "doctor": doctor,
     "demo": demo,

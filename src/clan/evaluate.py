@@ -69,7 +69,8 @@ def options_for(weights: Path, *, num_classes: int | None, upsampling: str | Non
     path = weights.parent / "config.yaml"
     known: dict[str, Any] = {}
     if path.is_file():
-        network = load(path).network
+        config = load(path)
+        network = config.network
         known = {
             "backbone": network.backbone,
             "num_classes": network.num_classes,
@@ -77,6 +78,7 @@ def options_for(weights: Path, *, num_classes: int | None, upsampling: str | Non
             "head_dilations": network.head_dilations,
             "normalization": network.input_normalization,
             "upsampling": network.evaluation_upsampling,
+            "input_size": config.target.size,
         }
     given = {"num_classes": num_classes, "upsampling": upsampling, **others}
     return EvaluationOptions(**known | {name: value for name, value in given.items() if value is not None})
