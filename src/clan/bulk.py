@@ -1,17 +1,20 @@
 """Evaluating and scoring one snapshot or many: what `clan evaluate` and the seed's commands share."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from clan.data.datasets import Dataset
 from clan.engine.distributed import ALONE, Ranks, connect
 from clan.evaluate import evaluate, load_segmenter, options_for
+from clan.evaluations import write_evaluation
 from clan.labels import CITYSCAPES
-from clan.metrics.iou import Scores, score
+from clan.metrics.iou import Scores, iou_per_class, mean_iou, score
 from clan.reporting.console import format_scores, progress
 from clan.reporting.excel import SnapshotScore, write_bulk
-from clan.scoring import PredictionIds, count_with_progress
+from clan.scoring import Pair, PredictionIds, count_with_progress
 from clan.snapshots import find_snapshots, iteration_of
 
 
@@ -60,11 +63,25 @@ def score_label_maps(
     images: Sequence[str] | None = None,
     label_ids: bool = False,
     ranks: Ranks = ALONE,
+    weights: Mapping[Path, Path] | None = None,
 ) -> list[SnapshotScore]:
-    """Scores every folder of label maps, printing its means."""
+    """Scores every folder of label maps, printing its means, and writes its `scores.json`.
+
+    Args:
+        truth: ground truths; see `clan.scoring.count_folders`.
+        folders: of label maps.
+        devkit_dir: see `clan.scoring.count_folders`.
+        images: likewise.
+        label_ids: label maps hold Cityscapes ids.
+        ranks: the processes that do it together.
+        weights: what made the label maps of each folder, where that is known.
+    """
     rows = []
     for folder in folders:
-        scores = _score(truth, folder, ranks, devkit_dir=devkit_dir, images=images, label_ids=label_ids)
+        made_by = (weights or {}).get(folder)
+        scores = score_and_record(
+            truth, folder, ranks, devkit_dir=devkit_dir, images=images, label_ids=label_ids, weights=made_by
+        )
         print(folder.name, *(f"{mean} {100 * value:.2f}" for mean, value in scores.means.items()), sep="  ")
         rows.append(SnapshotScore(folder.name, iteration_of(folder.name), scores))
     return rows
@@ -77,15 +94,53 @@ def write_workbook(rows: Sequence[SnapshotScore], run_name: str, save: Path) -> 
         print(f"saved {path}")
 
 
-def _score(
-    truth: Path, folder: Path, ranks: Ranks, *, images: Sequence[str] | None, label_ids: bool, **options: Any
+def score_and_record(
+    truth: Path,
+    folder: Path,
+    ranks: Ranks = ALONE,
+    *,
+    images: Sequence[str] | None = None,
+    label_ids: bool = False,
+    weights: Path | None = None,
+    **options: Any,
 ) -> Scores:
-    """Scores a folder of label maps; ranks share the images and add up what they counted."""
+    """Scores a folder of label maps and writes its `scores.json`; ranks share the images and add up what they counted.
+
+    Args:
+        truth: ground truths; see `clan.scoring.count_folders`.
+        folder: of label maps.
+        ranks: the processes that do it together.
+        images: see `clan.scoring.count_folders`.
+        label_ids: label maps hold Cityscapes ids.
+        weights: what made the label maps, if that is known.
+        options: see `clan.scoring.count_folders`.
+    """
     ids: PredictionIds = "labelId" if label_ids else "trainId"
     share = None if images is None else ranks.share(images)
+    of_images: dict[str, float] = {}
+
+    def note(pair: Pair, confusion: np.ndarray) -> None:
+        of_images[pair.prediction.stem] = mean_iou(iou_per_class(confusion))
+
     with ranks.together():
-        counts, label_space = count_with_progress(truth, folder, images=share, prediction_ids=ids, **options)
-    return score(ranks.sum(counts), label_space)
+        counts, label_space = count_with_progress(
+            truth, folder, images=share, prediction_ids=ids, on_pair=note, **options
+        )
+    total = ranks.sum(counts)
+    if images is not None:
+        of_images = _of_all_ranks(of_images, [Path(image).stem for image in images], ranks)
+    with ranks.together():
+        if ranks.first:
+            source = {"name": "cityscapes", "root": str(truth.resolve().parents[1]), "split": truth.resolve().name}
+            write_evaluation(folder, total, label_space, images=of_images, dataset=source, weights=weights)
+    return score(total, label_space)
+
+
+def _of_all_ranks(own: Mapping[str, float], stems: Sequence[str], ranks: Ranks) -> dict[str, float]:
+    """The numbers of all images, of which each rank has its share."""
+    values = np.array([own.get(stem, 0.0) for stem in stems])
+    # Every other rank holds zeros, so the sum of the bits is the number, NaN included.
+    return dict(zip(stems, ranks.sum(values.view(np.int64)).view(np.float64).tolist(), strict=True))
 
 
 def evaluate_and_score(weights: Path, dataset: Dataset, save: Path, workbooks: Path, **given: Any) -> None:
@@ -105,10 +160,12 @@ def evaluate_and_score(weights: Path, dataset: Dataset, save: Path, workbooks: P
         snapshots = result_folders(weights, save)
         write_label_maps(snapshots, dataset, ranks, **given)
         folders = [folder for _, folder in snapshots]
-        rows = score_label_maps(truth, folders, images=dataset.names, label_ids=label_ids, ranks=ranks)
+        made_by = {folder: snapshot for snapshot, folder in snapshots}
+        rows = score_label_maps(truth, folders, images=dataset.names, label_ids=label_ids, ranks=ranks, weights=made_by)
         if ranks.first:
             write_workbook(rows, weights.resolve().name, workbooks)
         return
     folder = save / f"{weights.resolve().parent.name}_{weights.stem}"
     write_label_maps([(weights, folder)], dataset, ranks, **given)
-    print(format_scores(_score(truth, folder, ranks, images=dataset.names, label_ids=label_ids)))
+    scores = score_and_record(truth, folder, ranks, images=dataset.names, label_ids=label_ids, weights=weights)
+    print(format_scores(scores))

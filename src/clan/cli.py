@@ -23,6 +23,7 @@ usage: clan COMMAND [options]; clan COMMAND --help tells all about one.
   train     train from a preset or a config.yaml; every field is a flag
   evaluate  label maps and scores of one snapshot, or of a folder of them
   iou       score a folder of label maps
+  report    scores, curves and pictures of runs as one HTML page
   predict   label maps, overlays and maps of confidence for images or a video
   convert   rewrite weights: .pdparams, .safetensors, .pth
   doctor    this machine, its Paddle and its settings, and what of them is slow
@@ -155,6 +156,34 @@ def predict(  # noqa: PLR0913 (the signature is the command line)
     print(f"{count} {'image' if count == 1 else 'images'} in {output}; legend.png tells what the colours mean")
 
 
+def report(
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional],
+    /,
+    *,
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("report.html"),
+    results: tuple[Path, ...] = (Path("result"),),
+    evaluations: tuple[Path, ...] = (),
+    images: int = 6,
+) -> None:
+    """Show what runs learnt as one HTML page that needs no network: scores, curves, confusion, pictures, cost.
+
+    Args:
+        runs: folders of runs, finished or still going; differences are to the first.
+        output: the HTML file.
+        results: where clan evaluate wrote its folders of label maps; the folder "result" beside a run is searched too.
+        evaluations: folders of label maps to show, one for every run in order, instead of searching.
+        images: pictures in the gallery, half of them the worst, half the best.
+    """
+    runtime.import_paddle()
+    from clan.report import make_report
+
+    page = make_report(runs, output, results=results, evaluations=evaluations, images=images)
+    for view in page.runs:
+        for text, command in view.missing:
+            print(f"{view.name}: {text} {command}")
+    print(f"saved {output}")
+
+
 def convert(source: Annotated[Path, tyro.conf.Positional], target: Annotated[Path, tyro.conf.Positional], /) -> None:
     """Rewrite weights in the format of the target's suffix, under that format's usual names.
 
@@ -260,6 +289,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "evaluate": evaluate,
     "iou": iou,
     "predict": predict,
+    "report": report,
     "convert": convert,
     "doctor": doctor,
     "demo": demo,

@@ -69,7 +69,8 @@ def predict(source: Path, weights: Path, save: Path, *, products: Products | Non
 
     For an image NAME.jpg these are NAME.png (trainIds), NAME_color.png, NAME_overlay.jpg, NAME_confidence.png and
     NAME_discrepancy.png, all at its size; the last two are palette PNGs whose index is 255 times the number, or
-    its root for the discrepancy, which is mostly small. For a video they are MP4s. `legend.png` tells what the colours mean.
+    its root for the discrepancy, which is mostly small. For a video they are MP4s.
+    `legend.png` tells what the colours mean.
 
     Args:
         source: what to look at; of a folder all images, those in folders below it too.
@@ -127,7 +128,7 @@ class Predictor:
             size = same_area(image.size, size)
         planes = transforms.normalize(transforms.resize_image(image, size), self.options.normalization)
         with evaluating(self.segmenter):
-            return analyse(self.segmenter, planes, image.size[::-1], upsampling=self.options.upsampling)
+            return analyse(self.segmenter, planes, (image.height, image.width), upsampling=self.options.upsampling)
 
 
 def label_space_of(num_classes: int) -> LabelSpace:

@@ -40,7 +40,7 @@ def count_folders(
     label_space: LabelSpace = CITYSCAPES,
     prediction_ids: PredictionIds = "trainId",
     workers: int | None = None,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_pair: Callable[[Pair, np.ndarray, int], None] | None = None,
 ) -> tuple[np.ndarray, LabelSpace]:
     """Compare every prediction with its ground truth; see `find_pairs` for which belong together.
 
@@ -53,7 +53,7 @@ def count_folders(
             number replaces them, and only their plain mean is taken.
         prediction_ids: whether predictions hold trainIds or the ids that the ground truth holds.
         workers: number of threads, at least 1; by default one per core at hand.
-        on_progress: called with (pairs done, pairs in total) after each pair, in this thread.
+        on_pair: called with each pair, its own confusion matrix and the number of pairs, in this thread.
 
     Returns:
         The confusion matrix over all pairs, int64 [C, C], and the classes that it counts.
@@ -76,10 +76,10 @@ def count_folders(
     total = np.zeros((label_space.num_classes, label_space.num_classes), np.int64)
     # Threads do as well as processes and start at once: Pillow decodes without holding Python's lock.
     with ThreadPoolExecutor(workers or available_cores()) as pool:
-        for done, confusion in enumerate(pool.map(compare, pairs), start=1):
+        for pair, confusion in zip(pairs, pool.map(compare, pairs), strict=True):
             total += confusion
-            if on_progress is not None:
-                on_progress(done, len(pairs))
+            if on_pair is not None:
+                on_pair(pair, confusion, len(pairs))
     return total, label_space
 
 
@@ -88,10 +88,21 @@ def score_folders(truth_dir: str | Path, prediction_dir: str | Path, **options: 
     return score(*count_folders(truth_dir, prediction_dir, **options))
 
 
-def count_with_progress(truth_dir: Path, prediction_dir: Path, **options: Any) -> tuple[np.ndarray, LabelSpace]:
-    """`count_folders`, showing how far it has come."""
+def count_with_progress(
+    truth_dir: Path,
+    prediction_dir: Path,
+    *,
+    on_pair: Callable[[Pair, np.ndarray], None] = lambda pair, confusion: None,
+    **options: Any,
+) -> tuple[np.ndarray, LabelSpace]:
+    """`count_folders`, showing how far it has come; `on_pair` is called with each pair and its confusion matrix."""
     with progress(f"scoring {prediction_dir.name}") as advance:
-        return count_folders(truth_dir, prediction_dir, on_progress=lambda done, total: advance(total=total), **options)
+
+        def note(pair: Pair, confusion: np.ndarray, total: int) -> None:
+            on_pair(pair, confusion)
+            advance(total=total)
+
+        return count_folders(truth_dir, prediction_dir, on_pair=note, **options)
 
 
 def score_with_progress(truth_dir: Path, prediction_dir: Path, **options: Any) -> Scores:

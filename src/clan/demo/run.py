@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from clan import recipes
+from clan.bulk import score_and_record
 from clan.data.datasets import Dataset
 from clan.demo.worlds import write_worlds
 from clan.errors import ConfigError
@@ -15,7 +16,6 @@ from clan.labels import CITYSCAPES
 from clan.metrics.iou import Scores
 from clan.reporting.console import percent, progress
 from clan.reporting.images import save_png
-from clan.scoring import score_with_progress
 from clan.train import train
 
 SOURCE_IMAGES, TARGET_IMAGES, VALIDATION_IMAGES = 240, 160, 40
@@ -57,7 +57,7 @@ def run_demo(folder: Path, *, steps: int, seed: int) -> None:
         result = folder / "result" / method
         with progress("evaluating", len(validation)) as advance:
             evaluate(segmenter, validation, result, options=options, on_image=lambda _: advance())
-        scores[method] = score_with_progress(worlds / "Cityscapes/gtFine/val", result)
+        scores[method] = score_and_record(worlds / "Cityscapes/gtFine/val", result, weights=snapshot)
     print(f"\n{table(scores)}\n")
     for index in range(min(PICTURES, len(validation))):
         save_png(side_by_side(validation, index, folder / "result"), folder / "pictures" / f"{index}.png")
