@@ -53,7 +53,8 @@ def examples(evaluated: Sequence[tuple[str, Evaluation]], count: int) -> list[Ex
             for number, ((name, evaluation), network) in enumerate(zip(evaluated, networks, strict=True)):
                 layers += run_layers(number, name, evaluation, network, image, stem, size)
             remark = " · ".join(f"{name} {percent(one.images.get(stem, math.nan))}" for name, one in evaluated)
-            made.append(Example(stem, f"mIoU of this image: {remark}", layers, size))
+            rank = "worst" if chosen.index(stem) < (len(chosen) + 1) // 2 else "best"
+            made.append(Example(stem, f"among the {rank}, mIoU {remark}", layers, size))
             advance()
     return made
 

@@ -93,7 +93,7 @@ def make_page(runs: Sequence[RunRecords], found: Sequence[Sequence[Evaluation]])
         label_space=every[0].label_space if every else None,
         headline=headline,
         losses=panels(runs, "loss_"),
-        rates=panels(runs, "lr"),
+        rates=panels(runs, "learning_rate"),
         means=list(mean_panels(runs, found)),
         published=published,
         published_remark=remark,

@@ -25,10 +25,11 @@ class RunRecord:
     """
 
     def __init__(self, folder: Path) -> None:
+        build: Any = paddle.version  # pyright: ignore[reportAttributeAccessIssue]
         self._path = folder / NAME
         self._facts: dict[str, Any] = {
             "clan": __version__,
-            "paddle": paddle.version.full_version,
+            "paddle": build.full_version,
             "python": platform.python_version(),
             "numpy": np.__version__,
             "system": platform.platform(),
