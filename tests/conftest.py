@@ -1,5 +1,7 @@
 import importlib.util
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -9,10 +11,18 @@ import numpy as np
 import pytest
 
 from clan import runtime
-from clan.config import Config, DomainConfig, NetworkConfig, build
+from clan.commandline import run as run_command
+from clan.config import Config, DomainConfig, NetworkConfig
 from clan.demo.worlds import write_worlds
+from clan.schema import build
 
 runtime.import_paddle()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Fills the cache of compiled loops, once for all workers and all processes that tests start."""
+    if not hasattr(config, "workerinput"):
+        subprocess.run([sys.executable, str(Path(__file__).parent / "warm_up.py")], check=True)
 
 
 @pytest.fixture(scope="session")
@@ -125,3 +135,19 @@ def metrics(folder: Path) -> list[dict[str, float]]:
     """What a run's `metrics.jsonl` says, without the seconds."""
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     return [{name: value for name, value in json.loads(line).items() if name != "seconds"} for line in lines]
+
+
+@pytest.fixture
+def error_of(capsys):
+    """Runs a command that must fail, and returns its one sentence."""
+
+    def call(main, *arguments):
+        with pytest.raises(SystemExit) as stop:
+            run_command(lambda: main([str(argument) for argument in arguments]))
+        lines = capsys.readouterr().err.splitlines()
+        assert stop.value.code == 2
+        assert len(lines) == 1, lines
+        assert lines[0].startswith("error: ")
+        return lines[0]
+
+    return call

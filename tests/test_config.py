@@ -7,10 +7,11 @@ import pytest
 import yaml
 
 from clan import recipes
-from clan.config import Config, Section, load, to_yaml
+from clan.config import Config, load, to_yaml
 from clan.data.datasets import Dataset
 from clan.errors import ConfigError
 from clan.evaluate import evaluate, load_segmenter, options_for
+from clan.schema import Section
 from clan.train import train
 
 
@@ -151,8 +152,9 @@ def test_every_option_is_read_by_training_or_evaluation(tiny, tmp_path, read_opt
     snapshot = train(config)
     options = options_for(snapshot, num_classes=None, upsampling=None, input_size=(64, 32))
     segmenter = load_segmenter(snapshot, backbone=options.backbone, num_classes=options.num_classes)
-    validation = Dataset("cityscapes", config.target.root, split="val")
+    validation = Dataset(config.target.dataset, config.target.root, split="val")
     evaluate(segmenter, validation, tmp_path / "result", options=options)
+    validation.read_label(0)
     train(tiny(method="adaptsegnet-multi", num_steps=1, snapshot_dir=tmp_path / "second"))
     train(tiny(method="minent", num_steps=1, augmentation__style="amplitude", snapshot_dir=tmp_path / "third"))
     unread = [".".join(path) for path in leaves() if path not in read_options]

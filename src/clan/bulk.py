@@ -1,20 +1,23 @@
 """Evaluating and scoring one snapshot or many: what `clan evaluate` and the seed's commands share."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from clan.data.datasets import Dataset
-from clan.engine.distributed import ALONE, Ranks, connect
+from clan.domains import CITYSCAPES_CLASSES
+from clan.engine.distributed import Ranks, connect
+from clan.errors import ConfigError
 from clan.evaluate import evaluate, load_segmenter, options_for
-from clan.evaluations import write_evaluation
-from clan.labels import CITYSCAPES
+from clan.evaluations import describe, write_evaluation
+from clan.labels import CITYSCAPES, LabelSpace
 from clan.metrics.iou import Scores, iou_per_class, mean_iou, score
 from clan.reporting.console import format_scores, progress
 from clan.reporting.excel import SnapshotScore, write_bulk
-from clan.scoring import Pair, PredictionIds, count_with_progress
+from clan.scoring import Pair, PredictionIds, count_dataset, count_with_progress
 from clan.snapshots import find_snapshots, iteration_of
 
 
@@ -39,10 +42,10 @@ def write_label_maps(snapshots: Iterable[tuple[Path, Path]], dataset: Dataset, r
         ranks: the processes that do it together.
         given: see `clan.evaluate.options_for`.
     """
-    share = dataset.part(ranks.share(dataset.names))
+    share = dataset.part(ranks.share(range(len(dataset))))
     for weights, save in snapshots:
         with ranks.together():
-            options = options_for(weights, **given)
+            options = options_for(weights, dataset=dataset, **given)
             segmenter = load_segmenter(
                 weights,
                 backbone=options.backbone,
@@ -55,85 +58,62 @@ def write_label_maps(snapshots: Iterable[tuple[Path, Path]], dataset: Dataset, r
         print(f"{weights}: {len(dataset)} label maps in {save}")
 
 
-def score_label_maps(
-    truth: Path,
-    folders: Sequence[Path],
-    *,
-    devkit_dir: Path | None = None,
-    images: Sequence[str] | None = None,
-    label_ids: bool = False,
-    ranks: Ranks = ALONE,
-    weights: Mapping[Path, Path] | None = None,
-) -> list[SnapshotScore]:
-    """Scores every folder of label maps, printing its means, and writes its `scores.json`.
-
-    Args:
-        truth: ground truths; see `clan.scoring.count_folders`.
-        folders: of label maps.
-        devkit_dir: see `clan.scoring.count_folders`.
-        images: likewise.
-        label_ids: label maps hold Cityscapes ids.
-        ranks: the processes that do it together.
-        weights: what made the label maps of each folder, where that is known.
-    """
+def score_label_maps(folders: Sequence[Path], score: Callable[[Path], Scores]) -> list[SnapshotScore]:
+    """Scores every folder of label maps, printing its means."""
     rows = []
     for folder in folders:
-        made_by = (weights or {}).get(folder)
-        scores = score_and_record(
-            truth, folder, ranks, devkit_dir=devkit_dir, images=images, label_ids=label_ids, weights=made_by
-        )
+        scores = score(folder)
         print(folder.name, *(f"{mean} {100 * value:.2f}" for mean, value in scores.means.items()), sep="  ")
         rows.append(SnapshotScore(folder.name, iteration_of(folder.name), scores))
     return rows
 
 
-def write_workbook(rows: Sequence[SnapshotScore], run_name: str, save: Path) -> None:
+def write_workbook(
+    rows: Sequence[SnapshotScore], run_name: str, save: Path, label_space: LabelSpace = CITYSCAPES
+) -> None:
     """Writes a run's workbook and CSV; the best row is that of the mean its source is scored on."""
     headline = "mIoU-19" if run_name.upper().startswith("GTA") else "mIoU-13"
-    for path in write_bulk(rows, save, run_name, CITYSCAPES, headline=headline):
+    if headline not in label_space.subsets:
+        headline = next(iter(label_space.subsets))
+    for path in write_bulk(rows, save, run_name, label_space, headline=headline):
         print(f"saved {path}")
 
 
-def score_and_record(
-    truth: Path,
-    folder: Path,
-    ranks: Ranks = ALONE,
-    *,
-    images: Sequence[str] | None = None,
-    label_ids: bool = False,
-    weights: Path | None = None,
-    **options: Any,
+class _ImageScores(dict[str, float]):
+    """The mIoU of every image by its label map's path in their folder, without suffix."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self._folder = folder
+
+    def __call__(self, pair: Pair, confusion: np.ndarray) -> None:
+        stem = pair.prediction.relative_to(self._folder).with_suffix("").as_posix()
+        self[stem] = mean_iou(iou_per_class(confusion))
+
+
+def score_together(
+    dataset: Dataset, ranks: Ranks, ids: PredictionIds, folder: Path, *, weights: Path | None = None
 ) -> Scores:
-    """Scores a folder of label maps and writes its `scores.json`; ranks share the images and add up what they counted.
+    """Scores a folder of label maps and writes its `scores.json`.
 
     Args:
-        truth: ground truths; see `clan.scoring.count_folders`.
-        folder: of label maps.
-        ranks: the processes that do it together.
-        images: see `clan.scoring.count_folders`.
-        label_ids: label maps hold Cityscapes ids.
-        weights: what made the label maps, if that is known.
-        options: see `clan.scoring.count_folders`.
+        dataset: the images.
+        ranks: the processes that share the images and add up what they counted.
+        ids: what the label maps hold.
+        folder: the label maps.
+        weights: what made them, if known.
     """
-    ids: PredictionIds = "labelId" if label_ids else "trainId"
-    share = None if images is None else ranks.share(images)
-    of_images: dict[str, float] = {}
-
-    def note(pair: Pair, confusion: np.ndarray) -> None:
-        of_images[pair.prediction.stem] = mean_iou(iou_per_class(confusion))
-
+    own = _ImageScores(folder)
+    share = dataset.part(ranks.share(range(len(dataset))))
     with ranks.together():
-        counts, label_space = count_with_progress(
-            truth, folder, images=share, prediction_ids=ids, on_pair=note, **options
-        )
+        counts = count_dataset(share, folder, prediction_ids=ids, on_pair=own)
     total = ranks.sum(counts)
-    if images is not None:
-        of_images = _of_all_ranks(of_images, [Path(image).stem for image in images], ranks)
+    images = _of_all_ranks(own, dataset.stems, ranks)
     with ranks.together():
         if ranks.first:
-            source = {"name": "cityscapes", "root": str(truth.resolve().parents[1]), "split": truth.resolve().name}
-            write_evaluation(folder, total, label_space, images=of_images, dataset=source, weights=weights)
-    return score(total, label_space)
+            space = dataset.classes.label_space
+            write_evaluation(folder, total, space, images=images, dataset=describe(dataset), weights=weights)
+    return score(total, dataset.classes.label_space)
 
 
 def _of_all_ranks(own: Mapping[str, float], stems: Sequence[str], ranks: Ranks) -> dict[str, float]:
@@ -143,29 +123,50 @@ def _of_all_ranks(own: Mapping[str, float], stems: Sequence[str], ranks: Ranks) 
     return dict(zip(stems, ranks.sum(values.view(np.int64)).view(np.float64).tolist(), strict=True))
 
 
+def score_cityscapes(truth: Path, folder: Path, **options: Any) -> Scores:
+    """Scores a folder of label maps of Cityscapes' classes and writes its `scores.json`.
+
+    Args:
+        truth: the split's folder of ground truths.
+        folder: the label maps.
+        options: see `clan.scoring.count_folders`.
+    """
+    images = _ImageScores(folder)
+    counts, label_space = count_with_progress(truth, folder, on_pair=images, **options)
+    split = truth.resolve()
+    source = {"name": "cityscapes", "root": str(split.parents[1]), "split": split.name}
+    write_evaluation(folder, counts, label_space, images=images, dataset=source)
+    return score(counts, label_space)
+
+
 def evaluate_and_score(weights: Path, dataset: Dataset, save: Path, workbooks: Path, **given: Any) -> None:
     """Label maps and scores of a snapshot, or of every one in a folder, with a workbook then.
 
     Args:
         weights: a file of weights or a folder of snapshots.
-        dataset: the images; its ground truth is scored against.
+        dataset: the images; its ground truth is scored against, if it has any.
         save: parent of the folders of label maps.
         workbooks: folder of the workbook and the CSV.
         given: see `clan.evaluate.options_for`.
+
+    Raises:
+        ConfigError: Cityscapes ids are wanted of other classes.
     """
+    if given.get("label_ids") and dataset.classes != CITYSCAPES_CLASSES:
+        raise ConfigError("--label-ids writes the ids of Cityscapes, but this run has classes of its own: leave it out")
     ranks = connect()
-    truth = dataset.root / "gtFine" / dataset.split
-    label_ids = bool(given.get("label_ids"))
-    if weights.is_dir():
-        snapshots = result_folders(weights, save)
-        write_label_maps(snapshots, dataset, ranks, **given)
-        folders = [folder for _, folder in snapshots]
-        made_by = {folder: snapshot for snapshot, folder in snapshots}
-        rows = score_label_maps(truth, folders, images=dataset.names, label_ids=label_ids, ranks=ranks, weights=made_by)
+    ids: PredictionIds = "labelId" if given.get("label_ids") else "trainId"
+    score = partial(score_together, dataset, ranks, ids)
+    run_folder = weights.resolve().parent.name
+    several = result_folders(weights, save) if weights.is_dir() else []
+    snapshots = several or [(weights, save / f"{run_folder}_{weights.stem}")]
+    write_label_maps(snapshots, dataset, ranks, **given)
+    if not dataset.has_any_label:
+        print(f"{dataset.name} has no ground truth in split {dataset.split}: nothing to score")
+    elif several:
+        made_by = {folder: snapshot for snapshot, folder in several}
+        rows = score_label_maps(list(made_by), lambda folder: score(folder, weights=made_by[folder]))
         if ranks.first:
-            write_workbook(rows, weights.resolve().name, workbooks)
-        return
-    folder = save / f"{weights.resolve().parent.name}_{weights.stem}"
-    write_label_maps([(weights, folder)], dataset, ranks, **given)
-    scores = score_and_record(truth, folder, ranks, images=dataset.names, label_ids=label_ids, weights=weights)
-    print(format_scores(scores))
+            write_workbook(rows, weights.resolve().name, workbooks, dataset.classes.label_space)
+    else:
+        print(format_scores(score(snapshots[0][1], weights=weights)))

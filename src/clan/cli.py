@@ -1,7 +1,9 @@
 """`clan`: the command line, one small function a command; what each takes is its signature."""
 
 import contextlib
+import functools
 import io
+import itertools
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -12,7 +14,7 @@ import tyro
 
 from clan import __version__, runtime
 from clan.commandline import fail, run
-from clan.recipes import PRESETS, Preset, Source
+from clan.recipes import PRESETS, SOURCE_ROOTS, Preset, Source
 
 Size = tuple[int, int]
 
@@ -25,6 +27,7 @@ usage: clan COMMAND [options]; clan COMMAND --help tells all about one.
   iou       score a folder of label maps
   report    scores, curves and pictures of runs as one HTML page
   predict   label maps, overlays and maps of confidence for images or a video
+  data      check: look at every file of a data set; init: propose a description of a folder
   convert   rewrite weights: .pdparams, .safetensors, .pth
   doctor    this machine, its Paddle and its settings, and what of them is slow
   demo      draw two small worlds, adapt from one to the other, show what it gave
@@ -35,12 +38,13 @@ def evaluate(  # noqa: PLR0913 (the signature is the command line)
     weights: Annotated[Path, tyro.conf.Positional],
     /,
     *,
-    data_dir: Path = Path("data/Cityscapes"),
+    domain: str | None = None,
+    data_dir: Path | None = None,
     data_list: Path | None = None,
-    split: str = "val",
+    split: str | None = None,
     save: Path = Path("result"),
     workbooks: Path = Path("mIoU_results"),
-    input_size: Size = (1024, 512),
+    input_size: Size | None = None,
     output_size: Size | None = None,
     num_classes: int | None = None,
     upsampling: Literal["bilinear", "bicubic"] | None = None,
@@ -53,13 +57,14 @@ def evaluate(  # noqa: PLR0913 (the signature is the command line)
 
     Args:
         weights: weights of a segmenter, or a folder of snapshots.
-        data_dir: folder of the Cityscapes data set.
+        domain: data set, a description file or cityscapes; without it, the run's target, else cityscapes.
+        data_dir: the data set's folder; without it, the run's or the description's, else data/Cityscapes.
         data_list: text file of image names, one a line; without it, the whole split.
-        split: split to evaluate.
+        split: split to evaluate; without it, val, or test where there is no val.
         save: folder of label maps, one folder RUN_ITERATION per snapshot.
         workbooks: folder of the workbook and the CSV.
-        input_size: width and height that the network sees.
-        output_size: width and height of label maps; without it, the ground truth's.
+        input_size: width and height that the network sees; without it, the run's, else 1024 512.
+        output_size: width and height of label maps; without it, the ground truth's, or the image's.
         num_classes: number of classes; without it, the run's, else 19.
         upsampling: of the logits; without it, the run's, else bilinear.
         label_ids: write Cityscapes labelIds, as its benchmark server wants.
@@ -69,13 +74,13 @@ def evaluate(  # noqa: PLR0913 (the signature is the command line)
     """
     runtime.import_paddle()
     from clan.bulk import evaluate_and_score
-    from clan.data.datasets import Dataset
+    from clan.domain_options import evaluation_dataset
     from clan.engine.device import select_device
 
     select_device(device, gpu)
     evaluate_and_score(
         weights,
-        Dataset("cityscapes", data_dir, list_file=data_list, split=split),
+        evaluation_dataset(weights, domain=domain, data_dir=data_dir, data_list=data_list, split=split),
         save,
         workbooks,
         num_classes=num_classes,
@@ -93,21 +98,34 @@ def iou(
     /,
     *,
     devkit_dir: Path | None = None,
+    split: str = "val",
+    classes: Path | None = None,
     label_ids: bool = False,
 ) -> None:
-    """Print the IoU of every class, and mIoU-19, mIoU-16 and mIoU-13.
+    """Print the IoU of every class, and mIoU-19, mIoU-16 and mIoU-13, or the means of other classes.
 
     Args:
-        truth: folder of ground truths, *_gtFine_labelIds.png.
+        truth: folder of ground truths, *_gtFine_labelIds.png, or a description file.
         predictions: folder of label maps, named like the images.
         devkit_dir: folder of val.txt, label.txt and info.json.
+        split: split of a described data set.
+        classes: file of the classes that the label maps hold; without it, the description's own.
         label_ids: label maps hold Cityscapes labelIds instead of trainIds.
     """
+    from clan.data.datasets import Dataset
+    from clan.domain_options import DESCRIPTION_SUFFIXES, load_classes, named_domain
     from clan.reporting.console import format_scores
-    from clan.scoring import score_with_progress
+    from clan.scoring import score_dataset, score_with_progress
 
     ids = "labelId" if label_ids else "trainId"
-    print(format_scores(score_with_progress(truth, predictions, devkit_dir=devkit_dir, prediction_ids=ids)))
+    if truth.suffix in DESCRIPTION_SUFFIXES:
+        named = named_domain(str(truth))
+        space = load_classes(classes) if classes else named.classes
+        dataset = Dataset(named.description, named.root, split=split, classes=space)
+        scores = score_dataset(dataset, predictions, prediction_ids=ids)
+    else:
+        scores = score_with_progress(truth, predictions, devkit_dir=devkit_dir, prediction_ids=ids)
+    print(format_scores(scores))
 
 
 def predict(  # noqa: PLR0913 (the signature is the command line)
@@ -224,6 +242,49 @@ def demo(folder: Annotated[Path, tyro.conf.Positional] = Path("demo"), /, *, ste
     run_demo(folder, steps=steps, seed=seed)
 
 
+def data_check(
+    domain: Annotated[str, tyro.conf.Positional],
+    /,
+    *,
+    split: str | None = None,
+    root: Path | None = None,
+    classes: Path | None = None,
+    sheet: Path | None = None,
+    json: bool = False,
+) -> None:
+    """Read everything of a data set; exit code 1 when something cannot be used as it is.
+
+    Args:
+        domain: description file, or synthia, gta5, cityscapes.
+        split: split to read; without it, every one.
+        root: the data set's folder; without it, the description's.
+        classes: file of the classes to merge into; without it, the description's own.
+        sheet: PNG of ten images and their overlays; without it, NAME_SPLIT.png.
+        json: print JSON instead of words.
+    """
+    from clan.data_commands import check_data
+
+    if not check_data(domain, split=split, root=root, classes=classes, sheet=sheet, as_json=json):
+        raise SystemExit(1)
+
+
+def data_init(
+    folder: Annotated[Path, tyro.conf.Positional],
+    /,
+    *,
+    output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None,
+) -> None:
+    """Propose a description of a folder by looking at it.
+
+    Args:
+        folder: where images, and labels if there are any, lie.
+        output: file to write; without it, FOLDER.yaml.
+    """
+    from clan.data_commands import init_data
+
+    init_data(folder, output)
+
+
 def train(arguments: Sequence[str]) -> None:
     """Train from a preset or a config.yaml, with any field overridden."""
     from clan.commandline import Parser
@@ -231,21 +292,29 @@ def train(arguments: Sequence[str]) -> None:
 
     start = Parser(prog="clan train", add_help=False)
     start.add_argument("--preset", choices=PRESETS, default="official")
-    start.add_argument("--source", choices=("synthia", "gta5"), default="synthia")
+    start.add_argument("--source")
+    start.add_argument("--target")
+    start.add_argument("--classes", type=Path)
     start.add_argument("--config", type=Path)
     start.add_argument("--resume", action="store_true")
     flags, rest = start.parse_known_args(arguments)
     preset: Preset = flags.preset
-    source: Source = flags.source
-    base = load(flags.config) if flags.config else PRESETS[preset](source)
+    source: Source | None = flags.source if flags.source in SOURCE_ROOTS else None
+    base = load(flags.config) if flags.config else PRESETS[preset](source or "synthia")
+    domains = {"source": None if source and not flags.config else flags.source, "target": flags.target}
+    if any(domains.values()) or flags.classes:
+        from clan.domain_options import between
+
+        base = between(base, domains, flags.classes, roots={role: _given(f"--{role}.root", rest) for role in domains})
     config = parse(
         Config,
         prog="clan train",
         description=(
             "Train a segmenter. First choose where to start from: --preset {official,paper,seed,best} (official), "
-            "--source {synthia,gta5} (synthia), or --config FILE, the config.yaml of another run; --resume "
-            "continues the run in the snapshot folder. Then override any field; the defaults shown are those of "
-            "what you chose."
+            "--source (synthia, gta5 or the description file of your own) and --target (cityscapes or a description "
+            "file) with --classes FILE, the classes that both share, or --config FILE, the config.yaml of another "
+            "run; --resume continues the run in the snapshot folder. Then override any field; the defaults shown are "
+            "those of what you chose."
         ),
         default=base,
         args=rest,
@@ -256,16 +325,58 @@ def train(arguments: Sequence[str]) -> None:
     run_training(config, resume=flags.resume)
 
 
+def _given(flag: str, arguments: Sequence[str]) -> str | None:
+    """The value that a flag is given, as one word or the next."""
+    for argument, following in itertools.zip_longest(arguments, arguments[1:]):
+        if argument == flag:
+            return following
+        if argument.startswith(f"{flag}="):
+            return argument.removeprefix(f"{flag}=")
+    return None
+
+
+def deferred(command: Callable[..., None]) -> Callable[..., Callable[[], None]]:
+    """The same signature, but returns what is to be done: parsing must catch no errors of the command itself."""
+
+    @functools.wraps(command)
+    def bind(*arguments: Any, **options: Any) -> Callable[[], None]:
+        return functools.partial(command, *arguments, **options)
+
+    return bind
+
+
 def parse(target: Callable[..., Any], **options: Any) -> Any:
     """`tyro.cli`, with what it finds wrong as one sentence instead of a framed panel."""
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
-            return tyro.cli(target, **options)
+            return tyro.cli(target, registry=_registry(), **options)
     except SystemExit as stop:
         if stop.code in (None, 0):
             raise
         fail(f"{_sentence(complaint.getvalue(), options['args'])}; see {options['prog']} --help")
+
+
+def _registry() -> tyro.constructors.ConstructorRegistry:
+    """How descriptions and classes are given: by the file that holds them."""
+    from clan.domain_options import load_classes, named_domain
+    from clan.domains import Classes, Description
+
+    registry = tyro.constructors.ConstructorRegistry()
+
+    def of_file(kind: type, read: Callable[[str], Any], show: Callable[[Any], str]) -> None:
+        spec = tyro.constructors.PrimitiveConstructorSpec(
+            nargs=1,
+            metavar="NAME|FILE",
+            instance_from_str=lambda words: read(words[0]),
+            is_instance=lambda value: isinstance(value, kind),
+            str_from_instance=lambda value: [show(value)],
+        )
+        registry.primitive_rule(lambda info: spec if info.type is kind else None)
+
+    of_file(Description, lambda name: named_domain(name).description, lambda description: description.name)
+    of_file(Classes, lambda name: load_classes(Path(name)), lambda classes: f"{len(classes.classes)} classes")
+    return registry
 
 
 def _sentence(panel: str, arguments: Sequence[str]) -> str:
@@ -296,6 +407,20 @@ COMMANDS: dict[str, Callable[..., None]] = {
 }
 
 
+DATA_COMMANDS: dict[str, Callable[..., None]] = {"check": data_check, "init": data_init}
+
+
+def data(arguments: Sequence[str]) -> None:
+    """Runs the command on data that the first argument names."""
+    command, *rest = arguments or ("--help",)
+    if command in ("-h", "--help"):
+        print("usage: clan data {check,init} …; clan data check --help tells all about one")
+    elif command in DATA_COMMANDS:
+        parse(deferred(DATA_COMMANDS[command]), prog=f"clan data {command}", args=rest)()
+    else:
+        fail(f"{command!r} is not a command on data: there are check and init")
+
+
 def dispatch(arguments: Sequence[str]) -> None:
     """Runs the command that the first argument names."""
     if not arguments or arguments[0] in ("-h", "--help"):
@@ -306,8 +431,10 @@ def dispatch(arguments: Sequence[str]) -> None:
         print(f"clan {__version__}")
     elif command == "train":
         train(rest)
+    elif command == "data":
+        data(rest)
     elif command in COMMANDS:
-        parse(COMMANDS[command], prog=f"clan {command}", args=rest)
+        parse(deferred(COMMANDS[command]), prog=f"clan {command}", args=rest)()
     else:
         fail(f"{command!r} is not a command: see clan --help")
 

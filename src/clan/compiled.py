@@ -1,9 +1,11 @@
 """How loops over pixels are compiled: to vector instructions, in all cores, once per installation."""
 
+import sys
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar, cast
 
 import numba
+from numba.core import event
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -31,3 +33,21 @@ def compiled_exactly(loop: Callable[Arguments, Result]) -> Callable[Arguments, R
     Every operation is rounded as it is written, so that the loop equals NumPy's or Paddle's bit for bit.
     """
     return cast(Callable[Arguments, Result], numba.njit(nogil=True, cache=True, error_model="numpy")(loop))
+
+
+class _Announcement(event.Listener):
+    """Says, once, why nothing seems to happen; loading compiled loops from the cache is no such event."""
+
+    said = False
+
+    def on_start(self, event: Any) -> None:
+        """Before a loop is compiled."""
+        if not self.said:
+            print("compiling loops for this processor, once per installation (half a minute)", file=sys.stderr)
+        self.said = True
+
+    def on_end(self, event: Any) -> None:
+        """After it."""
+
+
+event.register("numba:compile", _Announcement())

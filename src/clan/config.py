@@ -4,45 +4,57 @@ Fields carry the values of the `official` preset (SPEC sections 3 and 4) as defa
 the other presets. Every field is a flag of `clan train` and a key of `config.yaml`.
 """
 
-import reprlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
-    BaseModel,
-    ConfigDict,
+    BeforeValidator,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
+    PlainSerializer,
     PositiveInt,
-    ValidationError,
     model_validator,
 )
 
-from clan.errors import ConfigError
-from clan.untrusted import quoted
-from clan.yamlfile import Document, read_yaml
+from clan.domains import CITYSCAPES_CLASSES, PACKAGED, Classes, Description, packaged
+from clan.normalization import SCHEMES, Normalization, Scheme
+from clan.schema import Fraction, Section, Size, load_section, refuse
 
-Size = tuple[PositiveInt, PositiveInt]
-"""Width and height in pixels."""
-
-Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Schedule = Literal["warmup-poly", "poly", "constant"]
 Precision = Literal["fp32", "bf16", "fp16"]
 
 
-class Section(BaseModel):
-    """A group of options: immutable, unknown keys refused."""
+def _described(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    if value not in PACKAGED:
+        refuse(f"expected {', '.join(PACKAGED)} or a description, got {value!r}")
+    return packaged(value)
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+
+def _shortened(description: Description) -> str | dict[str, Any]:
+    """A packaged description by its name, another one whole: a run needs no file but its `config.yaml`."""
+    if description.name in PACKAGED and description == packaged(description.name):
+        return description.name
+    return description.model_dump(mode="json", exclude_defaults=True)
+
+
+def _merged(value: Any) -> Any:
+    return CITYSCAPES_CLASSES if value == "cityscapes" else value
+
+
+def _shortened_classes(classes: Classes) -> str | dict[str, Any]:
+    return "cityscapes" if classes == CITYSCAPES_CLASSES else classes.model_dump(mode="json")
 
 
 class DomainConfig(Section):
     """One data set: where its images lie and at what size the network sees them."""
 
-    dataset: Literal["synthia", "gta5", "cityscapes"]
-    """Layout and label encoding of the data set."""
+    dataset: Annotated[Description, BeforeValidator(_described), PlainSerializer(_shortened)]
+    """Layout and labels of the data set: synthia, gta5, cityscapes or a description file."""
     root: Path
     """Folder of the data set."""
     list_file: Path | None = None
@@ -92,7 +104,7 @@ class NetworkConfig(Section):
     """Resolution of the input over that of the features; 16 takes a quarter of the time in the last stages."""
     head_dilations: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (6, 12, 18, 24)
     """Dilations of the convolutions that a head sums; smaller ones suit smaller images."""
-    input_normalization: Literal["caffe-bgr", "imagenet-rgb"] = "caffe-bgr"
+    input_normalization: Scheme = "caffe-bgr"
     """What the initial weights were trained on: BGR 0…255 minus the mean, or RGB 0…1 by mean and deviation."""
     num_classes: Annotated[int, Field(ge=1, le=255)] = 19
     """Number of classes C; label maps hold 8 bits, and 255 is none."""
@@ -117,6 +129,11 @@ class NetworkConfig(Section):
     """Give the trunk's projection convolutions a bias."""
     evaluation_upsampling: Literal["bilinear", "bicubic"] = "bilinear"
     """How logits are brought to the ground truth's size in evaluation."""
+
+    def normalization(self, dataset: Description) -> Normalization:
+        """How the network's input is made: as its initial weights want, unless the data set says otherwise."""
+        usual = SCHEMES[self.input_normalization]
+        return replace(usual, mean=dataset.mean or usual.mean, std=dataset.std or usual.std)
 
     @model_validator(mode="after")
     def _has_projections(self) -> "NetworkConfig":
@@ -196,6 +213,8 @@ class Config(Section):
     """The labelled domain."""
     target: DomainConfig
     """The unlabelled domain."""
+    classes: Annotated[Classes, BeforeValidator(_merged), PlainSerializer(_shortened_classes)] = CITYSCAPES_CLASSES
+    """The classes that both share: those of Cityscapes, or a file of named merges."""
     augmentation: AugmentationConfig = AugmentationConfig()
     network: NetworkConfig = NetworkConfig()
     loss: LossConfig = LossConfig()
@@ -241,6 +260,9 @@ class Config(Section):
             raise ValueError(f"warmup_steps {self.warmup} lies beyond num_steps {self.num_steps}")
         if self.sync_batch_norm and self.network.batch_norm == "frozen":
             raise ValueError("sync_batch_norm has nothing to do while network.batch_norm is frozen: drop one of them")
+        named = len(self.classes.classes)
+        if self.classes != CITYSCAPES_CLASSES and self.network.num_classes != named:
+            raise ValueError(f"network.num_classes is {self.network.num_classes}, but classes names {named}")
         return self
 
     @property
@@ -265,34 +287,4 @@ def load(path: Path) -> Config:
     Raises:
         ConfigError: the file is missing, is not YAML, or a value does not fit; the message names the line.
     """
-    return build(Config, read_yaml(path))
-
-
-def build(section: type[Section], source: dict[str, Any] | Document, origin: str = "the options") -> Any:
-    """Validates options, or a file of them, into a `section`, turning what pydantic finds into one sentence.
-
-    Raises:
-        ConfigError: names the first field that does not fit, its line if it is in a file, its value and what
-            was expected.
-    """
-    try:
-        return section.model_validate(source.values if isinstance(source, Document) else source)
-    except ValidationError as error:
-        if isinstance(source, Document):
-            origin = source.where(error.errors(include_url=False)[0]["loc"])
-        raise ConfigError(f"{origin}: {describe(error)}") from None
-
-
-def describe(error: ValidationError) -> str:
-    """The first finding of a validation as `field: what was expected, got value`."""
-    first = error.errors(include_url=False)[0]
-    field = quoted(".".join(str(part) for part in first["loc"]))
-    message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "value_error":
-        return f"{field}: {message}" if field else message
-    message = message[:1].lower() + message[1:]
-    if first["type"] == "extra_forbidden":
-        return f"{field} is not an option here"
-    if first["type"] == "missing":
-        return f"{field} is missing"
-    return f"{field}: {message}, got {reprlib.repr(first['input'])}"
+    return load_section(Config, path)

@@ -13,19 +13,16 @@ import numpy as np
 from clan.config import load
 from clan.data import transforms
 from clan.data.datasets import Dataset
-from clan.data.files import image_size
 from clan.engine.inference import evaluating, predict
 from clan.errors import ConfigError
-from clan.labels import CITYSCAPES, CITYSCAPES_TO_TRAIN_ID, LabelSpace
+from clan.labels import CITYSCAPES_TO_TRAIN_ID
 from clan.models.deeplab import Segmenter, Upsampling
 from clan.models.heads import DILATIONS
 from clan.models.weight_files import read_arrays
 from clan.models.weights import has_projection_bias, load_weights
+from clan.normalization import CAFFE, Normalization
 from clan.reporting.images import save_label_map
 from clan.runtime import available_cores
-
-DEFAULT_OUTPUT_SIZE = (2048, 1024)
-"""Width and height of predictions for which there is no ground truth: those of Cityscapes."""
 
 
 @dataclass(frozen=True)
@@ -37,26 +34,26 @@ class EvaluationOptions:
         num_classes: C.
         output_stride: see `clan.models.deeplab.Segmenter`.
         head_dilations: likewise.
-        normalization: see `clan.data.transforms.normalize`.
         input_size: width and height that the network sees.
         output_size: width and height of the label maps; None: those of the ground truth where there is
-            one, else `DEFAULT_OUTPUT_SIZE`.
+            one, else those of the image.
         upsampling: "bilinear" or "bicubic", of the logits.
         label_ids: write Cityscapes labelIds, as its benchmark server wants, instead of trainIds.
         excluded: a trainId that is never predicted.
         batch_size: images that the network sees at once; more than one can help on a GPU.
+        normalization: how pixels become numbers.
     """
 
     backbone: str = "resnet101"
     num_classes: int = 19
     output_stride: int = 8
     head_dilations: tuple[int, ...] = DILATIONS
-    normalization: transforms.Normalization = "caffe-bgr"
     input_size: tuple[int, int] = (1024, 512)
     output_size: tuple[int, int] | None = None
     upsampling: Upsampling = "bilinear"
     label_ids: bool = False
     excluded: int | None = None
+    normalization: Normalization = CAFFE
     batch_size: int = 1
 
     def __post_init__(self) -> None:
@@ -64,8 +61,18 @@ class EvaluationOptions:
             raise ConfigError(f"batch size {self.batch_size} is no number of images: give at least 1")
 
 
-def options_for(weights: Path, *, num_classes: int | None, upsampling: str | None, **others: Any) -> EvaluationOptions:
-    """Options for a snapshot: what is None is taken from the run's `config.yaml` beside it, if there is one."""
+def options_for(
+    weights: Path, *, num_classes: int | None, upsampling: str | None, dataset: Dataset | None = None, **others: Any
+) -> EvaluationOptions:
+    """Options for a snapshot: what is None is taken from the run's `config.yaml` beside it, if there is one.
+
+    Args:
+        weights: the snapshot.
+        num_classes: see `EvaluationOptions`.
+        upsampling: likewise.
+        dataset: what is evaluated; None: the run's target.
+        others: further options.
+    """
     path = weights.parent / "config.yaml"
     known: dict[str, Any] = {}
     if path.is_file():
@@ -76,9 +83,9 @@ def options_for(weights: Path, *, num_classes: int | None, upsampling: str | Non
             "num_classes": network.num_classes,
             "output_stride": network.output_stride,
             "head_dilations": network.head_dilations,
-            "normalization": network.input_normalization,
             "upsampling": network.evaluation_upsampling,
             "input_size": config.target.size,
+            "normalization": network.normalization(dataset.description if dataset else config.target.dataset),
         }
     given = {"num_classes": num_classes, "upsampling": upsampling, **others}
     return EvaluationOptions(**known | {name: value for name, value in given.items() if value is not None})
@@ -111,7 +118,6 @@ def evaluate(
     save: Path,
     *,
     options: EvaluationOptions,
-    label_space: LabelSpace = CITYSCAPES,
     on_image: Callable[[str], None] = lambda name: None,
 ) -> None:
     """Writes `NAME.png` (ids) and `NAME_color.png` (palette) into `save` for every image.
@@ -124,7 +130,6 @@ def evaluate(
         dataset: the images.
         save: the folder, created if need be.
         options: sizes and encoding.
-        label_space: the colours.
         on_image: called with each image's name when the network has seen it.
 
     Raises:
@@ -133,15 +138,16 @@ def evaluate(
     table = _label_id_table() if options.label_ids else None
     writing: deque[Future[None]] = deque()
 
-    def write(labels: Callable[[], np.ndarray], name: str) -> None:
-        save_label_map(labels(), save / Path(name).stem, label_space, table=table)
+    def write(labels: Callable[[], np.ndarray], index: int) -> None:
+        save_label_map(labels(), save / dataset.stems[index], dataset.classes.label_space, table=table)
 
     with ThreadPoolExecutor(available_cores()) as pool, evaluating(segmenter):
         for indices, planes in _read_ahead(pool, dataset, options):
-            sizes = [_output_size(dataset, index, options) for index in indices]
+            sizes = [options.output_size or dataset.stored_size(index) for index in indices]
+            sizes = [(height, width) for width, height in sizes]
             predictions = predict(segmenter, planes, sizes, upsampling=options.upsampling, excluded=options.excluded)
             for index, labels in zip(indices, predictions, strict=True):
-                writing.append(pool.submit(write, labels, dataset.names[index]))
+                writing.append(pool.submit(write, labels, index))
                 on_image(dataset.names[index])
             while len(writing) > 2 * available_cores():
                 writing.popleft().result()
@@ -173,13 +179,6 @@ def _read_ahead(
             done.result()
         pending.extend(start(first) for first in islice(firsts, 1))
         yield indices, planes
-
-
-def _output_size(dataset: Dataset, index: int, options: EvaluationOptions) -> tuple[int, int]:
-    """Height and width of an image's label map."""
-    truth = dataset.label_path(index)
-    known = options.output_size or (image_size(truth) if truth.is_file() else DEFAULT_OUTPUT_SIZE)
-    return known[1], known[0]
 
 
 def _label_id_table() -> np.ndarray:

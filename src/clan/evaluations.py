@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from clan.atomic import write_atomically
+from clan.data.datasets import Dataset
+from clan.domains import CITYSCAPES_CLASSES, Classes, Description
 from clan.errors import DataError
 from clan.labels import LabelSpace
 from clan.metrics.iou import Scores, score
@@ -28,8 +30,8 @@ class Evaluation:
         folder: the label maps.
         scores: over all images.
         label_space: the classes.
-        images: mIoU of every image by the stem of its label map, 0…1, or NaN where no pixel counts.
-        dataset: name, root and split of the data set.
+        images: mIoU of every image by its label map's path without suffix, 0…1, or NaN where no pixel counts.
+        dataset: name, root and split of the data set, and what else `describe` tells of it.
         date: when, in ISO 8601.
         weights: the snapshot, if known.
     """
@@ -38,7 +40,7 @@ class Evaluation:
     scores: Scores
     label_space: LabelSpace
     images: Mapping[str, float]
-    dataset: Mapping[str, str]
+    dataset: Mapping[str, Any]
     date: str
     weights: Path | None = None
 
@@ -48,13 +50,41 @@ class Evaluation:
         return iteration_of(self.weights.stem if self.weights else self.folder.name)
 
 
+def describe(dataset: Dataset) -> dict[str, Any]:
+    """What `open_dataset` needs to open a data set again, as JSON has it."""
+    return {
+        "name": dataset.name,
+        "root": str(dataset.root.resolve()),
+        "split": dataset.split,
+        "description": dataset.description.model_dump(mode="json", exclude_defaults=True),
+        "classes": dataset.classes.model_dump(mode="json"),
+        "images": dict(zip(dataset.stems, dataset.names, strict=True)),
+    }
+
+
+def open_dataset(evaluation: Evaluation) -> tuple[Dataset, dict[str, int]]:
+    """What was evaluated, and the indices of its images by the stems of their label maps.
+
+    Raises:
+        DataError: it is gone.
+    """
+    about = evaluation.dataset
+    description, classes = about.get("description", about["name"]), CITYSCAPES_CLASSES
+    if isinstance(description, dict):
+        description, classes = Description.model_validate(description), Classes.model_validate(about["classes"])
+    dataset = Dataset(description, Path(about["root"]), split=about["split"], classes=classes)
+    stem_of = {name: stem for stem, name in about.get("images", {}).items()}
+    stems = [stem_of.get(name, stem) for name, stem in zip(dataset.names, dataset.stems, strict=True)]
+    return dataset, {stem: index for index, stem in enumerate(stems)}
+
+
 def write_evaluation(
     folder: Path,
     confusion: np.ndarray,
     label_space: LabelSpace,
     *,
     images: Mapping[str, float],
-    dataset: Mapping[str, str],
+    dataset: Mapping[str, Any],
     weights: Path | None = None,
 ) -> None:
     """Writes `scores.json` into a folder of label maps.
@@ -111,7 +141,7 @@ def read_evaluation(folder: Path) -> Evaluation:
             score(confusion, space),
             space,
             {str(stem): math.nan if miou is None else float(miou) for stem, miou in content["images"].items()},
-            {str(key): str(value) for key, value in content["dataset"].items()},
+            dict(content["dataset"]),
             str(content["date"]),
             Path(content["weights"]) if content["weights"] else None,
         )

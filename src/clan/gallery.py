@@ -2,17 +2,15 @@
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from clan.data.datasets import Dataset
 from clan.data.files import read_id_label
 from clan.data.transforms import resize_image, resize_label
 from clan.errors import ClanError, DataError
 from clan.evaluate import options_for
-from clan.evaluations import Evaluation
+from clan.evaluations import Evaluation, open_dataset
 from clan.labels import LabelSpace
 from clan.predict import Predictor
 from clan.reporting.console import percent, progress
@@ -35,8 +33,7 @@ def examples(evaluated: Sequence[tuple[str, Evaluation]], count: int) -> list[Ex
     """
     first = evaluated[0][1]
     chosen = extremes(first, count)
-    dataset = open_dataset(first)
-    index_of = {Path(name).stem: index for index, name in enumerate(dataset.names)}
+    dataset, index_of = open_dataset(first)
     absent = [stem for stem in chosen if stem not in index_of]
     if absent:
         raise DataError(f"{dataset.image_root} no longer holds {absent[0]}: put the data set back or give --images 0")
@@ -67,12 +64,6 @@ def extremes(evaluation: Evaluation, count: int) -> list[str]:
         return stems
     worst = (count + 1) // 2
     return stems[:worst] + stems[len(stems) - (count - worst) :]
-
-
-def open_dataset(evaluation: Evaluation) -> Dataset:
-    """What was evaluated."""
-    source = evaluation.dataset
-    return Dataset(source["name"], Path(source["root"]), split=source["split"])
 
 
 def network_of(evaluation: Evaluation) -> Predictor | None:

@@ -3,7 +3,6 @@
 import math
 from collections import deque
 from collections.abc import Callable, Iterator
-from colorsys import hsv_to_rgb
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -14,8 +13,10 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from clan.config import load
 from clan.data import transforms
 from clan.data.files import read_rgb
+from clan.domains import Classes
 from clan.engine.inference import Analysis, analyse, evaluating
 from clan.errors import ConfigError, DataError
 from clan.evaluate import EvaluationOptions, load_segmenter, options_for
@@ -112,7 +113,7 @@ class Predictor:
     def __init__(self, weights: Path, options: EvaluationOptions, *, keep_proportions: bool) -> None:
         self.options = options
         self.keep_proportions = keep_proportions
-        self.label_space = label_space_of(options.num_classes)
+        self.label_space = label_space_of(weights, options.num_classes)
         self.segmenter: Segmenter = load_segmenter(
             weights,
             backbone=options.backbone,
@@ -131,15 +132,13 @@ class Predictor:
             return analyse(self.segmenter, planes, (image.height, image.width), upsampling=self.options.upsampling)
 
 
-def label_space_of(num_classes: int) -> LabelSpace:
-    """The classes of Cityscapes, or as many numbered ones in colours far apart."""
-    if num_classes == CITYSCAPES.num_classes:
-        return CITYSCAPES
-    colors = []
-    for k in range(num_classes):  # neighbours differ in brightness too
-        red, green, blue = hsv_to_rgb(k / num_classes, 0.65 + 0.25 * (k % 2), 0.85 - 0.3 * (k % 3 == 1))
-        colors.append((round(255 * red), round(255 * green), round(255 * blue)))
-    return LabelSpace(tuple(f"class {k}" for k in range(num_classes)), tuple(colors))
+def label_space_of(weights: Path, num_classes: int) -> LabelSpace:
+    """The classes of the run that saved the weights; without its `config.yaml`, Cityscapes' or numbered ones."""
+    path = weights.parent / "config.yaml"
+    known = load(path).classes.label_space if path.is_file() else CITYSCAPES
+    if known.num_classes == num_classes:
+        return known
+    return Classes(classes={f"class {train_id}": () for train_id in range(num_classes)}).label_space
 
 
 def same_area(size: tuple[int, int], like: tuple[int, int]) -> tuple[int, int]:

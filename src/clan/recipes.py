@@ -7,22 +7,24 @@ from pathlib import Path
 from typing import Any, Literal
 
 from clan.config import AugmentationConfig, Config, DomainConfig, LossConfig, NetworkConfig, OptimizerConfig
+from clan.domains import packaged
 
 Preset = Literal["official", "paper", "seed", "best"]
 Source = Literal["synthia", "gta5"]
 
 SOURCE_ROOTS = {"synthia": Path("data/SYNTHIA/RAND_CITYSCAPES"), "gta5": Path("data/GTA5")}
+DEFAULT_ROOTS = {**SOURCE_ROOTS, "cityscapes": Path("data/Cityscapes")}
 SOURCE_SIZES = {"synthia": (1280, 760), "gta5": (1280, 720)}
 OFFICIAL_LAMBDA_LOCAL = {"synthia": 10.0, "gta5": 40.0}
 RUN_NAMES = {"synthia": "SYS2Cityscapes", "gta5": "GTA2Cityscapes"}
 
 
 def _cityscapes() -> DomainConfig:
-    return DomainConfig(dataset="cityscapes", root=Path("data/Cityscapes"), size=(1024, 512))
+    return DomainConfig(dataset=packaged("cityscapes"), root=DEFAULT_ROOTS["cityscapes"], size=(1024, 512))
 
 
 def _source(name: Source, size: tuple[int, int] | None = None) -> DomainConfig:
-    return DomainConfig(dataset=name, root=SOURCE_ROOTS[name], size=size or SOURCE_SIZES[name])
+    return DomainConfig(dataset=packaged(name), root=SOURCE_ROOTS[name], size=size or SOURCE_SIZES[name])
 
 
 def _run(source: Source) -> dict[str, Any]:
@@ -80,8 +82,10 @@ def demo(folder: Path, method: Literal["clan", "source-only"], *, steps: int, se
     worlds = folder / "worlds"
     return Config(
         method=method,
-        source=DomainConfig(dataset="synthia", root=worlds / "SYNTHIA/RAND_CITYSCAPES", size=DEMO_TRAINING_SIZE),
-        target=DomainConfig(dataset="cityscapes", root=worlds / "Cityscapes", size=DEMO_TRAINING_SIZE),
+        source=DomainConfig(
+            dataset=packaged("synthia"), root=worlds / "SYNTHIA/RAND_CITYSCAPES", size=DEMO_TRAINING_SIZE
+        ),
+        target=DomainConfig(dataset=packaged("cityscapes"), root=worlds / "Cityscapes", size=DEMO_TRAINING_SIZE),
         augmentation=AugmentationConfig(random_scale=False),
         network=NetworkConfig(backbone="resnet-tiny", discriminator_width=16),
         loss=LossConfig(gamma=0.0, lambda_adv=0.01, lambda_local=10.0),

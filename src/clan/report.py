@@ -17,8 +17,8 @@ from clan.reporting.curves import Panel, Series, thin
 from clan.reporting.html import Page, RunView, ScoredSnapshot, write_report
 from clan.reporting.published import IMAGES, comparable
 
-HEADLINES = {"gta5": "mIoU-19"}
-"""The mean that runs from a source are usually judged by; from other sources the last one."""
+HEADLINES = {"gta5": "mIoU-19", "synthia": "mIoU-13"}
+"""The mean that runs from a source are usually judged by; from other sources the first one."""
 
 DAMPED = ("loss_adv", "loss_weight", "loss_ent")
 
@@ -73,15 +73,15 @@ def make_page(runs: Sequence[RunRecords], found: Sequence[Sequence[Evaluation]])
     every = [evaluation for of_run in found for evaluation in of_run]
     names = run_names([run.folder for run in runs])
     means = list(every[0].scores.means) if every else []
-    headline = HEADLINES.get(runs[0].config.source.dataset, "")
-    headline = headline if headline in means else (means[-1] if means else "")
+    headline = HEADLINES.get(runs[0].config.source.dataset.name, "")
+    headline = headline if headline in means else (means[0] if means else "")
     views = [run_view(name, run, of_run, headline) for name, run, of_run in zip(names, runs, found, strict=True)]
     published = ()
     remark = ""
     if every:
         first_index = next(index for index, of_run in enumerate(found) if of_run)
         evaluation = best(found[first_index], headline)
-        published = comparable(runs[first_index].config.source.dataset, evaluation.dataset, len(evaluation.images))
+        published = comparable(runs[first_index].config.source.dataset.name, evaluation.dataset, len(evaluation.images))
         remark = "" if published else (
             f"No published figures are shown: they are of the {IMAGES} images of Cityscapes val, and these scores are "
             f"of {len(evaluation.images)} images in {evaluation.dataset.get('root', '?')}."
@@ -122,7 +122,7 @@ def run_view(name: str, run: RunRecords, evaluations: Sequence[Evaluation], head
     view = RunView(
         name=name,
         method=config.method,
-        domains=f"{config.source.dataset} → {config.target.dataset}",
+        domains=f"{config.source.dataset.name} → {config.target.dataset.name}",
         state=_state(run),
         cost=_cost(run),
         environment={key: str(value) for key, value in run.environment.items() if not isinstance(value, dict)},
@@ -159,10 +159,9 @@ def _missing(run: RunRecords, evaluations: Sequence[Evaluation]) -> Iterator[tup
             f"clan train --config {run.folder}/config.yaml --resume",
         )
     elif not evaluations:
-        width, height = run.config.target.size
         yield (
             f"None of its {len(run.snapshots)} snapshots was evaluated.",
-            f"clan evaluate {run.folder} --data-dir {run.config.target.root} --input-size {width} {height}",
+            f"clan evaluate {run.folder}",
         )
 
 

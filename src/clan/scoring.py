@@ -1,8 +1,9 @@
 """Score a folder of predicted label maps against a folder of ground truth."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from clan.data.datasets import Dataset
 from clan.data.files import read_id_label
 from clan.errors import DataError
 from clan.labels import CITYSCAPES, CITYSCAPES_TO_TRAIN_ID, IGNORE, LabelSpace, lookup_table
@@ -105,6 +107,60 @@ def count_with_progress(
         return count_folders(truth_dir, prediction_dir, on_pair=note, **options)
 
 
+def count_dataset(
+    dataset: Dataset,
+    prediction_dir: Path,
+    *,
+    prediction_ids: PredictionIds = "trainId",
+    workers: int | None = None,
+    on_pair: Callable[[Pair, np.ndarray], None] = lambda pair, confusion: None,
+) -> np.ndarray:
+    """Compare the predictions for a data set with its ground truth, in its classes, showing how far it has come.
+
+    Args:
+        dataset: the images and their ground truth.
+        prediction_dir: predictions, 8-bit PNGs, named as `clan.evaluate.evaluate` names them.
+        prediction_ids: whether predictions hold trainIds or the ids that the ground truth holds.
+        workers: number of threads, at least 1; by default one per core at hand.
+        on_pair: called with each pair and its own confusion matrix, in this thread.
+
+    Returns:
+        The confusion matrix, int64 [C, C].
+
+    Raises:
+        DataError: a ground truth or a prediction is missing, damaged or not what it should be.
+    """
+    pairs = [
+        Pair(dataset.label_path(index), prediction_dir / f"{stem}.png") for index, stem in enumerate(dataset.stems)
+    ]
+    _require_all("ground truths", [pair.truth for pair in pairs], "check the description and the folder")
+    _require_all("predictions", [pair.prediction for pair in pairs], "evaluate the whole set before scoring it")
+    tables = {} if prediction_ids == "trainId" else {"prediction_table": dataset.table[:256]}
+    num_classes = dataset.classes.label_space.num_classes
+
+    def compare(index: int) -> np.ndarray:
+        truth, prediction = dataset.read_label(index), read_id_label(pairs[index].prediction)
+        _require_same_size(pairs[index], truth, prediction)
+        with _naming(pairs[index].prediction, prediction_ids):
+            return confusion_matrix(truth, prediction, num_classes, **tables)
+
+    total = np.zeros((num_classes, num_classes), np.int64)
+    with (
+        progress(f"scoring {prediction_dir.name}", len(pairs)) as advance,
+        ThreadPoolExecutor(workers or available_cores()) as pool,
+    ):
+        for pair, confusion in zip(pairs, pool.map(compare, range(len(pairs))), strict=True):
+            total += confusion
+            on_pair(pair, confusion)
+            advance()
+    return total
+
+
+def score_dataset(dataset: Dataset, prediction_dir: Path, **options: Any) -> Scores:
+    """The scores of what `count_dataset`, which takes the same arguments, counts."""
+    return score(count_dataset(dataset, prediction_dir, **options), dataset.classes.label_space)
+
+
 def score_with_progress(truth_dir: Path, prediction_dir: Path, **options: Any) -> Scores:
     """`score_folders`, showing how far it has come."""
     return score(*count_with_progress(truth_dir, prediction_dir, **options))
@@ -174,21 +230,27 @@ def _require_all(role: str, files: Sequence[Path], remedy: str) -> None:
 def _compare(pair: Pair, num_classes: int, truth_table: np.ndarray, prediction_ids: PredictionIds) -> np.ndarray:
     """The confusion matrix, int64 [C, C], of one pair of files."""
     truth, prediction = read_id_label(pair.truth), read_id_label(pair.prediction)
+    _require_same_size(pair, truth, prediction)
+    tables = {} if prediction_ids == "trainId" else {"prediction_table": truth_table}
+    with _naming(pair.prediction, prediction_ids):
+        return confusion_matrix(truth, prediction, num_classes, truth_table=truth_table, **tables)
+
+
+def _require_same_size(pair: Pair, truth: np.ndarray, prediction: np.ndarray) -> None:
     if truth.shape != prediction.shape:
         raise DataError(
             f"Prediction {pair.prediction} is {_size(prediction)} but {pair.truth} is {_size(truth)}: "
             "save predictions at the size of the ground truth"
         )
+
+
+@contextmanager
+def _naming(prediction: Path, ids: PredictionIds) -> Iterator[None]:
+    """Within the block, what is wrong with the values of a prediction is said with its name."""
     try:
-        if prediction_ids == "labelId":
-            return confusion_matrix(
-                truth, prediction, num_classes, truth_table=truth_table, prediction_table=truth_table
-            )
-        return confusion_matrix(truth, prediction, num_classes, truth_table=truth_table)
+        yield
     except DataError as error:
-        raise DataError(
-            f"{pair.prediction}: {error}; it is read as {prediction_ids}s: save those, or set prediction_ids"
-        ) from None
+        raise DataError(f"{prediction}: {error}; it is read as {ids}s: save those, or set prediction_ids") from None
 
 
 def _size(ids: np.ndarray) -> str:

@@ -30,22 +30,6 @@ def files(folder):
 
 
 @pytest.fixture
-def error_of(capsys):
-    """Runs a command that must fail, and returns its one sentence."""
-
-    def call(main, *arguments):
-        with pytest.raises(SystemExit) as stop:
-            run(lambda: main([str(argument) for argument in arguments]))
-        lines = capsys.readouterr().err.splitlines()
-        assert stop.value.code == 2
-        assert len(lines) == 1, lines
-        assert lines[0].startswith("error: ")
-        return lines[0]
-
-    return call
-
-
-@pytest.fixture
 def data(worlds, tmp_path):
     """A copy of the drawn data that may be damaged."""
     return Path(shutil.copytree(worlds, tmp_path / "data"))

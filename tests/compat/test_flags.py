@@ -6,6 +6,7 @@ import pytest
 
 from clan import recipes
 from clan.compat.train import FLAG_FIELDS, configuration, parser
+from clan.domains import packaged
 
 SEED_FLAGS = {
     *("--model", "--source", "--target", "--batch-size", "--iter-size", "--num-workers", "--data-dir"),
@@ -50,7 +51,7 @@ VALUES = {
     "--not-restore-last": False,
     "--no-is-training": "frozen",
     "--model DeepLab": "deeplab",
-    "--target CityScapes": "cityscapes",
+    "--target CityScapes": packaged("cityscapes"),
 }
 
 

@@ -10,8 +10,10 @@ from PIL import Image
 from clan.config import AugmentationConfig
 from clan.data import transforms
 from clan.data.datasets import Dataset
-from clan.data.files import read_id_label, read_rgb, read_synthia_label
+from clan.data.encodings import read_codes
+from clan.data.files import read_id_label, read_rgb
 from clan.data.loader import DomainSampler, PairedLoader
+from clan.domains import packaged
 from clan.errors import DataError
 
 OFFICIAL_SCALES = AugmentationConfig().scales
@@ -157,7 +159,7 @@ def test_a_damaged_synthia_label_is_named(tmp_path, damage):
     content[len(content) // 2] ^= 4
     path.write_bytes({"flipped": content, "truncated": content[:-20], "empty": b""}[damage])
     with pytest.raises(DataError, match=r"0\.png cannot be decoded"):
-        read_synthia_label(path)
+        read_codes(path, packaged("synthia"))
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
@@ -172,7 +174,7 @@ def test_unusual_files_are_read_by_the_general_libraries(tmp_path, suffix):
     np.testing.assert_array_equal(read_id_label(tmp_path / f"few{suffix}"), grey % 4)
     deep = random.integers(0, 2**16, (4, 6, 3)).astype(np.uint16)
     cv2.imwrite(str(tmp_path / "deep.png"), np.dstack([deep, deep[:, :, 0]]))  # with transparency
-    np.testing.assert_array_equal(read_synthia_label(tmp_path / "deep.png"), np.minimum(deep[:, :, 2], 255))
+    np.testing.assert_array_equal(read_codes(tmp_path / "deep.png", packaged("synthia")), deep[:, :, 2])
 
 
 def test_a_batch_shares_one_scale_but_not_the_mirroring(city):

@@ -8,6 +8,7 @@ from clan.data.datasets import Dataset
 from clan.data.loader import PairedLoader
 from clan.data.style import match_statistics, swap_amplitudes
 from clan.engine.trainer import build_samplers
+from clan.normalization import CAFFE, IMAGENET
 
 BLACK = np.array([-104.0, -117.0, -123.0])
 
@@ -73,7 +74,7 @@ def test_the_loader_styles_the_source_and_leaves_the_target(tiny, style):
     assert np.abs(plain.source.images.mean(axis=(2, 3)) - brightness).max() > 1
 
 
-@pytest.mark.parametrize("normalization", ["caffe-bgr", "imagenet-rgb"])
+@pytest.mark.parametrize("normalization", [CAFFE, IMAGENET])
 def test_each_normalisation_is_undone_and_black_is_its_origin(worlds, normalization):
     image = Dataset("synthia", worlds / "SYNTHIA/RAND_CITYSCAPES").read_image(0)
     normal = transforms.normalize(image, normalization)
@@ -87,7 +88,7 @@ def test_imagenet_s_normalisation_is_pytorch_s():
     from PIL import Image
 
     expected = (rgb / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
-    ours = transforms.normalize(Image.fromarray(rgb), "imagenet-rgb")
+    ours = transforms.normalize(Image.fromarray(rgb), IMAGENET)
     np.testing.assert_allclose(ours, expected.transpose(2, 0, 1), atol=1e-5)
 
 

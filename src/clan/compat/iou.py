@@ -44,10 +44,14 @@ def main_bulk(arguments: Sequence[str] | None = None) -> None:
     flags = given.parse_args(arguments)
 
     runtime.import_paddle()
-    from clan.bulk import score_label_maps, write_workbook
+    from clan.bulk import score_cityscapes, score_label_maps, write_workbook
 
+    ids = "labelId" if flags.label_ids else "trainId"
     for name, folders in _runs(flags.pred_dir).items():
-        rows = score_label_maps(flags.gt_dir, folders, devkit_dir=flags.devkit_dir, label_ids=flags.label_ids)
+        rows = score_label_maps(
+            folders,
+            lambda folder: score_cityscapes(flags.gt_dir, folder, devkit_dir=flags.devkit_dir, prediction_ids=ids),
+        )
         write_workbook(rows, name, flags.save)
 
 

@@ -7,8 +7,9 @@ from typing import Any, get_args
 
 from clan import runtime
 from clan.commandline import Parser, model, run, size
-from clan.config import Config, Precision, build
+from clan.config import Config, Precision
 from clan.recipes import PRESETS, SOURCE_ROOTS
+from clan.schema import build
 
 DEFAULT_WEIGHTS = Path("./model/pretrained.pdparams")
 """Where the seed looks for initial weights; they need not be there."""

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
@@ -50,7 +49,7 @@ def read_rgb(path: Path) -> Image.Image:
     Raises:
         DataError: the file is missing, damaged or not an image.
     """
-    pixels = _plain_png(path)
+    pixels = plain_png(path)
     if pixels and pixels.color_type == png.RGB and pixels.values.dtype == np.uint8:
         return Image.fromarray(pixels.values)
     return open_image(path).convert("RGB")
@@ -62,7 +61,7 @@ def read_id_label(path: Path) -> np.ndarray:
     Raises:
         DataError: the file is missing, damaged, or holds colours instead of ids.
     """
-    pixels = _plain_png(path)
+    pixels = plain_png(path)
     if pixels and pixels.color_type in (png.GREY, png.PALETTE):
         return pixels.values
     image = open_image(path)
@@ -74,40 +73,7 @@ def read_id_label(path: Path) -> np.ndarray:
     return np.asarray(image)
 
 
-def read_synthia_label(path: Path) -> np.ndarray:
-    """The class channel of a SYNTHIA-RAND-CITYSCAPES label: uint8 [H, W].
-
-    These are 16-bit RGB PNGs with the class in R. Pillow silently decodes them to zeros, so OpenCV reads them;
-    it yields BGR, which puts the class at index 2.
-
-    Raises:
-        DataError: the file is missing, damaged, or not a 16-bit RGB PNG.
-    """
-    pixels = _plain_png(path)
-    if pixels and pixels.color_type == png.RGB and pixels.values.dtype != np.uint8:
-        classes = pixels.values[:, :, 0]
-    else:
-        classes = _general_synthia_label(path)
-    # Class numbers end at 22; anything beyond 8 bits is clamped to an id that no class has.
-    return np.minimum(classes, 255).astype(np.uint8)
-
-
-def _general_synthia_label(path: Path) -> np.ndarray:
-    """The class channel of a 16-bit RGB PNG of any make, uint16 [H, W]."""
-    open_image(path)  # OpenCV does not tell of every damage
-    label = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
-    if label is None:
-        raise DataError(f"{path} cannot be decoded: copy it again from the data set")
-    if label.dtype != np.uint16 or label.ndim != 3:
-        channels = 1 if label.ndim == 2 else label.shape[2]
-        raise DataError(
-            f"SYNTHIA label {path} has {channels} × {label.dtype.itemsize * 8} bit, but RAND_CITYSCAPES ships "
-            "3 × 16-bit PNGs: was it converted?"
-        )
-    return label[:, :, 2]
-
-
-def _plain_png(path: Path) -> png.Pixels | None:
+def plain_png(path: Path) -> png.Pixels | None:
     """The pixels of most PNGs at half the time of `open_image`; None for any other file, which that must judge."""
     try:
         return png.decode(path.read_bytes())

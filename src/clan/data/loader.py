@@ -18,6 +18,7 @@ from clan.config import AugmentationConfig
 from clan.data import transforms
 from clan.data.datasets import Dataset
 from clan.data.style import match_statistics, swap_amplitudes
+from clan.normalization import CAFFE, Normalization
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,8 @@ class DomainSampler:
         batch_size: B.
         shuffle: a new random order per pass over the data; otherwise the list's order, over and over.
         labelled: read labels too.
-        normalization: see `transforms.normalize`.
         seed: two numbers, the run's seed and the domain's, that every draw derives from.
+        normalization: how pixels become numbers.
     """
 
     def __init__(
@@ -68,8 +69,8 @@ class DomainSampler:
         batch_size: int,
         shuffle: bool,
         labelled: bool,
-        normalization: transforms.Normalization = "caffe-bgr",
         seed: tuple[int, int],
+        normalization: Normalization = CAFFE,
     ) -> None:
         self.dataset = dataset
         self.size = size
@@ -77,8 +78,8 @@ class DomainSampler:
         self.batch_size = batch_size
         self.shuffle = shuffle
         self.labelled = labelled
-        self.normalization: transforms.Normalization = normalization
         self.seed = seed
+        self.normalization = normalization
         self._order: tuple[int, np.ndarray] | None = None
 
     def index(self, position: int) -> int:

@@ -1,31 +1,11 @@
 """From decoded files to network inputs: pure functions, with every random draw passed in (SPEC section 5)."""
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageEnhance
 
-MEAN_BGR = (104.00698793, 116.66876762, 122.67891434)
-"""Channel means of the ImageNet training set that DeepLab's weights were trained with, in BGR, 0…255."""
-
-Normalization = Literal["caffe-bgr", "imagenet-rgb"]
-"""What a network's weights were trained on."""
-
-
-class _Scheme(NamedTuple):
-    """Channel order as indices into RGB, and mean and deviation of those channels, for 0…255."""
-
-    order: tuple[int, int, int]
-    mean: tuple[float, float, float]
-    deviation: tuple[float, float, float]
-
-
-_SCHEMES: dict[Normalization, _Scheme] = {
-    "caffe-bgr": _Scheme((2, 1, 0), MEAN_BGR, (1.0, 1.0, 1.0)),
-    # Mean and deviation of ImageNet's training set that PyTorch's classifiers share, there for 0…1.
-    "imagenet-rgb": _Scheme((0, 1, 2), (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
-}
+from clan.normalization import CAFFE, Normalization
 
 _ENHANCEMENTS = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
 
@@ -69,17 +49,13 @@ def resize_label(label: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def normalize(
-    image: Image.Image,
-    normalization: Normalization = "caffe-bgr",
-    *,
-    mirrored: bool = False,
-    out: np.ndarray | None = None,
+    image: Image.Image, how: Normalization = CAFFE, *, mirrored: bool = False, out: np.ndarray | None = None
 ) -> np.ndarray:
-    """RGB image → float32 [3, H, W]: BGR minus `MEAN_BGR`, or RGB by ImageNet's mean and deviation.
+    """RGB image → float32 [3, H, W], (value − mean) / std, in the network's order of channels.
 
     Args:
         image: in RGB mode.
-        normalization: which of the two.
+        how: mean, deviation and order.
         mirrored: flip it left to right, as `mirror` does.
         out: where to write, such as an image's place in a batch; without it, a new array.
     """
@@ -87,16 +63,21 @@ def normalize(
     if mirrored:
         rgb = rgb[:, ::-1]
     planes = np.empty((3, *rgb.shape[:2]), np.float32) if out is None else out
-    for index, (channel, mean, deviation) in enumerate(zip(*_SCHEMES[normalization], strict=True)):
-        np.subtract(rgb[:, :, channel], np.float32(mean), out=planes[index])
-        if deviation != 1.0:
-            planes[index] *= np.float32(1.0 / deviation)
+    for plane, channel in enumerate(_order(how)):
+        np.subtract(rgb[:, :, channel], np.float32(how.mean[channel]), out=planes[plane])
+        if how.std[channel] != 1:
+            planes[plane] *= np.float32(1.0 / how.std[channel])
     return planes
 
 
-def normalized_black(normalization: Normalization) -> np.ndarray:
+def _order(how: Normalization) -> tuple[int, int, int]:
+    """Which of red, green and blue each of the network's channels is."""
+    return (0, 1, 2) if how.channels == "rgb" else (2, 1, 0)
+
+
+def normalized_black(how: Normalization) -> np.ndarray:
     """What `normalize` makes of black, [3]."""
-    return normalize(Image.new("RGB", (1, 1)), normalization)[:, 0, 0]
+    return normalize(Image.new("RGB", (1, 1)), how)[:, 0, 0]
 
 
 def mirror(array: np.ndarray) -> np.ndarray:
@@ -104,10 +85,9 @@ def mirror(array: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(array[..., ::-1])
 
 
-def denormalize(planes: np.ndarray, normalization: Normalization = "caffe-bgr") -> np.ndarray:
+def denormalize(planes: np.ndarray, how: Normalization = CAFFE) -> np.ndarray:
     """Inverse of `normalize`: float32 [3, H, W] → uint8 RGB [H, W, 3]."""
-    scheme = _SCHEMES[normalization]
-    rgb = np.empty((*planes.shape[1:], 3), np.uint8)
-    for plane, channel, mean, deviation in zip(planes, *scheme, strict=True):
-        rgb[:, :, channel] = np.clip(np.rint(plane * np.float32(deviation) + np.float32(mean)), 0, 255)
-    return rgb
+    rgb = planes[list(_order(how))].transpose(1, 2, 0) * np.asarray(how.std, np.float32) + np.asarray(
+        how.mean, np.float32
+    )
+    return np.clip(np.rint(rgb), 0, 255).astype(np.uint8)

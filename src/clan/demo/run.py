@@ -7,9 +7,10 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from clan import recipes
-from clan.bulk import score_and_record
+from clan.bulk import score_together
 from clan.data.datasets import Dataset
 from clan.demo.worlds import write_worlds
+from clan.engine.distributed import ALONE
 from clan.errors import ConfigError
 from clan.evaluate import evaluate, load_segmenter, options_for
 from clan.labels import CITYSCAPES
@@ -57,7 +58,7 @@ def run_demo(folder: Path, *, steps: int, seed: int) -> None:
         result = folder / "result" / method
         with progress("evaluating", len(validation)) as advance:
             evaluate(segmenter, validation, result, options=options, on_image=lambda _: advance())
-        scores[method] = score_and_record(worlds / "Cityscapes/gtFine/val", result, weights=snapshot)
+        scores[method] = score_together(validation, ALONE, "trainId", result, weights=snapshot)
     print(f"\n{table(scores)}\n")
     for index in range(min(PICTURES, len(validation))):
         save_png(side_by_side(validation, index, folder / "result"), folder / "pictures" / f"{index}.png")

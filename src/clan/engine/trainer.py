@@ -11,7 +11,7 @@ import paddle
 
 from clan.config import Config, to_yaml
 from clan.data import transforms
-from clan.data.datasets import Dataset
+from clan.data.datasets import open_domain
 from clan.data.loader import DomainSampler, PairedBatch, PairedLoader
 from clan.engine.balance import class_weights, count_classes
 from clan.engine.checkpoint import STATE_NAME, State, load_state, save_state
@@ -22,7 +22,6 @@ from clan.engine.inference import evaluating, predict
 from clan.engine.learner import Learner
 from clan.engine.precision import check_precision
 from clan.errors import ConfigError, TrainingError
-from clan.labels import CITYSCAPES
 from clan.methods import METHODS, build_method
 from clan.methods.base import Domain, LabelledDomain, Pair
 from clan.models.weights import load_weights, save_weights
@@ -111,7 +110,7 @@ class Trainer:
 
     def snapshot_path(self, suffix: str = "") -> Path:
         """Where the segmenter (or, with suffix "_D", the discriminator) is saved at this iteration."""
-        prefix = SNAPSHOT_PREFIX.get(self.config.source.dataset, self.config.source.dataset)
+        prefix = SNAPSHOT_PREFIX.get(self.source.dataset.name, self.source.dataset.name)
         return self.folder / f"{prefix}_{self.iteration}{suffix}.pdparams"
 
     def _iterate(self, batches: Iterator[PairedBatch]) -> tuple[dict[str, float], dict[str, float]]:
@@ -187,8 +186,8 @@ class Trainer:
                 image = transforms.resize_image(dataset.read_image(index), size)
                 planes = transforms.normalize(image, self.target.normalization)
                 train_ids = predict(self.method.segmenter, planes[None], [(size[1], size[0])])[0]()
-                stem = f"{self.snapshot_path().stem}_{Path(dataset.names[index]).stem}"
-                save_color(train_ids, self.folder / "images" / f"{stem}.png", CITYSCAPES)
+                stem = f"{self.snapshot_path().stem}_{dataset.stems[index].replace('/', '_')}"
+                save_color(train_ids, self.folder / "images" / f"{stem}.png", self.config.classes.label_space)
 
 
 def make_folder(folder: Path) -> None:
@@ -221,14 +220,14 @@ def build_samplers(config: Config) -> tuple[DomainSampler, DomainSampler]:
     def sampler(number: int, labelled: bool) -> DomainSampler:
         domain = (config.source, config.target)[number]
         return DomainSampler(
-            Dataset(domain.dataset, domain.root, list_file=domain.list_file, split=domain.split),
+            open_domain(domain, config.classes),
             size=domain.size,
             augmentation=config.augmentation,
             batch_size=config.batch_size,
             shuffle=config.shuffle,
             labelled=labelled,
-            normalization=config.network.input_normalization,
             seed=(config.seed, number),
+            normalization=config.network.normalization(domain.dataset),
         )
 
     return sampler(0, labelled=True), sampler(1, labelled=METHODS[config.method].reads_target_labels)

@@ -1,0 +1,188 @@
+"""From the data sets and classes that a command line names to what a run or an evaluation needs."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from clan.config import Config, load
+from clan.data.datasets import Dataset, find_splits
+from clan.data.files import image_size
+from clan.domains import (
+    CITYSCAPES_CLASSES,
+    PACKAGED,
+    Classes,
+    Description,
+    classes_of,
+    load_description,
+    packaged,
+)
+from clan.errors import ConfigError
+from clan.recipes import DEFAULT_ROOTS
+from clan.schema import build, load_section
+
+DESCRIPTION_SUFFIXES = (".yaml", ".yml")
+
+
+@dataclass(frozen=True)
+class NamedDomain:
+    """A data set that somebody named.
+
+    Args:
+        description: what it is.
+        root: its folder.
+        size: width and height to train at, if its file says.
+        classes: its own classes.
+    """
+
+    description: Description
+    root: Path
+    size: tuple[int, int] | None
+    classes: Classes
+
+
+def named_domain(name: str) -> NamedDomain:
+    """A data set by its packaged name, or by its description file.
+
+    Raises:
+        ConfigError: there is no such one, or the file does not fit.
+    """
+    if name.lower() in PACKAGED:
+        return NamedDomain(packaged(name.lower()), DEFAULT_ROOTS[name.lower()], None, CITYSCAPES_CLASSES)
+    if not name.endswith(DESCRIPTION_SUFFIXES):
+        raise ConfigError(f"{name!r} is neither a description file (.yaml) nor one of {', '.join(PACKAGED)}")
+    file = load_description(Path(name))
+    return NamedDomain(file.description, file.root, file.size, classes_of(file))
+
+
+def load_classes(path: Path) -> Classes:
+    """Reads the classes of a task from a file.
+
+    Raises:
+        ConfigError: names the file, the line, the key and what was expected.
+    """
+    return load_section(Classes, path)
+
+
+def between(
+    base: Config,
+    domains: Mapping[str, str | None],
+    classes: Path | None,
+    *,
+    roots: Mapping[str, str | None] = MappingProxyType({}),
+    notify: Callable[[str], None] = print,
+) -> Config:
+    """A configuration with other domains, other classes, or both.
+
+    Without a file of classes, a described source brings its own.
+
+    Args:
+        base: what everything else is taken from.
+        domains: "source" and "target": packaged names or description files; None: those of `base`.
+        classes: file of the classes; None: the source's own, or those of `base`.
+        roots: folders instead of those that the descriptions name.
+        notify: takes sentences for the user.
+
+    Raises:
+        ClanError: a file does not fit, or a domain has no images.
+    """
+    values = base.model_dump()
+    merged = base.classes
+    for role, name in domains.items():
+        if name is None:
+            continue
+        named = named_domain(name)
+        root = Path(roots.get(role) or named.root)
+        values[role] = {"dataset": named.description, "root": root, "size": named.size or values[role]["size"]}
+        if named.description.name not in PACKAGED:
+            split = choose_split(named.description, root, "train")
+            values[role]["split"] = split
+            if named.size is None:
+                values[role]["size"] = image_size(Dataset(named.description, root, split=split).image_path(0))
+        if role == "source":
+            merged = named.classes
+    merged = load_classes(classes) if classes else merged
+    values["classes"] = merged
+    values["network"]["num_classes"] = len(merged.classes)
+    config = build(Config, values)
+    _check_merges(config, notify)
+    if any(domains.values()):
+        folder = Path("snapshots") / f"{config.source.dataset.name}2{config.target.dataset.name}"
+        return config.model_copy(update={"snapshot_dir": folder})
+    return config
+
+
+def _check_merges(config: Config, notify: Callable[[str], None]) -> None:
+    """Names that nothing bears are an error; what is left out on either side is said.
+
+    Raises:
+        ConfigError: the classes merge a name that neither domain has, or the source has no labels.
+    """
+    source, target = config.source.dataset, config.target.dataset
+    if source.labels is None:
+        raise ConfigError(
+            f"the source {source.name} has no labels to learn from: give its description a labels pattern"
+        )
+    labelled = [source, target] if target.classes else [source]
+    # A target without labels may still be merged by names that only its later ground truth has.
+    if strange := config.classes.strange(*labelled) if target.classes else []:
+        raise ConfigError(
+            f"the classes merge {strange[0]}, a name that no class of {source.name} or {target.name} bears: "
+            "is it mistyped?"
+        )
+    for description in labelled:
+        if ignored := config.classes.unmerged(description):
+            notify(f"{description.name}: pixels of {', '.join(ignored)} are ignored, since no class takes them")
+    if absent := config.classes.absent(source):
+        notify(f"{', '.join(absent)} never occurs in {source.name}: nothing can teach it")
+
+
+def evaluation_dataset(
+    weights: Path, *, domain: str | None, data_dir: Path | None, data_list: Path | None, split: str | None
+) -> Dataset:
+    """The images to evaluate weights on: by default the target of the run that they are from.
+
+    Args:
+        weights: a snapshot, or a folder of them, with or without the run's `config.yaml` beside.
+        domain: packaged name or description file instead of the run's target.
+        data_dir: folder instead of the one that the run or the description names.
+        data_list: text file of image names.
+        split: None: val where there is one, else test.
+
+    Raises:
+        ClanError: a file does not fit, or there are no images.
+    """
+    path = (weights if weights.is_dir() else weights.parent) / "config.yaml"
+    run = load(path) if path.is_file() else None
+    classes = run.classes if run else None
+    if domain or not run:
+        named = named_domain(domain or "cityscapes")
+        description, root, classes = named.description, data_dir or named.root, classes or named.classes
+    else:
+        description, root = run.target.dataset, data_dir or run.target.root
+    require_splits(description, split)
+    split = split or choose_split(description, root, "val", "test")
+    return Dataset(description, root, list_file=data_list, split=split, classes=classes or CITYSCAPES_CLASSES)
+
+
+def require_splits(description: Description, split: str | None) -> None:
+    """Refuses a split of a data set that has none.
+
+    Raises:
+        ConfigError: the split would have no effect.
+    """
+    if split is not None and not description.has_splits:
+        raise ConfigError(f"{description.name} has no splits: leave --split {split} out")
+
+
+def choose_split(description: Description, root: Path, *wanted: str) -> str:
+    """The split that is called, or at least begins, like the first of the wanted ones that there is.
+
+    Without any such one it is the first split; without splits, the first wanted name, which means nothing then.
+    """
+    splits = find_splits(description, root)
+    for name in wanted:
+        for split in [name] * (name in splits) + splits:
+            if split.lower().startswith(name):
+                return split
+    return splits[0] if splits else wanted[0]

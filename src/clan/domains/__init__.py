@@ -1,0 +1,15 @@
+"""What a data set is, described in a few lines of YAML: where its files lie and what its labels mean."""
+
+from clan.domains.classes import CITYSCAPES_CLASSES, Classes, classes_of
+from clan.domains.description import PACKAGED, Description, DescriptionFile, load_description, packaged
+
+__all__ = [
+    "CITYSCAPES_CLASSES",
+    "PACKAGED",
+    "Classes",
+    "Description",
+    "DescriptionFile",
+    "classes_of",
+    "load_description",
+    "packaged",
+]

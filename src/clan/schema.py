@@ -1,0 +1,87 @@
+"""What every configured value shares: validation, and what is wrong as one sentence with its line."""
+
+import difflib
+import reprlib
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from clan.errors import ConfigError
+from clan.untrusted import quoted
+from clan.yamlfile import read_yaml
+
+Size = tuple[PositiveInt, PositiveInt]
+"""Width and height in pixels."""
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Section(BaseModel):
+    """A group of options: immutable, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+AnySection = TypeVar("AnySection", bound=Section)
+
+
+def refuse(message: str, *keys: str | int) -> NoReturn:
+    """Ends a validation with a sentence about the entry that `keys` lead to from the validated section."""
+    raise PydanticCustomError("clan", "{message}", {"message": message, "keys": keys})
+
+
+def build(section: type[AnySection], values: Any, origin: str = "the options") -> AnySection:
+    """Validates `values` into a `section`, turning what pydantic finds into one sentence.
+
+    Raises:
+        ConfigError: names the first field that does not fit, its value and what was expected.
+    """
+    try:
+        return section.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(f"{origin}: {describe(error, section)}") from None
+
+
+def load_section(section: type[AnySection], path: Path, **defaults: Any) -> AnySection:
+    """Reads a section from a YAML file of its own.
+
+    Args:
+        section: what the file describes.
+        path: the file.
+        defaults: values of keys that the file does not give.
+
+    Raises:
+        ConfigError: names the file, the line, the key and what was expected.
+    """
+    document = read_yaml(path)
+    try:
+        return section.model_validate(defaults | document.values)
+    except ValidationError as error:
+        raise ConfigError(f"{document.where(_keys(_first(error)))}: {describe(error, section)}") from None
+
+
+def describe(error: ValidationError, section: type[Section] | None = None) -> str:
+    """The first finding of a validation as `field: what was expected, got value`."""
+    first = _first(error)
+    field = quoted(".".join(map(str, _keys(first))))
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] in ("value_error", "clan"):
+        return f"{field}: {message}" if field else message
+    if first["type"] == "extra_forbidden":
+        known = section.model_fields if section is not None and len(first["loc"]) == 1 else ()
+        close = difflib.get_close_matches(str(first["loc"][-1]), list(known), n=1)
+        return f"{field} is not an option here" + (f": did you mean {close[0]}?" if close else "")
+    if first["type"] == "missing":
+        return f"{field} is missing"
+    return f"{field}: {message[:1].lower()}{message[1:]}, got {reprlib.repr(first['input'])}"
+
+
+def _first(error: ValidationError) -> ErrorDetails:
+    """The first finding; what is missing comes last, since a mistyped key explains it."""
+    return min(error.errors(include_url=False), key=lambda finding: finding["type"] == "missing")
+
+
+def _keys(finding: ErrorDetails) -> tuple[str | int, ...]:
+    return (*finding["loc"], *finding.get("ctx", {}).get("keys", ()))
