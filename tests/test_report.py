@@ -1,13 +1,16 @@
 import json
 import math
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from clan import cli
+from clan.data.datasets import Dataset
+from clan.domain_options import load_classes, named_domain
 from clan.errors import ClanError
-from clan.evaluations import Evaluation, find_evaluations, read_evaluation, write_evaluation
+from clan.evaluations import Evaluation, describe, find_evaluations, open_dataset, read_evaluation, write_evaluation
 from clan.gallery import extremes
 from clan.labels import CITYSCAPES, LabelSpace
 from clan.records import read_metrics, read_run
@@ -59,6 +62,22 @@ def test_what_is_no_score_is_named(tmp_path):
         (tmp_path / "scores.json").write_text(content)
         with pytest.raises(ClanError, match=r"scores.json is damaged"):
             read_evaluation(tmp_path)
+
+
+def test_a_data_set_of_one_s_own_opens_again_as_it_was(shared, tmp_path):
+    domains = Path(__file__).parents[1] / "benchmarks/domains"
+    named = named_domain(str(domains / "camvid.yaml"))
+    classes = load_classes(domains / "idd_to_camvid.yaml")
+    dataset = Dataset(named.description, shared / "data/camvid", split="val", classes=classes)
+    space = classes.label_space
+    images = dict.fromkeys(dataset.stems, 0.5)
+    confusion = np.eye(space.num_classes, dtype=int)
+    write_evaluation(tmp_path, confusion, space, images=images, dataset=describe(dataset))
+    kept = read_evaluation(tmp_path)
+    again, index_of = open_dataset(kept)
+    assert kept.label_space == space
+    assert (again.names, list(index_of)) == (dataset.names, dataset.stems)
+    np.testing.assert_array_equal(again.read_label(3), dataset.read_label(3))
 
 
 def test_an_image_without_a_class_and_a_name_of_any_script_survive(tmp_path):
