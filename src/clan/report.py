@@ -20,7 +20,8 @@ from clan.reporting.published import IMAGES, comparable
 HEADLINES = {"gta5": "mIoU-19", "synthia": "mIoU-13"}
 """The mean that runs from a source are usually judged by; from other sources the first one."""
 
-DAMPED = ("loss_adv", "loss_weight", "loss_ent")
+DAMPED = ("loss_adv", "loss_weight", "loss_entropy")
+"""Losses that carry the factor 1 − i/N where damping is on."""
 
 
 def make_report(
@@ -151,18 +152,13 @@ def _snapshot_name(evaluation: Evaluation) -> str:
 
 
 def _missing(run: RunRecords, evaluations: Sequence[Evaluation]) -> Iterator[tuple[str, str]]:
+    again = f"clan train --config {run.folder}/config.yaml"
     if not run.done:
-        yield "No iteration is finished yet.", f"clan train --config {run.folder}/config.yaml"
-    if not run.snapshots:
-        yield (
-            "No snapshot is saved yet, so nothing can be evaluated.",
-            f"clan train --config {run.folder}/config.yaml --resume",
-        )
+        yield "No iteration is finished yet: wait for the first, or start the run.", again
+    elif not run.snapshots:
+        yield "No snapshot is saved yet: wait for the first, or continue the run.", f"{again} --resume"
     elif not evaluations:
-        yield (
-            f"None of its {len(run.snapshots)} snapshots was evaluated.",
-            f"clan evaluate {run.folder}",
-        )
+        yield f"None of its {len(run.snapshots)} snapshots was evaluated.", f"clan evaluate {run.folder}"
 
 
 def _state(run: RunRecords) -> str:
