@@ -115,6 +115,22 @@ def tiny_config(worlds: Path, folder: Path, **fields) -> Config:
     return build(Config, values)
 
 
+@pytest.fixture(scope="session")
+def evaluated_runs(worlds, tmp_path_factory) -> Path:
+    """Folders `first` and `second` of two runs of four steps, whose snapshots are evaluated in `result`."""
+    from clan.bulk import evaluate_and_score
+    from clan.data.datasets import Dataset
+    from clan.train import train
+
+    folder = tmp_path_factory.mktemp("runs")
+    for name, method in (("first", "clan"), ("second", "source-only")):
+        train(tiny_config(worlds, folder / name, method=method))
+        dataset = Dataset("cityscapes", worlds / "Cityscapes", split="val")
+        options = {"num_classes": None, "upsampling": None}
+        evaluate_and_score(folder / name, dataset, folder / "result", folder / "workbooks", **options)
+    return folder
+
+
 def metrics(folder: Path) -> list[dict[str, float]]:
     """What a run's `metrics.jsonl` says, without the seconds."""
     lines = (folder / "metrics.jsonl").read_text().splitlines()

@@ -95,10 +95,11 @@ def test_pairs_are_sorted_without_lists_and_ordered_by_them_with(folders, devkit
 @pytest.mark.parametrize("workers", [None, 1])
 def test_perfect_predictions_score_one_and_progress_is_told(folders, workers):
     told = []
-    scores = score_folders(*folders, workers=workers, on_progress=lambda *now: told.append(now))
+    scores = score_folders(*folders, workers=workers, on_pair=lambda *now: told.append(now))
     assert scores.means["mIoU-19"] == 1.0
     assert scores.confusion.sum() == 2 * 6 * 8
-    assert told == [(1, 2), (2, 2)]
+    assert [(pair, total) for pair, _, total in told] == [(pair, 2) for pair in find_pairs(*folders)]
+    np.testing.assert_array_equal(sum(confusion for _, confusion, _ in told), scores.confusion)
 
 
 def test_palette_predictions_are_read_as_indices(folders):

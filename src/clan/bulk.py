@@ -1,20 +1,23 @@
 """Evaluating and scoring one snapshot or many: what `clan evaluate` and the seed's commands share."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from clan.data.datasets import Dataset
 from clan.domains import CITYSCAPES_CLASSES
 from clan.engine.distributed import Ranks, connect
 from clan.errors import ConfigError
 from clan.evaluate import evaluate, load_segmenter, options_for
+from clan.evaluations import describe, write_evaluation
 from clan.labels import CITYSCAPES, LabelSpace
-from clan.metrics.iou import Scores, score
+from clan.metrics.iou import Scores, iou_per_class, mean_iou, score
 from clan.reporting.console import format_scores, progress
 from clan.reporting.excel import SnapshotScore, write_bulk
-from clan.scoring import PredictionIds, count_dataset
+from clan.scoring import Pair, PredictionIds, count_dataset, count_with_progress
 from clan.snapshots import find_snapshots, iteration_of
 
 
@@ -76,12 +79,64 @@ def write_workbook(
         print(f"saved {path}")
 
 
-def score_together(dataset: Dataset, ranks: Ranks, ids: PredictionIds, folder: Path) -> Scores:
-    """Scores a folder of label maps; ranks share the images and add up what they counted."""
+class _ImageScores(dict[str, float]):
+    """The mIoU of every image by its label map's path in their folder, without suffix."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self._folder = folder
+
+    def __call__(self, pair: Pair, confusion: np.ndarray) -> None:
+        stem = pair.prediction.relative_to(self._folder).with_suffix("").as_posix()
+        self[stem] = mean_iou(iou_per_class(confusion))
+
+
+def score_together(
+    dataset: Dataset, ranks: Ranks, ids: PredictionIds, folder: Path, *, weights: Path | None = None
+) -> Scores:
+    """Scores a folder of label maps and writes its `scores.json`.
+
+    Args:
+        dataset: the images.
+        ranks: the processes that share the images and add up what they counted.
+        ids: what the label maps hold.
+        folder: the label maps.
+        weights: what made them, if known.
+    """
+    own = _ImageScores(folder)
     share = dataset.part(ranks.share(range(len(dataset))))
     with ranks.together():
-        counts = count_dataset(share, folder, prediction_ids=ids)
-    return score(ranks.sum(counts), dataset.classes.label_space)
+        counts = count_dataset(share, folder, prediction_ids=ids, on_pair=own)
+    total = ranks.sum(counts)
+    images = _of_all_ranks(own, dataset.stems, ranks)
+    with ranks.together():
+        if ranks.first:
+            space = dataset.classes.label_space
+            write_evaluation(folder, total, space, images=images, dataset=describe(dataset), weights=weights)
+    return score(total, dataset.classes.label_space)
+
+
+def _of_all_ranks(own: Mapping[str, float], stems: Sequence[str], ranks: Ranks) -> dict[str, float]:
+    """The numbers of all images, of which each rank has its share."""
+    values = np.array([own.get(stem, 0.0) for stem in stems])
+    # Every other rank holds zeros, so the sum of the bits is the number, NaN included.
+    return dict(zip(stems, ranks.sum(values.view(np.int64)).view(np.float64).tolist(), strict=True))
+
+
+def score_cityscapes(truth: Path, folder: Path, **options: Any) -> Scores:
+    """Scores a folder of label maps of Cityscapes' classes and writes its `scores.json`.
+
+    Args:
+        truth: the split's folder of ground truths.
+        folder: the label maps.
+        options: see `clan.scoring.count_folders`.
+    """
+    images = _ImageScores(folder)
+    counts, label_space = count_with_progress(truth, folder, on_pair=images, **options)
+    split = truth.resolve()
+    source = {"name": "cityscapes", "root": str(split.parents[1]), "split": split.name}
+    write_evaluation(folder, counts, label_space, images=images, dataset=source)
+    return score(counts, label_space)
 
 
 def evaluate_and_score(weights: Path, dataset: Dataset, save: Path, workbooks: Path, **given: Any) -> None:
@@ -109,8 +164,9 @@ def evaluate_and_score(weights: Path, dataset: Dataset, save: Path, workbooks: P
     if not dataset.has_any_label:
         print(f"{dataset.name} has no ground truth in split {dataset.split}: nothing to score")
     elif several:
-        rows = score_label_maps([folder for _, folder in several], score)
+        made_by = {folder: snapshot for snapshot, folder in several}
+        rows = score_label_maps(list(made_by), lambda folder: score(folder, weights=made_by[folder]))
         if ranks.first:
             write_workbook(rows, weights.resolve().name, workbooks, dataset.classes.label_space)
     else:
-        print(format_scores(score(snapshots[0][1])))
+        print(format_scores(score(snapshots[0][1], weights=weights)))

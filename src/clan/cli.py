@@ -15,6 +15,7 @@ import tyro
 from clan import __version__, runtime
 from clan.commandline import fail, run
 from clan.recipes import PRESETS, SOURCE_ROOTS, Preset, Source
+from clan.show_commands import predict, report
 
 Size = tuple[int, int]
 
@@ -25,6 +26,8 @@ usage: clan COMMAND [options]; clan COMMAND --help tells all about one.
   train     train from a preset or a config.yaml; every field is a flag
   evaluate  label maps and scores of one snapshot, or of a folder of them
   iou       score a folder of label maps
+  report    scores, curves and pictures of runs as one HTML page
+  predict   label maps, overlays and maps of confidence for images or a video
   data      check: look at every file of a data set; init: propose a description of a folder
   convert   rewrite weights: .pdparams, .safetensors, .pth
   doctor    this machine, its Paddle and its settings, and what of them is slow
@@ -325,6 +328,8 @@ def _sentence(panel: str, arguments: Sequence[str]) -> str:
 COMMANDS: dict[str, Callable[..., None]] = {
     "evaluate": evaluate,
     "iou": iou,
+    "predict": predict,
+    "report": report,
     "convert": convert,
     "doctor": doctor,
     "demo": demo,

@@ -42,7 +42,7 @@ def count_folders(
     label_space: LabelSpace = CITYSCAPES,
     prediction_ids: PredictionIds = "trainId",
     workers: int | None = None,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_pair: Callable[[Pair, np.ndarray, int], None] | None = None,
 ) -> tuple[np.ndarray, LabelSpace]:
     """Compare every prediction with its ground truth; see `find_pairs` for which belong together.
 
@@ -55,7 +55,7 @@ def count_folders(
             number replaces them, and only their plain mean is taken.
         prediction_ids: whether predictions hold trainIds or the ids that the ground truth holds.
         workers: number of threads, at least 1; by default one per core at hand.
-        on_progress: called with (pairs done, pairs in total) after each pair, in this thread.
+        on_pair: called with each pair, its own confusion matrix and the number of pairs, in this thread.
 
     Returns:
         The confusion matrix over all pairs, int64 [C, C], and the classes that it counts.
@@ -78,10 +78,10 @@ def count_folders(
     total = np.zeros((label_space.num_classes, label_space.num_classes), np.int64)
     # Threads do as well as processes and start at once: Pillow decodes without holding Python's lock.
     with ThreadPoolExecutor(workers or available_cores()) as pool:
-        for done, confusion in enumerate(pool.map(compare, pairs), start=1):
+        for pair, confusion in zip(pairs, pool.map(compare, pairs), strict=True):
             total += confusion
-            if on_progress is not None:
-                on_progress(done, len(pairs))
+            if on_pair is not None:
+                on_pair(pair, confusion, len(pairs))
     return total, label_space
 
 
@@ -90,14 +90,30 @@ def score_folders(truth_dir: str | Path, prediction_dir: str | Path, **options: 
     return score(*count_folders(truth_dir, prediction_dir, **options))
 
 
-def count_with_progress(truth_dir: Path, prediction_dir: Path, **options: Any) -> tuple[np.ndarray, LabelSpace]:
-    """`count_folders`, showing how far it has come."""
+def count_with_progress(
+    truth_dir: Path,
+    prediction_dir: Path,
+    *,
+    on_pair: Callable[[Pair, np.ndarray], None] = lambda pair, confusion: None,
+    **options: Any,
+) -> tuple[np.ndarray, LabelSpace]:
+    """`count_folders`, showing how far it has come; `on_pair` is called with each pair and its confusion matrix."""
     with progress(f"scoring {prediction_dir.name}") as advance:
-        return count_folders(truth_dir, prediction_dir, on_progress=lambda done, total: advance(total=total), **options)
+
+        def note(pair: Pair, confusion: np.ndarray, total: int) -> None:
+            on_pair(pair, confusion)
+            advance(total=total)
+
+        return count_folders(truth_dir, prediction_dir, on_pair=note, **options)
 
 
 def count_dataset(
-    dataset: Dataset, prediction_dir: Path, *, prediction_ids: PredictionIds = "trainId", workers: int | None = None
+    dataset: Dataset,
+    prediction_dir: Path,
+    *,
+    prediction_ids: PredictionIds = "trainId",
+    workers: int | None = None,
+    on_pair: Callable[[Pair, np.ndarray], None] = lambda pair, confusion: None,
 ) -> np.ndarray:
     """Compare the predictions for a data set with its ground truth, in its classes, showing how far it has come.
 
@@ -106,6 +122,7 @@ def count_dataset(
         prediction_dir: predictions, 8-bit PNGs, named as `clan.evaluate.evaluate` names them.
         prediction_ids: whether predictions hold trainIds or the ids that the ground truth holds.
         workers: number of threads, at least 1; by default one per core at hand.
+        on_pair: called with each pair and its own confusion matrix, in this thread.
 
     Returns:
         The confusion matrix, int64 [C, C].
@@ -132,8 +149,9 @@ def count_dataset(
         progress(f"scoring {prediction_dir.name}", len(pairs)) as advance,
         ThreadPoolExecutor(workers or available_cores()) as pool,
     ):
-        for confusion in pool.map(compare, range(len(pairs))):
+        for pair, confusion in zip(pairs, pool.map(compare, range(len(pairs))), strict=True):
             total += confusion
+            on_pair(pair, confusion)
             advance()
     return total
 

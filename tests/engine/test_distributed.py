@@ -81,7 +81,7 @@ def test_rank_0_alone_writes_and_talks(two_ranks):
     config, folder, result = two_ranks
     assert sorted(path.name for path in config.snapshot_dir.iterdir()) == [
         *(f"SYS_{i}{suffix}.pdparams" for i in (2, 4) for suffix in ("", "_D")),
-        *("config.yaml", "images", "loss.txt", "metrics.jsonl", "states"),
+        *("config.yaml", "environment.json", "images", "loss.txt", "metrics.jsonl", "states"),
     ]
     assert [line["iteration"] for line in metrics(config.snapshot_dir)] == [0, 1, 2, 3]
     assert result.stdout.count("computing on cpu and 1 more like it") == 1

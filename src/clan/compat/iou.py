@@ -44,14 +44,13 @@ def main_bulk(arguments: Sequence[str] | None = None) -> None:
     flags = given.parse_args(arguments)
 
     runtime.import_paddle()
-    from clan.bulk import score_label_maps, write_workbook
-    from clan.scoring import score_with_progress
+    from clan.bulk import score_cityscapes, score_label_maps, write_workbook
 
     ids = "labelId" if flags.label_ids else "trainId"
     for name, folders in _runs(flags.pred_dir).items():
         rows = score_label_maps(
             folders,
-            lambda folder: score_with_progress(flags.gt_dir, folder, devkit_dir=flags.devkit_dir, prediction_ids=ids),
+            lambda folder: score_cityscapes(flags.gt_dir, folder, devkit_dir=flags.devkit_dir, prediction_ids=ids),
         )
         write_workbook(rows, name, flags.save)
 

@@ -7,15 +7,16 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from clan import recipes
+from clan.bulk import score_together
 from clan.data.datasets import Dataset
 from clan.demo.worlds import write_worlds
+from clan.engine.distributed import ALONE
 from clan.errors import ConfigError
 from clan.evaluate import evaluate, load_segmenter, options_for
 from clan.labels import CITYSCAPES
 from clan.metrics.iou import Scores
 from clan.reporting.console import percent, progress
 from clan.reporting.images import save_png
-from clan.scoring import score_with_progress
 from clan.train import train
 
 SOURCE_IMAGES, TARGET_IMAGES, VALIDATION_IMAGES = 240, 160, 40
@@ -57,7 +58,7 @@ def run_demo(folder: Path, *, steps: int, seed: int) -> None:
         result = folder / "result" / method
         with progress("evaluating", len(validation)) as advance:
             evaluate(segmenter, validation, result, options=options, on_image=lambda _: advance())
-        scores[method] = score_with_progress(worlds / "Cityscapes/gtFine/val", result)
+        scores[method] = score_together(validation, ALONE, "trainId", result, weights=snapshot)
     print(f"\n{table(scores)}\n")
     for index in range(min(PICTURES, len(validation))):
         save_png(side_by_side(validation, index, folder / "result"), folder / "pictures" / f"{index}.png")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -9,6 +10,8 @@ import paddle
 from paddle import Tensor
 
 from clan.engine.label_map import label_map
+from clan.losses.adversarial import discrepancy_map
+from clan.losses.probability import class_probabilities
 from clan.models.deeplab import Segmenter, Upsampling, upsample
 
 
@@ -46,7 +49,49 @@ def predict(
         For each image a function that gives its trainIds, the largest of z_1 + z_2, uint8 [H, W].
     """
     logits1, logits2 = segmenter(paddle.to_tensor(planes))
-    logits = logits1 + logits2
+    return _label_maps(logits1 + logits2, sizes, upsampling, excluded)
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What a segmenter makes of one image.
+
+    Args:
+        train_ids: gives the label map at the wanted size, uint8 [H, W]; needs no Paddle, so any thread can call it.
+        confidence: float32 [h, w], the largest probability of q, the softmax of z_1 + z_2, at the network's size.
+        discrepancy: float32 [h, w], 0…1, the discrepancy map M of the two heads, likewise.
+    """
+
+    train_ids: Callable[[], np.ndarray]
+    confidence: np.ndarray
+    discrepancy: np.ndarray
+
+
+def analyse(
+    segmenter: Segmenter, planes: np.ndarray, size: tuple[int, int], *, upsampling: Upsampling = "bilinear"
+) -> Analysis:
+    """Runs the network on one image and looks at how sure it is and where its heads disagree.
+
+    Args:
+        segmenter: in eval mode (see `evaluating`).
+        planes: float32 [3, h, w], normalised.
+        size: height and width (H, W) of the label map.
+        upsampling: "bilinear" or "bicubic", of z_1 + z_2 in the label map.
+    """
+    logits1, logits2 = segmenter(paddle.to_tensor(planes[None]))
+    # Both maps as training sees them: of logits upsampled to the size of the network's input.
+    full1, full2 = (upsample(logits, planes.shape[1:]) for logits in (logits1, logits2))
+    return Analysis(
+        _label_maps(logits1 + logits2, [size], upsampling, None)[0],
+        class_probabilities(full1 + full2).max(axis=1)[0].numpy(),
+        discrepancy_map(class_probabilities(full1), class_probabilities(full2))[0, 0].numpy(),
+    )
+
+
+def _label_maps(
+    logits: Tensor, sizes: Sequence[tuple[int, int]], upsampling: Upsampling, excluded: int | None
+) -> list[Callable[[], np.ndarray]]:
+    """What gives the label maps of logits [B, C, h, w], each at its size."""
     if upsampling == "bilinear":
         return [
             partial(label_map, coarse, size, excluded=excluded)

@@ -10,6 +10,7 @@ from clan import png
 from clan.atomic import write_atomically
 from clan.errors import DataError
 from clan.labels import LabelSpace
+from clan.reporting.heat import heat_palette
 
 
 def save_label_map(
@@ -41,6 +42,26 @@ def save_color(train_ids: np.ndarray, path: Path, label_space: LabelSpace) -> No
         DataError: the file cannot be written; nothing is left half-written.
     """
     _save(png.encode_ids(train_ids, bytes(label_space.palette()))[1], path)
+
+
+def save_heat(values: np.ndarray, path: Path) -> None:
+    """Writes uint8 [H, W] as a palette PNG: the index is the number, the colour is for eyes.
+
+    Raises:
+        DataError: the file cannot be written; nothing is left half-written.
+    """
+    _save(png.encode_ids(values, heat_palette().tobytes())[1], path)
+
+
+def save_jpeg(image: Image.Image, path: Path) -> None:
+    """Writes a JPEG, nearly without loss, as a whole or not at all.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
+    content = BytesIO()
+    image.save(content, format="JPEG", quality=92)
+    _save(content.getvalue(), path)
 
 
 def save_png(image: Image.Image, path: Path) -> None:

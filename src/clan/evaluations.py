@@ -1,0 +1,178 @@
+"""`scores.json`: what a folder of label maps is worth, kept beside them, so that reports need not count again."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from clan.atomic import write_atomically
+from clan.data.datasets import Dataset
+from clan.domains import CITYSCAPES_CLASSES, Classes, Description
+from clan.errors import DataError
+from clan.labels import LabelSpace
+from clan.metrics.iou import Scores, score
+from clan.snapshots import Snapshot, iteration_of
+
+NAME = "scores.json"
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of a folder of label maps, and what they were made of.
+
+    Args:
+        folder: the label maps.
+        scores: over all images.
+        label_space: the classes.
+        images: mIoU of every image by its label map's path without suffix, 0…1, or NaN where no pixel counts.
+        dataset: name, root and split of the data set, and what else `describe` tells of it.
+        date: when, in ISO 8601.
+        weights: the snapshot, if known.
+    """
+
+    folder: Path
+    scores: Scores
+    label_space: LabelSpace
+    images: Mapping[str, float]
+    dataset: Mapping[str, Any]
+    date: str
+    weights: Path | None = None
+
+    @property
+    def iteration(self) -> int | None:
+        """After how many iterations the snapshot was taken, if its name or the folder's tells."""
+        return iteration_of(self.weights.stem if self.weights else self.folder.name)
+
+
+def describe(dataset: Dataset) -> dict[str, Any]:
+    """What `open_dataset` needs to open a data set again, as JSON has it."""
+    return {
+        "name": dataset.name,
+        "root": str(dataset.root.resolve()),
+        "split": dataset.split,
+        "description": dataset.description.model_dump(mode="json", exclude_defaults=True),
+        "classes": dataset.classes.model_dump(mode="json"),
+        "images": dict(zip(dataset.stems, dataset.names, strict=True)),
+    }
+
+
+def open_dataset(evaluation: Evaluation) -> tuple[Dataset, dict[str, int]]:
+    """What was evaluated, and the indices of its images by the stems of their label maps.
+
+    Raises:
+        DataError: it is gone.
+    """
+    about = evaluation.dataset
+    description, classes = about.get("description", about["name"]), CITYSCAPES_CLASSES
+    if isinstance(description, dict):
+        description, classes = Description.model_validate(description), Classes.model_validate(about["classes"])
+    dataset = Dataset(description, Path(about["root"]), split=about["split"], classes=classes)
+    stem_of = {name: stem for stem, name in about.get("images", {}).items()}
+    stems = [stem_of.get(name, stem) for name, stem in zip(dataset.names, dataset.stems, strict=True)]
+    return dataset, {stem: index for index, stem in enumerate(stems)}
+
+
+def write_evaluation(
+    folder: Path,
+    confusion: np.ndarray,
+    label_space: LabelSpace,
+    *,
+    images: Mapping[str, float],
+    dataset: Mapping[str, Any],
+    weights: Path | None = None,
+) -> None:
+    """Writes `scores.json` into a folder of label maps.
+
+    Args:
+        folder: the label maps.
+        confusion: int64 [C, C]; rows are the truth.
+        label_space: the classes.
+        images: see `Evaluation`.
+        dataset: likewise.
+        weights: likewise.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
+    content = {
+        "version": VERSION,
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "weights": str(weights.resolve()) if weights else None,
+        "dataset": dataset,
+        "classes": label_space.names,
+        "colors": label_space.colors,
+        "subsets": label_space.subsets,
+        "means": {name: _plain(mean) for name, mean in score(confusion, label_space).means.items()},
+        "confusion": confusion.tolist(),
+        "images": {stem: _plain(miou) for stem, miou in images.items()},
+    }
+    text = json.dumps(content, ensure_ascii=False).encode()
+    try:
+        write_atomically(folder / NAME, lambda file: file.write(text), sync=False)
+    except OSError as error:
+        raise DataError(f"cannot write {folder / NAME} ({error.strerror}): make the folder writable") from None
+
+
+def read_evaluation(folder: Path) -> Evaluation:
+    """Reads the `scores.json` of a folder of label maps.
+
+    Raises:
+        DataError: it is missing or is not what `write_evaluation` writes.
+    """
+    path = folder / NAME
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if content["version"] != VERSION:
+            raise ValueError(f"version {content['version']}")
+        colors = tuple((int(red), int(green), int(blue)) for red, green, blue in content["colors"])
+        subsets = {str(name): tuple(map(int, subset)) for name, subset in content["subsets"].items()}
+        space = LabelSpace(tuple(map(str, content["classes"])), colors, subsets)
+        confusion = np.array(content["confusion"], np.int64)
+        if confusion.shape != (space.num_classes, space.num_classes):
+            raise ValueError(f"a confusion matrix of shape {confusion.shape}")
+        return Evaluation(
+            folder,
+            score(confusion, space),
+            space,
+            {str(stem): math.nan if miou is None else float(miou) for stem, miou in content["images"].items()},
+            dict(content["dataset"]),
+            str(content["date"]),
+            Path(content["weights"]) if content["weights"] else None,
+        )
+    except FileNotFoundError:
+        raise DataError(f"{folder} holds no {NAME}: evaluate a snapshot with clan evaluate") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise DataError(f"{path} is damaged ({error}): evaluate the snapshot again with clan evaluate") from None
+
+
+def find_evaluations(run: Path, snapshots: Sequence[Snapshot], results: Sequence[Path]) -> list[Evaluation]:
+    """The evaluations of a run's snapshots, by iteration.
+
+    Args:
+        run: the run's folder.
+        snapshots: what it saved.
+        results: folders whose folders are looked at.
+
+    Raises:
+        DataError: a `scores.json` is damaged.
+    """
+    saved = {snapshot.path.resolve() for snapshot in snapshots}
+    found: dict[Path, Evaluation] = {}
+    for path in sorted(path for folder in results for path in folder.glob(f"*/{NAME}")):
+        evaluation = read_evaluation(path.parent)
+        # What was scored by the commands that know no weights is recognised by the folder's name.
+        named = evaluation.weights is None and path.parent.name.rpartition("_")[0] == run.resolve().name
+        if named or evaluation.weights in saved:
+            found[path.parent.resolve()] = evaluation
+    return sorted(found.values(), key=lambda one: (one.iteration is None, one.iteration or 0, one.date))
+
+
+def _plain(value: float) -> float | None:
+    """A number as JSON has it, which knows no NaN."""
+    return None if math.isnan(value) else float(value)

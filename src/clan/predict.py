@@ -1,0 +1,290 @@
+"""Prediction: images or a video in; label maps, colours, overlays and maps of confidence and discrepancy out."""
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from clan.config import load
+from clan.data import transforms
+from clan.data.files import read_rgb
+from clan.domains import Classes
+from clan.engine.inference import Analysis, analyse, evaluating
+from clan.errors import ConfigError, DataError
+from clan.evaluate import EvaluationOptions, load_segmenter, options_for
+from clan.labels import CITYSCAPES, LabelSpace
+from clan.models.deeplab import Segmenter
+from clan.reporting.console import progress
+from clan.reporting.heat import CONFIDENCE, DISCREPANCY, Scale, heat_palette, legend, overlay
+from clan.reporting.images import save_heat, save_jpeg, save_label_map, save_png
+from clan.runtime import available_cores
+
+IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+VIDEOS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg")
+
+SCALES = {"confidence": CONFIDENCE, "discrepancy": DISCREPANCY}
+
+CODEC = "vp09"
+"""VP9 in MP4, which browsers play; H.264 is in no free build of OpenCV."""
+
+
+@dataclass(frozen=True)
+class Products:
+    """What is written for every image or frame.
+
+    Args:
+        labels: label maps and colour masks; of a video the masks alone.
+        overlay: the colours over the image.
+        confidence: the largest probability of a class, 0…1.
+        discrepancy: 1 − cosine of the two heads' probabilities, 0…1.
+        opacity: of the colours in the overlay, 0…1.
+    """
+
+    labels: bool = True
+    overlay: bool = True
+    confidence: bool = True
+    discrepancy: bool = True
+    opacity: float = 0.55
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.opacity <= 1:
+            raise ConfigError(f"--opacity {self.opacity:g} is no share: give 0…1")
+        if not (self.labels or self.overlay or self.confidence or self.discrepancy):
+            raise ConfigError("there is nothing to write: leave out one of the --no-… options")
+
+    def scales(self) -> dict[str, Scale]:
+        """The scales of the wanted maps, by the name of what they show."""
+        return {name: scale for name, scale in SCALES.items() if getattr(self, name)}
+
+
+def predict(source: Path, weights: Path, save: Path, *, products: Products | None = None, **given: Any) -> int:
+    """Runs a segmenter on an image, a folder of images or a video, showing progress.
+
+    For an image NAME.jpg these are NAME.png (trainIds), NAME_color.png, NAME_overlay.jpg, NAME_confidence.png and
+    NAME_discrepancy.png, all at its size; the last two are palette PNGs whose index is 255 times the number, or
+    its root for the discrepancy, which is mostly small. For a video they are MP4s.
+    `legend.png` tells what the colours mean.
+
+    Args:
+        source: what to look at; of a folder all images, those in folders below it too.
+        weights: a segmenter's weights; the `config.yaml` beside them says what network it is.
+        save: the folder for the results.
+        products: what to write; None: everything.
+        given: see `clan.evaluate.options_for`. Without `input_size` the network sees each image in its own proportions,
+            with as many pixels as the run's target images had.
+
+    Returns:
+        The number of images or frames.
+
+    Raises:
+        ClanError: what cannot be read, written or computed.
+    """
+    products = products or Products()
+    video = source.suffix.lower() in VIDEOS and source.is_file()
+    images = [] if video else find_images(source)
+    refuse_own_folder(source, save)
+    options = options_for(weights, **{"num_classes": None, "upsampling": None, **given})
+    network = Predictor(weights, options, keep_proportions=given.get("input_size") is None)
+    if video:
+        count = predict_video(network, source, save, products)
+    else:
+        count = predict_images(network, images, source if source.is_dir() else source.parent, save, products)
+    save_png(legend(network.label_space, list(products.scales().values())), save / "legend.png")
+    return count
+
+
+class Predictor:
+    """A segmenter and how images are made its input.
+
+    Args:
+        weights: its weights.
+        options: what it is; see `clan.evaluate.options_for`.
+        keep_proportions: of each image, rather than resizing all to `options.input_size`.
+    """
+
+    def __init__(self, weights: Path, options: EvaluationOptions, *, keep_proportions: bool) -> None:
+        self.options = options
+        self.keep_proportions = keep_proportions
+        self.label_space = label_space_of(weights, options.num_classes)
+        self.segmenter: Segmenter = load_segmenter(
+            weights,
+            backbone=options.backbone,
+            num_classes=options.num_classes,
+            output_stride=options.output_stride,
+            head_dilations=options.head_dilations,
+        )
+
+    def __call__(self, image: Image.Image) -> Analysis:
+        """What the network makes of an RGB image; the label map has the image's size."""
+        size = self.options.input_size
+        if self.keep_proportions:
+            size = same_area(image.size, size)
+        planes = transforms.normalize(transforms.resize_image(image, size), self.options.normalization)
+        with evaluating(self.segmenter):
+            return analyse(self.segmenter, planes, (image.height, image.width), upsampling=self.options.upsampling)
+
+
+def label_space_of(weights: Path, num_classes: int) -> LabelSpace:
+    """The classes of the run that saved the weights; without its `config.yaml`, Cityscapes' or numbered ones."""
+    path = weights.parent / "config.yaml"
+    known = load(path).classes.label_space if path.is_file() else CITYSCAPES
+    if known.num_classes == num_classes:
+        return known
+    return Classes(classes={f"class {train_id}": () for train_id in range(num_classes)}).label_space
+
+
+def same_area(size: tuple[int, int], like: tuple[int, int]) -> tuple[int, int]:
+    """Width and height in the proportions of `size` with about as many pixels as `like`, in multiples of 8."""
+    scale = math.sqrt(like[0] * like[1] / (size[0] * size[1]))
+    return max(16, 8 * round(size[0] * scale / 8)), max(16, 8 * round(size[1] * scale / 8))
+
+
+def find_images(source: Path) -> list[Path]:
+    """An image file, or all images of a folder and those below it, sorted.
+
+    Raises:
+        DataError: there is none, or two differ in their suffix alone, so that their results would be one.
+    """
+    if source.is_file():
+        return [source]
+    if not source.is_dir():
+        raise DataError(f"{source} does not exist: give an image, a folder of images or a video")
+    images = sorted(path for path in source.rglob("*") if path.suffix.lower() in IMAGES and path.is_file())
+    if not images:
+        raise DataError(f"{source} holds no image ({', '.join(IMAGES)}): is it the right folder?")
+    seen: dict[Path, Path] = {}
+    for path in images:
+        if other := seen.get(path.with_suffix("")):
+            raise DataError(f"{other} and {path.name} would have the same results: rename one of them")
+        seen[path.with_suffix("")] = path
+    return images
+
+
+def refuse_own_folder(source: Path, save: Path) -> None:
+    """Raises ConfigError if results would lie among, or replace, what they are made of."""
+    folder = (source if source.is_dir() else source.parent).resolve()
+    target = save.resolve()
+    if target == folder or (source.is_dir() and folder in target.parents):
+        raise ConfigError(f"the results in {save} would lie among the images of {folder}: choose another --output")
+
+
+def predict_images(network: Predictor, images: list[Path], root: Path, save: Path, products: Products) -> int:
+    """Writes what `products` names for every image; reading and writing overlap with the network."""
+
+    def write(image: Image.Image, analysis: Analysis, stem: Path) -> None:
+        pictures = Pictures(image, analysis, network.label_space, products)
+        if products.labels:
+            save_label_map(pictures.train_ids, stem, network.label_space)
+        if products.overlay:
+            save_jpeg(Image.fromarray(pictures.overlay()), stem.with_name(f"{stem.name}_overlay.jpg"))
+        for name, values in pictures.maps().items():
+            save_heat(values, stem.with_name(f"{stem.name}_{name}.png"))
+
+    with ThreadPoolExecutor(available_cores()) as pool, progress("predicting", len(images)) as advance:
+        ahead: deque[Future[Image.Image]] = deque()
+        behind: deque[Future[None]] = deque()
+        for number, path in enumerate(images):
+            while len(ahead) < 2 and number + len(ahead) < len(images):
+                ahead.append(pool.submit(read_rgb, images[number + len(ahead)]))
+            image = ahead.popleft().result()
+            behind.append(pool.submit(write, image, network(image), save / path.relative_to(root).with_suffix("")))
+            while len(behind) > 2 * available_cores():
+                behind.popleft().result()
+            advance()
+        for written in behind:
+            written.result()
+    return len(images)
+
+
+class Pictures:
+    """What can be shown of one image.
+
+    Args:
+        image: RGB.
+        analysis: what the network made of it.
+        label_space: the colours.
+        products: which maps are wanted.
+    """
+
+    def __init__(self, image: Image.Image, analysis: Analysis, label_space: LabelSpace, products: Products) -> None:
+        self.image = image
+        self.label_space = label_space
+        self.products = products
+        self.analysis = analysis
+        self.train_ids = analysis.train_ids()
+
+    def overlay(self) -> np.ndarray:
+        """uint8 RGB [H, W, 3]."""
+        return overlay(np.asarray(self.image), self.train_ids, self.label_space, opacity=self.products.opacity)
+
+    def maps(self) -> dict[str, np.ndarray]:
+        """The wanted maps by name, uint8 [H, W]; see `Scale`."""
+        scales = self.products.scales()
+        return {name: scale.quantize(getattr(self.analysis, name), self.image.size) for name, scale in scales.items()}
+
+    def frames(self) -> Iterator[tuple[str, np.ndarray]]:
+        """Everything wanted as uint8 RGB [H, W, 3], by name."""
+        if self.products.labels:
+            yield "color", self.label_space.colorize(self.train_ids)
+        if self.products.overlay:
+            yield "overlay", self.overlay()
+        for name, values in self.maps().items():
+            yield name, heat_palette()[values]
+
+
+def predict_video(network: Predictor, path: Path, save: Path, products: Products) -> int:
+    """Writes a video of each kind that `products` names, at the size and the rate of the one given."""
+    capture = cv2.VideoCapture(str(path))
+    try:
+        total = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        rate = capture.get(cv2.CAP_PROP_FPS) or 25.0
+        with ExitStack() as open_videos, progress("predicting", total if total > 0 else None) as advance:
+            writers: dict[str, Callable[[np.ndarray], object]] = {}
+            count = 0
+            for image in iter(lambda: _next_frame(capture), None):
+                for name, frame in Pictures(image, network(image), network.label_space, products).frames():
+                    if name not in writers:
+                        target = save / f"{path.stem}_{name}.mp4"
+                        writers[name] = open_videos.enter_context(video_writer(target, rate, image.size))
+                    writers[name](frame)
+                count += 1
+                advance()
+    finally:
+        capture.release()
+    if count == 0:
+        raise DataError(f"{path} holds no frame that OpenCV can decode: convert it to MP4 or give its frames as images")
+    return count
+
+
+def _next_frame(capture: cv2.VideoCapture) -> Image.Image | None:
+    found, frame = capture.read()
+    return Image.fromarray(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)) if found else None
+
+
+@contextmanager
+def video_writer(path: Path, rate: float, size: tuple[int, int]) -> Iterator[Callable[[np.ndarray], object]]:
+    """Within the block, what appends a frame, uint8 RGB [H, W, 3], to a video of `size` (width, height).
+
+    Raises:
+        DataError: the file cannot be written, or this OpenCV cannot write videos.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    except OSError as error:
+        raise DataError(f"cannot write {path} ({error.strerror}): choose a folder you may write to") from None
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*CODEC), rate, size)
+    if not writer.isOpened():
+        raise DataError(f"this OpenCV cannot write the video {path}: give the frames as images instead")
+    try:
+        yield lambda frame: writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+    finally:
+        writer.release()

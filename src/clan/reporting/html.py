@@ -1,0 +1,204 @@
+"""The report: one self-contained HTML page of runs, their scores, curves and pictures."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from clan.atomic import write_atomically
+from clan.errors import DataError
+from clan.reporting.console import ABSENT, percent
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from clan.labels import LabelSpace
+    from clan.metrics.iou import Scores
+    from clan.reporting.curves import Panel
+    from clan.reporting.published import Published
+
+MINUS = "−"
+
+
+@dataclass(frozen=True)
+class ScoredSnapshot:
+    """What one snapshot scored.
+
+    Args:
+        name: the snapshot's.
+        iteration: after how many it was taken, if known.
+        means: 0…1 or NaN, by name.
+        best: whether it is the one whose scores the page shows.
+    """
+
+    name: str
+    iteration: int | None
+    means: Mapping[str, float]
+    best: bool
+
+
+@dataclass(frozen=True)
+class RunView:
+    """One run as the page shows it.
+
+    Args:
+        name: what it is called.
+        method: its method.
+        domains: source and target.
+        state: how far it came.
+        cost: what and how much, in words.
+        environment: likewise.
+        config: its `config.yaml`.
+        scores: of its best snapshot; None: it was not evaluated.
+        evaluated: what was evaluated, in words.
+        snapshots: all that were evaluated.
+        missing: what is not there, and the command to get it.
+    """
+
+    name: str
+    method: str
+    domains: str
+    state: str
+    cost: Mapping[str, str]
+    environment: Mapping[str, str]
+    config: str
+    scores: Scores | None = None
+    evaluated: str = ""
+    snapshots: Sequence[ScoredSnapshot] = ()
+    missing: Sequence[tuple[str, str]] = ()
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One of the pictures that the slider moves between: its key, name, data URI and description."""
+
+    key: str
+    name: str
+    uri: str
+    alt: str
+
+
+@dataclass(frozen=True)
+class Example:
+    """One image of the gallery."""
+
+    name: str
+    remark: str
+    layers: Sequence[Layer]
+    size: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Page:
+    """All that the page shows.
+
+    Args:
+        title: of the page.
+        date: when it was made.
+        runs: the runs; differences are to the first.
+        label_space: the classes of the scores; None: there are none.
+        headline: the mean that decides which snapshot is best.
+        losses: charts.
+        rates: charts.
+        means: charts of the means over the snapshots.
+        examples: the gallery.
+        published: figures that the first run may be compared with.
+        published_remark: why there are none.
+        options: those that differ between runs, each with every run's value.
+    """
+
+    title: str
+    date: str
+    runs: Sequence[RunView]
+    label_space: LabelSpace | None = None
+    headline: str = ""
+    losses: Sequence[Panel] = ()
+    rates: Sequence[Panel] = ()
+    means: Sequence[Panel] = ()
+    examples: Sequence[Example] = ()
+    published: Sequence[Published] = ()
+    published_remark: str = ""
+    options: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    @property
+    def scored(self) -> list[tuple[int, RunView]]:
+        """The runs that have scores, with their positions."""
+        return [(index, run) for index, run in enumerate(self.runs) if run.scores is not None]
+
+
+def render(page: Page) -> str:
+    """The page as HTML that needs nothing else."""
+    # Imported here: most commands write no report.
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    jinja = Environment(
+        loader=PackageLoader("clan.reporting", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    jinja.filters |= {"percent": percent, "delta": delta, "share": share, "json": _json, "zip": zip}
+    return jinja.get_template("report.html.j2").render(page=page, absent=ABSENT).lstrip()
+
+
+def write_report(page: Page, path: Path) -> None:
+    """Writes the page as a whole or not at all.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
+    content = render(page).encode()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, lambda file: file.write(content))
+    except OSError as error:
+        raise DataError(f"cannot write {path} ({error.strerror}): choose another --output") from None
+
+
+def delta(ours: float, reference: float) -> str:
+    """The difference of two scores in percent points with its sign, or `ABSENT`."""
+    points = 100 * (ours - reference)
+    if math.isnan(points):
+        return ABSENT
+    text = f"{abs(points):.2f}"
+    return f"±{text}" if text == "0.00" else f"{'+' if points > 0 else MINUS}{text}"
+
+
+def share(part: float, whole: float) -> float:
+    """Part of a whole, 0…1; NaN of nothing."""
+    return float(part) / float(whole) if whole else math.nan
+
+
+def photograph_uri(rgb: np.ndarray) -> str:
+    """A photograph, uint8 RGB [H, W, 3], as a data URI."""
+    return _uri(Image.fromarray(rgb), "JPEG", quality=82)
+
+
+def drawing_uri(indices: np.ndarray, palette: bytes) -> str:
+    """A picture of few colours, uint8 [H, W], as a data URI; the palette is 768 bytes, RGB."""
+    image = Image.fromarray(indices).copy()
+    image.putpalette(palette)
+    return _uri(image, "PNG", optimize=True)
+
+
+def _uri(image: Image.Image, kind: str, **options: Any) -> str:
+    content = io.BytesIO()
+    image.save(content, format=kind, **options)
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(content.getvalue()).decode()}"
+
+
+def _json(value: object) -> str:
+    """JSON that can stand in a script element."""
+    from markupsafe import Markup
+
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    return Markup(text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e"))

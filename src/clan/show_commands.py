@@ -1,0 +1,82 @@
+"""`clan predict` and `clan report`: what each takes is its signature."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from clan import runtime
+
+
+def predict(  # noqa: PLR0913 (the signature is the command line)
+    source: Annotated[Path, tyro.conf.Positional],
+    /,
+    *,
+    weights: Path,
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("predictions"),
+    labels: bool = True,
+    overlay: bool = True,
+    confidence: bool = True,
+    discrepancy: bool = True,
+    opacity: float = 0.55,
+    input_size: tuple[int, int] | None = None,
+    num_classes: int | None = None,
+    upsampling: Literal["bilinear", "bicubic"] | None = None,
+    device: Literal["auto", "cpu", "gpu"] = "auto",
+    gpu: int = 0,
+) -> None:
+    """Segment an image, a folder of images or a video, and show how sure the network is.
+
+    Args:
+        source: an image, a folder of images or a video.
+        weights: weights of a segmenter; a run's config.yaml beside them says what network it is.
+        output: folder of the results.
+        labels: write label maps and colour masks.
+        overlay: write the colours over the image.
+        confidence: write maps of the largest class probability.
+        discrepancy: write maps of where the two heads disagree.
+        opacity: opacity of the colours in the overlay, 0 to 1.
+        input_size: width and height that the network sees; without it, each image's proportions are kept.
+        num_classes: number of classes; without it, the run's, else 19.
+        upsampling: of the logits; without it, the run's, else bilinear.
+        device: where to compute.
+        gpu: index of the GPU among the visible ones.
+    """
+    runtime.import_paddle()
+    from clan.engine.device import select_device
+    from clan.predict import Products
+    from clan.predict import predict as run_prediction
+
+    select_device(device, gpu)
+    products = Products(labels, overlay, confidence, discrepancy, opacity)
+    given = {"num_classes": num_classes, "upsampling": upsampling, "input_size": input_size}
+    count = run_prediction(source, weights, output, products=products, **given)
+    print(f"{count} {'image' if count == 1 else 'images'} in {output}; legend.png tells what the colours mean")
+
+
+def report(
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional],
+    /,
+    *,
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("report.html"),
+    results: tuple[Path, ...] = (Path("result"),),
+    evaluations: tuple[Path, ...] = (),
+    images: int = 6,
+) -> None:
+    """Show what runs learnt as one HTML page that needs no network: scores, curves, confusion, pictures, cost.
+
+    Args:
+        runs: folders of runs, finished or still going; differences are to the first.
+        output: the HTML file.
+        results: where clan evaluate wrote its folders of label maps; the folder "result" beside a run is searched too.
+        evaluations: folders of label maps to show, one for every run in order, instead of searching.
+        images: pictures in the gallery, half of them the worst, half the best.
+    """
+    runtime.import_paddle()
+    from clan.report import make_report
+
+    page = make_report(runs, output, results=results, evaluations=evaluations, images=images)
+    for view in page.runs:
+        for text, command in view.missing:
+            print(f"{view.name}: {text} {command}")
+    print(f"saved {output}")

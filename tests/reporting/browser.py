@@ -1,0 +1,117 @@
+"""A headless Chromium, driven through chromedriver's HTTP interface: enough of it for one page, and no dependency."""
+
+import base64
+import json
+import shutil
+import subprocess
+import time
+import urllib.request
+from contextlib import contextmanager
+from pathlib import Path
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+DRIVER = shutil.which("chromedriver")
+
+
+class Browser:
+    """One session."""
+
+    def __init__(self, address: str) -> None:
+        self._address = f"{address}/session"
+        options = {"binary": CHROMIUM, "args": ["--headless=new", "--no-sandbox", "--disable-dev-shm-usage"]}
+        wanted = {"goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"}}
+        answer = self._call("", {"capabilities": {"alwaysMatch": wanted}})
+        self._address += "/" + answer["sessionId"]
+
+    def _call(self, path: str, body: dict | None = None, method: str = "POST"):
+        data = None if method == "DELETE" else json.dumps(body or {}).encode()
+        request = urllib.request.Request(
+            self._address + path, data, {"Content-Type": "application/json"}, method=method
+        )
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return json.load(answer)["value"]
+
+    def close(self) -> None:
+        self._call("", method="DELETE")
+
+    def devtools(self, command: str, **parameters):
+        return self._call("/goog/cdp/execute", {"cmd": command, "params": parameters})
+
+    def show(self, page: Path, *, width: int, scheme: str) -> None:
+        """Opens a file as a screen of this width and a system of this colour scheme would."""
+        self.devtools(
+            "Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 600
+        )
+        self.devtools("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+        self._call("/url", {"url": page.as_uri()})
+
+    def run(self, script: str, *arguments):
+        """What a script returns."""
+        return self._call("/execute/sync", {"script": script, "args": list(arguments)})
+
+    def point(self, selector: str, right: float = 0.0, *, drag_to: float | None = None) -> None:
+        """Scrolls to an element, moves the mouse to its middle plus `right` pixels, and drags from there if told to."""
+        at = self.run(
+            "const e = document.querySelector(arguments[0]); e.scrollIntoView({block: 'center', behavior: 'instant'});"
+            "const b = e.getBoundingClientRect(); return [b.left + b.width / 2, b.top + b.height / 2]",
+            selector,
+        )
+        move = {"type": "pointerMove", "duration": 0, "x": round(at[0] + right), "y": round(at[1])}
+        steps = [move]
+        if drag_to is not None:
+            target = {**move, "duration": 50, "x": round(at[0] + drag_to)}
+            steps += [{"type": "pointerDown", "button": 0}, target, {"type": "pointerUp", "button": 0}]
+        mouse = {"type": "pointer", "id": "mouse", "parameters": {"pointerType": "mouse"}, "actions": steps}
+        self._call("/actions", {"actions": [mouse]})
+
+    def click(self, selector: str) -> None:
+        self.point(selector, drag_to=0)
+
+    def text(self, selector: str) -> str:
+        return self.run("return document.querySelector(arguments[0]).textContent", selector)
+
+    def complaints(self) -> list[str]:
+        """What the console said since the last time."""
+        return [entry["message"] for entry in self._call("/se/log", {"type": "browser"})]
+
+    def requests(self) -> list[str]:
+        """The addresses asked for since the last time."""
+        messages = [json.loads(entry["message"])["message"] for entry in self._call("/se/log", {"type": "performance"})]
+        sent = [message for message in messages if message["method"] == "Network.requestWillBeSent"]
+        return [message["params"]["request"]["url"] for message in sent]
+
+    def screenshot(self, path: Path) -> None:
+        """The whole page as a PNG."""
+        size = self.devtools("Page.getLayoutMetrics")["cssContentSize"]
+        clip = {"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1}
+        picture = self.devtools("Page.captureScreenshot", captureBeyondViewport=True, clip=clip)
+        path.write_bytes(base64.b64decode(picture["data"]))
+
+
+@contextmanager
+def browser():
+    """A session, within the block."""
+    assert DRIVER
+    with subprocess.Popen([DRIVER, "--port=0"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as driver:
+        try:
+            assert driver.stdout
+            lines = iter(driver.stdout.readline, "")
+            port = next(line.rsplit("port ", 1)[1].strip(" .\n") for line in lines if "successfully on port" in line)
+            session = _connect(f"http://127.0.0.1:{port}")
+            try:
+                yield session
+            finally:
+                session.close()
+        finally:
+            driver.terminate()
+
+
+def _connect(address: str) -> Browser:
+    for attempt in range(3):
+        try:
+            return Browser(address)
+        except OSError:
+            if attempt == 2:
+                raise
+            time.sleep(1)
+    raise AssertionError

@@ -1,0 +1,176 @@
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from clan import cli
+from clan.data.datasets import Dataset
+from clan.data.files import read_id_label
+from clan.engine.inference import analyse, evaluating
+from clan.errors import ClanError
+from clan.evaluate import EvaluationOptions, evaluate, load_segmenter
+from clan.labels import CITYSCAPES
+from clan.models.deeplab import Segmenter
+from clan.models.weights import save_weights
+from clan.predict import Products, find_images, predict, same_area
+from clan.reporting.heat import CONFIDENCE, DISCREPANCY, heat_palette, overlay
+from clan.train import train
+
+SUFFIXES = (".png", "_color.png", "_overlay.jpg", "_confidence.png", "_discrepancy.png")
+
+
+@pytest.fixture(scope="module")
+def weights(worlds, tmp_path_factory):
+    """A run of one step, with its `config.yaml`."""
+    from tests.conftest import tiny_config
+
+    return train(tiny_config(worlds, tmp_path_factory.mktemp("run"), num_steps=1, warmup_steps=0, save_every=1))
+
+
+@pytest.fixture
+def picture(worlds):
+    return next((worlds / "Cityscapes/leftImg8bit/val").rglob("*.png"))
+
+
+def test_the_label_map_is_that_of_evaluation(worlds, weights, tmp_path):
+    dataset = Dataset("cityscapes", worlds / "Cityscapes", split="val")
+    options = EvaluationOptions(backbone="resnet-tiny", input_size=(64, 32))
+    evaluate(load_segmenter(weights, backbone="resnet-tiny", num_classes=19), dataset, tmp_path / "a", options=options)
+    predict(dataset.image_root, weights, tmp_path / "b")
+    for name in dataset.names:
+        stem = (tmp_path / "b" / name).with_suffix("")
+        assert sorted(path.name for path in stem.parent.glob(f"{stem.name}*")) == sorted(
+            stem.name + s for s in SUFFIXES
+        )
+        expected = read_id_label(tmp_path / "a" / f"{stem.name}.png")
+        np.testing.assert_array_equal(read_id_label(stem.with_suffix(".png")), expected)
+    assert (tmp_path / "b/legend.png").is_file()
+
+
+def test_maps_are_what_the_heads_say(weights):
+    """Heads that are alike agree everywhere; heads of zeros are as unsure as can be."""
+    planes = np.random.default_rng(0).normal(0, 50, (3, 32, 64)).astype(np.float32)
+    segmenter = load_segmenter(weights, backbone="resnet-tiny", num_classes=19)
+    for parameter in segmenter.head1.parameters():
+        parameter.set_value(100 * parameter)
+    before = analyse_quietly(segmenter, planes)
+    assert before.discrepancy.shape == before.confidence.shape == (32, 64)
+    assert before.confidence.min() >= 1 / 19 and before.confidence.max() <= 1
+    assert before.discrepancy.max() > 0.01
+    segmenter.head2.set_state_dict(segmenter.head1.state_dict())
+    assert analyse_quietly(segmenter, planes).discrepancy.max() < 1e-5
+    for head in (segmenter.head1, segmenter.head2):
+        for parameter in head.parameters():
+            parameter.set_value(parameter * 0)
+    np.testing.assert_allclose(analyse_quietly(segmenter, planes).confidence, 1 / 19, rtol=1e-5)
+
+
+def analyse_quietly(segmenter, planes):
+    with evaluating(segmenter):
+        return analyse(segmenter, planes, (20, 40))
+
+
+def test_any_size_and_format_keeps_its_own_size(weights, tmp_path):
+    (tmp_path / "in").mkdir()
+    for name, size in (("tall.jpg", (37, 91)), ("dot.webp", (1, 1)), ("wide.bmp", (200, 20))):
+        Image.effect_noise(size, 80).convert("RGB").save(tmp_path / "in" / name)
+    Image.new("RGBA", (30, 30), (9, 9, 9, 0)).save(tmp_path / "in/clear.png")
+    assert predict(tmp_path / "in", weights, tmp_path / "out") == 4
+    for path in (tmp_path / "in").iterdir():
+        for suffix in SUFFIXES:
+            with Image.open(tmp_path / "out" / (path.stem + suffix)) as made, Image.open(path) as given:
+                assert made.size == given.size
+
+
+def test_same_area_keeps_area_and_proportions():
+    assert same_area((2048, 1024), (1024, 512)) == (1024, 512)
+    width, height = same_area((720, 1280), (1024, 512))
+    assert width % 8 == height % 8 == 0
+    assert width * height == pytest.approx(1024 * 512, rel=0.03)
+    assert width / height == pytest.approx(720 / 1280, rel=0.02)
+
+
+@pytest.fixture
+def video(tmp_path):
+    """Six frames, 64×48, ever brighter."""
+    path = tmp_path / "drive.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 12.5, (64, 48))
+    for number in range(6):
+        writer.write(np.full((48, 64, 3), 40 * number, np.uint8))
+    writer.release()
+    return path
+
+
+def test_a_video_gives_videos_of_its_length_rate_and_size(video, weights, tmp_path):
+    assert predict(video, weights, tmp_path / "out") == 6
+    kinds = ("color", "overlay", "confidence", "discrepancy")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"legend.png", *(f"drive_{k}.mp4" for k in kinds)}
+    for kind in kinds:
+        capture = cv2.VideoCapture(str(tmp_path / f"out/drive_{kind}.mp4"))
+        assert capture.get(cv2.CAP_PROP_FPS) == pytest.approx(12.5)
+        frames = [frame for found, frame in iter(capture.read, (False, None)) if found]
+        assert [frame.shape for frame in frames] == [(48, 64, 3)] * 6
+    overlay_only = Products(labels=False, confidence=False, discrepancy=False)
+    predict(video, weights, tmp_path / "one", products=overlay_only)
+    assert {path.name for path in (tmp_path / "one").iterdir()} == {"legend.png", "drive_overlay.mp4"}
+
+
+def test_overlays_mix_by_opacity_and_leave_the_unknown():
+    image = np.full((4, 6, 3), 100, np.uint8)
+    ids = np.zeros((4, 6), np.uint8)
+    np.testing.assert_array_equal(overlay(image, ids, CITYSCAPES, opacity=0), image)
+    np.testing.assert_array_equal(overlay(image, ids, CITYSCAPES, opacity=1), CITYSCAPES.colorize(ids))
+    np.testing.assert_array_equal(overlay(image, np.full_like(ids, 255), CITYSCAPES), image)
+
+
+def test_scales_are_monotone_and_end_where_the_palette_does():
+    ramp = np.linspace(0, 1, 256, dtype=np.float32)[None]
+    for scale in (CONFIDENCE, DISCREPANCY):
+        steps = scale.quantize(ramp, (256, 1))[0].astype(int)
+        assert (steps[0], steps[-1]) == (0, 255)
+        assert (np.diff(steps) >= 0).all()
+    assert DISCREPANCY.quantize(np.full((2, 2), 0.25, np.float32), (2, 2)).max() == 128
+    luminance = heat_palette() @ [0.2126, 0.7152, 0.0722]
+    assert (np.diff(luminance) > -0.5).all()
+
+
+def test_what_cannot_be_done_is_said_in_a_sentence(weights, picture, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "broken.mp4").write_bytes(b"no video")
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    copy = tmp_path / "own/a.png"
+    copy.parent.mkdir()
+    shutil.copy(picture, copy)
+    for source, save, message in (
+        (tmp_path / "nowhere", "out", "nowhere does not exist: give an image"),
+        (tmp_path / "empty", "out", "empty holds no image"),
+        (tmp_path / "broken.mp4", "out", "holds no frame that OpenCV can decode"),
+        (tmp_path / "broken.png", "out", "broken.png cannot be decoded"),
+        (copy, "own", "would lie among the images"),
+        (copy.parent, "own/below", "would lie among the images"),
+    ):
+        with pytest.raises(ClanError, match=message):
+            predict(source, weights, tmp_path / save)
+    shutil.copy(picture, copy.with_suffix(".jpg"))
+    with pytest.raises(ClanError, match="would have the same results"):
+        find_images(copy.parent)
+    with pytest.raises(ClanError, match="--opacity 2 is no share"):
+        Products(opacity=2)
+    with pytest.raises(ClanError, match="nothing to write"):
+        Products(labels=False, overlay=False, confidence=False, discrepancy=False)
+
+
+def test_other_numbers_of_classes_have_colours_of_their_own(picture, tmp_path):
+    save_weights(Segmenter("resnet-tiny", 5), tmp_path / "five.pdparams")
+    predict(picture, tmp_path / "five.pdparams", tmp_path / "out", backbone="resnet-tiny", num_classes=5)
+    with Image.open(tmp_path / f"out/{picture.stem}_color.png") as color:
+        palette = np.reshape(color.getpalette(), (-1, 3))
+    assert len({tuple(rgb) for rgb in palette[:5]} - {(0, 0, 0)}) == 5
+
+
+def test_the_command_says_where_the_results_are(weights, picture, tmp_path, capsys):
+    cli.dispatch(["predict", str(picture), "--weights", str(weights), "-o", str(tmp_path / "out"), "--no-overlay"])
+    assert f"1 image in {tmp_path / 'out'}" in capsys.readouterr().out
+    assert not (tmp_path / f"out/{picture.stem}_overlay.jpg").exists()

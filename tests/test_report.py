@@ -1,0 +1,184 @@
+import json
+import math
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from clan import cli
+from clan.data.datasets import Dataset
+from clan.domain_options import load_classes, named_domain
+from clan.errors import ClanError
+from clan.evaluations import Evaluation, describe, find_evaluations, open_dataset, read_evaluation, write_evaluation
+from clan.gallery import extremes
+from clan.labels import CITYSCAPES, LabelSpace
+from clan.records import read_metrics, read_run
+from clan.report import make_page, make_report, run_names
+from clan.reporting.html import delta, render
+from clan.reporting.published import FIGURES, IMAGES, comparable
+from clan.scoring import score_folders
+
+
+@pytest.fixture
+def runs(evaluated_runs):
+    return [evaluated_runs / "first", evaluated_runs / "second"]
+
+
+def test_scores_beside_label_maps_are_those_of_the_label_maps(evaluated_runs, worlds):
+    folder = evaluated_runs / "result/first_4"
+    kept = read_evaluation(folder)
+    counted = score_folders(worlds / "Cityscapes/gtFine/val", folder)
+    np.testing.assert_array_equal(kept.scores.confusion, counted.confusion)
+    assert kept.scores.means == counted.means
+    assert (kept.iteration, kept.weights) == (4, (evaluated_runs / "first/SYS_4.pdparams").resolve())
+    assert set(kept.images) == {path.name.removesuffix("_color.png") for path in folder.glob("*_color.png")}
+
+
+def test_the_mean_of_an_image_is_that_of_its_own_pixels(evaluated_runs, worlds):
+    folder = evaluated_runs / "result/first_4"
+    for stem, miou in read_evaluation(folder).images.items():
+        (image,) = (worlds / "Cityscapes/leftImg8bit/val").rglob(f"{stem}.png")
+        name = image.relative_to(worlds / "Cityscapes/leftImg8bit/val").as_posix()
+        alone = score_folders(worlds / "Cityscapes/gtFine/val", folder, images=[name])
+        assert miou == alone.means["mIoU-19"]
+
+
+def test_evaluations_are_found_by_weights_and_by_name(evaluated_runs, tmp_path):
+    run = read_run(evaluated_runs / "first")
+    found = find_evaluations(run.folder, run.snapshots, [evaluated_runs / "result"])
+    assert [one.iteration for one in found] == [2, 4]
+    text = json.loads((evaluated_runs / "result/first_2/scores.json").read_text())
+    for name in ("first_2", "other_2"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "scores.json").write_text(json.dumps(text | {"weights": None}))
+    assert [one.folder.name for one in find_evaluations(run.folder, run.snapshots, [tmp_path])] == ["first_2"]
+
+
+def test_what_is_no_score_is_named(tmp_path):
+    with pytest.raises(ClanError, match=r"holds no scores.json: evaluate"):
+        read_evaluation(tmp_path)
+    for content in ("{", "[]", '{"version": 2}', '{"version": 1}'):
+        (tmp_path / "scores.json").write_text(content)
+        with pytest.raises(ClanError, match=r"scores.json is damaged"):
+            read_evaluation(tmp_path)
+
+
+def test_a_data_set_of_one_s_own_opens_again_as_it_was(shared, tmp_path):
+    domains = Path(__file__).parents[1] / "benchmarks/domains"
+    named = named_domain(str(domains / "camvid.yaml"))
+    classes = load_classes(domains / "idd_to_camvid.yaml")
+    dataset = Dataset(named.description, shared / "data/camvid", split="val", classes=classes)
+    space = classes.label_space
+    images = dict.fromkeys(dataset.stems, 0.5)
+    confusion = np.eye(space.num_classes, dtype=int)
+    write_evaluation(tmp_path, confusion, space, images=images, dataset=describe(dataset))
+    kept = read_evaluation(tmp_path)
+    again, index_of = open_dataset(kept)
+    assert kept.label_space == space
+    assert (again.names, list(index_of)) == (dataset.names, dataset.stems)
+    np.testing.assert_array_equal(again.read_label(3), dataset.read_label(3))
+
+
+def test_an_image_without_a_class_and_a_name_of_any_script_survive(tmp_path):
+    space = LabelSpace(("路", "b"), ((1, 2, 3), (4, 5, 6)))
+    images = {"x": math.nan, "y": 0.5}
+    write_evaluation(tmp_path, np.eye(2, dtype=int), space, images=images, dataset={"name": "cityscapes"})
+    kept = read_evaluation(tmp_path)
+    assert (kept.label_space, kept.weights) == (space, None)
+    assert math.isnan(kept.images["x"])
+    assert kept.images["y"] == 0.5
+
+
+def test_a_page_holds_every_number_with_two_decimals(runs, tmp_path):
+    page = make_report(runs, tmp_path / "report.html", images=0)
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    for view in page.runs:
+        assert view.scores is not None
+        for value in [*view.scores.iou, *view.scores.means.values()]:
+            assert (f"{100 * value:.2f}" if value == value else "–") in text
+    assert "http://" not in text and "https://" not in text
+    assert "No published figures are shown" in text
+    assert list(page.options) == ["method", "snapshot_dir"]
+    assert {panel.title for panel in page.losses} >= {"loss_seg", "loss_adv", "loss_weight"}
+    assert {panel.title: len(panel.series) for panel in page.losses}["loss_seg"] == 2
+    assert [panel.damped for panel in page.losses if panel.title in ("loss_seg", "loss_adv")] == [False, True]
+    for view in page.runs:
+        assert {"iterations per second", "hours", "peak memory, host"} <= view.cost.keys()
+        assert [snapshot.iteration for snapshot in view.snapshots] == [2, 4]
+        assert sum(snapshot.best for snapshot in view.snapshots) == 1
+
+
+def test_a_run_still_going_is_read_to_its_last_whole_line(runs, tmp_path):
+    shutil.copytree(runs[0], tmp_path / "going")
+    for path in tmp_path.glob("going/*.pdparams"):
+        path.unlink()
+    lines = (runs[0] / "metrics.jsonl").read_text().splitlines()
+    (tmp_path / "going/metrics.jsonl").write_text("\n".join(lines[:2]) + '\n{"iteration": 2, "loss_s')
+    assert read_run(tmp_path / "going").done == 2
+    page = make_report([tmp_path / "going"], tmp_path / "going.html")
+    assert page.runs[0].state == "2 of 4 iterations, 50%"
+    ((text, command),) = page.runs[0].missing
+    assert text.startswith("No snapshot is saved yet")
+    assert command == f"clan train --config {tmp_path}/going/config.yaml --resume"
+
+
+def test_what_is_missing_comes_with_the_command_to_get_it(runs, tmp_path, monkeypatch, capsys):
+    shutil.copytree(runs[0], tmp_path / "alone")
+    monkeypatch.chdir(tmp_path)
+    cli.dispatch(["report", "alone", "-o", "alone.html"])
+    said = capsys.readouterr().out
+    assert "None of its 2 snapshots was evaluated" in said
+    command = said.splitlines()[0].split(". ", 1)[1].split()
+    assert command[:3] == ["clan", "evaluate", "alone"]
+    cli.dispatch(command[1:])
+    cli.dispatch(["report", "alone", "-o", "alone.html"])
+    assert capsys.readouterr().out.splitlines()[-1] == "saved alone.html"
+    assert "None of its" not in (tmp_path / "alone.html").read_text()
+
+
+def test_published_figures_stand_beside_cityscapes_val_alone(runs):
+    whole = {"name": "cityscapes", "split": "val"}
+    assert comparable("synthia", whole, IMAGES) == FIGURES["synthia"]
+    assert comparable("cityscapes", whole, IMAGES) == comparable("synthia", whole, 499) == ()
+    assert comparable("gta5", whole | {"split": "test"}, IMAGES) == ()
+    run = read_run(runs[0])
+    one = find_evaluations(run.folder, run.snapshots, [runs[0].parent / "result"])[-1]
+    images = {str(number): 0.5 for number in range(IMAGES)}
+    as_if = Evaluation(one.folder, one.scores, one.label_space, images, one.dataset, one.date, one.weights)
+    text = render(make_page([run], [[as_if]]))
+    assert "47.80" in text
+    assert "CLAN, paper" in text
+
+
+def test_names_tell_runs_apart(tmp_path):
+    folders = [tmp_path / name for name in ("a/run", "b/run")]
+    assert run_names(folders) == ["a/run", "b/run"]
+    assert run_names([tmp_path / "x", tmp_path / "x"]) == ["x", "x"]
+
+
+def test_the_worst_come_first_and_no_image_twice(tmp_path):
+    images = {"a": 0.5, "b": math.nan, "c": 0.1, "d": 0.9, "e": 0.3}
+    write_evaluation(tmp_path, np.eye(19, dtype=int), CITYSCAPES, images=images, dataset={})
+    evaluation = read_evaluation(tmp_path)
+    assert extremes(evaluation, 3) == ["c", "e", "d"]
+    assert extremes(evaluation, 6) == ["c", "e", "a", "d"]
+
+
+def test_differences_have_a_sign():
+    assert (delta(0.5, 0.4), delta(0.4, 0.5), delta(0.4, 0.4)) == ("+10.00", "−10.00", "±0.00")
+    assert delta(math.nan, 0.4) == "–"
+
+
+def test_metrics_of_nothing_are_empty(tmp_path):
+    assert len(read_metrics(tmp_path / "metrics.jsonl")["iteration"]) == 0
+
+
+def test_what_cannot_be_reported_is_said(runs, tmp_path):
+    with pytest.raises(ClanError, match=r"holds no config.yaml: name the folder of a run"):
+        make_report([tmp_path], tmp_path / "r.html")
+    with pytest.raises(ClanError, match="1 evaluations for 2 runs"):
+        make_report(runs, tmp_path / "r.html", evaluations=[runs[0].parent / "result/first_4"])
+    with pytest.raises(ClanError, match=r"cannot write .*: choose another --output"):
+        (tmp_path / "file").touch()
+        make_report(runs, tmp_path / "file/r.html", images=0)
