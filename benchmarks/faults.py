@@ -117,7 +117,7 @@ def kill_and_resume(folder: Path, *, kills: int, writing: int, seed: int, steps:
         run = folder / f"run{tally.runs}"
         while tally.kills < kills and kill_once(config, run, draw, startup, tally, aimed=tally.while_writing < writing):
             pass
-        finish(config, run, "--resume", "--num-workers", draw.choice(WORKERS))
+        finish(config, run, *resuming(run), "--num-workers", draw.choice(WORKERS))
         found = States(run).latest().arrays
         different = [name for name in expected if not np.array_equal(expected[name], found[name])]
         if different or found.keys() != expected.keys():
@@ -125,11 +125,15 @@ def kill_and_resume(folder: Path, *, kills: int, writing: int, seed: int, steps:
     return tally
 
 
+def resuming(run: Path) -> list[str]:
+    """How to go on with a run; one that was killed before its first state starts again."""
+    return ["--resume"] if States(run).paths() else []
+
+
 def kill_once(config: Path, run: Path, draw: random.Random, startup: float, tally: Tally, *, aimed: bool) -> bool:
     """Goes on with a run and kills it; False if it came to its end before."""
     before, halves = [path.name for path in States(run).paths()], half_states(run)
-    resume = ["--resume"] if before else []
-    process = start(config, run, *resume, "--num-workers", draw.choice(WORKERS))
+    process = start(config, run, *resuming(run), "--num-workers", draw.choice(WORKERS))
     if aimed and draw.random() < 0.5:
         wait_until(process, lambda: not half_states(run))  # of the last kill
         for _ in range(draw.randrange(3)):

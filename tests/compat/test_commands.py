@@ -57,7 +57,7 @@ def test_training_writes_snapshots_losses_and_its_configuration(folder):
 
 
 def test_evaluation_writes_ids_and_colours_at_the_size_of_the_truth(folder):
-    maps = sorted(path.name for path in (folder / "result/SYS2Cityscapes_2").iterdir())
+    maps = sorted(path.name for path in (folder / "result/SYS2Cityscapes_2").glob("*.png"))
     assert len(maps) == 4
     for name in maps:
         with Image.open(folder / "result/SYS2Cityscapes_2" / name) as image:

@@ -32,6 +32,9 @@ class Interruption:
     def __enter__(self) -> "Interruption":
         if threading.current_thread() is threading.main_thread():  # others cannot take signals
             self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+            for number in SIGNALS:
+                # System calls go on afterwards: Paddle's store takes an interrupted one for a lost connection.
+                signal.siginterrupt(number, False)
         return self
 
     def __exit__(
