@@ -41,6 +41,8 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks/results/adaptation"
 SPLITS = {"val": ("val",), "test": ("val", "test", "test-seq05vd")}
 """What a run is scored on: while tuning, never the test split."""
+SAVE_EVERY = 100
+"""Iterations that a killed run loses at most."""
 EVALUATED = ("val", "test")
 """Splits with images of their own; the others are parts of these."""
 
@@ -121,12 +123,13 @@ def expected_seconds(run: Run) -> float:
 
 
 def execute(run: Run) -> dict:
-    """Trains, unless the weights are there already, evaluates, scores, and writes the record."""
+    """Trains, from where a killed run stopped, evaluates, scores, and writes the record."""
     run.folder.mkdir(parents=True, exist_ok=True)
     started = datetime.now().astimezone()
-    arguments = ["train", *as_arguments(run.flags), "--save-every", str(run.flags["num-steps"])]
+    arguments = ["train", *as_arguments(run.flags), "--save-every", str(SAVE_EVERY)]
     if not run.weights.exists():
-        clan(run, *arguments, "--snapshot-dir", str(run.folder))
+        resume = ["--resume"] if any(run.folder.rglob("*.safetensors")) else []
+        clan(run, *arguments, "--snapshot-dir", str(run.folder), *resume)
     evaluating = time.perf_counter()
     for split in set(SPLITS[run.purpose]) & set(EVALUATED):
         clan(run, "evaluate", str(run.weights), "--split", split, "--save", str(run.folder / split))

@@ -55,12 +55,21 @@ def test_a_finished_run_is_not_repeated_until_what_it_depends_on_changes(driver,
     assert record["seconds"]["train"] == 30.0
     assert record["losses"]["loss_seg"] == [19.5, 17.5, 15.5, 13.5, 11.5, 9.5, 7.5, 5.5, 3.5, 1.5]
     count = len(driver.commands)
+    assert "--resume" not in driver.commands[0]
     driver.run_all([run])
     assert len(driver.commands) == count
     monkeypatch.setitem(driver.FINAL, "clan", {"method": "clan", "loss.epsilon": 0.5})
     assert run.record() is None
     driver.run_all([run])
     assert len(driver.commands) > count
+
+
+def test_a_killed_run_goes_on_from_its_state(driver, tmp_path):
+    run = make_run(driver, tmp_path)
+    run.folder.mkdir(parents=True)
+    (run.folder / "state.safetensors").touch()
+    driver.run_all([run])
+    assert "--resume" in driver.commands[0]
 
 
 def test_a_failed_run_does_not_keep_the_others_from_running(driver, tmp_path, monkeypatch):
