@@ -246,7 +246,8 @@ def main() -> int:
         adaptation_report.write_tables(RESULTS, ROOT / "docs/benchmarks.md")
     elif args.sheet:
         for pair in args.pair:
-            shown = {run.experiment: label_maps(run, args.split) for run in runs if run.pair == pair}
+            # The first seed is shown, so it is put in last.
+            shown = {run.experiment: label_maps(run, args.split) for run in reversed(runs) if run.pair == pair}
             dataset = target_dataset(pair, args.split)
             sheet = args.scratch / f"{pair}-{args.split}.png"
             adaptation_report.side_by_side(dataset, {k: v for k, v in shown.items() if v.is_dir()}).save(sheet)

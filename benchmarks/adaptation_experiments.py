@@ -52,6 +52,11 @@ PAIRS = {
     "idd_to_camvid": Pair("idd_lite", "camvid", "idd_to_camvid"),
 }
 
+PROPORTIONS: Flags = {"source.size": (272, 152), "target.size": (224, 168)}
+"""Each data set's own, in about as many pixels."""
+LARGER: Flags = {"source.size": (320, 240), "target.size": (320, 240), "batch-size": 1}
+"""As many pixels in an iteration, of one image instead of two."""
+
 BEST: Flags = {"method": "clan"}
 """CLAN with the options that tuning favours; so far none."""
 
@@ -80,6 +85,10 @@ TUNING: Mapping[str, Flags] = {
         "augmentation.style": "statistics",
         "augmentation.color-jitter": 0.4,
     },
+    "source-proportions": {"method": "source-only", **PROPORTIONS},
+    "source-larger": {"method": "source-only", **LARGER},
+    "oracle-larger": {"method": "oracle", **LARGER},
+    "clan-larger": {"method": "clan", **LARGER},
     "clan-adv-0.01": {"method": "clan", "loss.lambda-adv": 0.01},
     "single-adv-0.01": {"method": "adaptsegnet-single", "loss.lambda-adv": 0.01},
     "clan-statistics": {"method": "clan", "augmentation.style": "statistics"},
@@ -88,7 +97,8 @@ TUNING: Mapping[str, Flags] = {
     "clan-ema": {"method": "clan", "optimizer.ema-decay": 0.99},
     "clan-per-domain": {"method": "clan", "network.batch-norm": "per-domain"},
     "clan-self": {"method": "clan", "loss.lambda-self": 1.0},
-    "clan-jitter": {"method": "clan", "augmentation.color-jitter": 0.3},
+    "clan-jitter": {"method": "clan", "augmentation.color-jitter": 0.4},
+    "clan-statistics-self": {"method": "clan", "augmentation.style": "statistics", "loss.lambda-self": 1.0},
 }
 """Options one at a time, tried on CamVid's val alone; those that change the source's images cheaply, without CLAN."""
 
