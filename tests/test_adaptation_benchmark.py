@@ -101,7 +101,7 @@ def test_clan_train_takes_the_flags_of_every_experiment(driver, monkeypatch):
 
     configs = []
     monkeypatch.chdir(BENCHMARKS.parent)
-    monkeypatch.setattr("clan.train.train", lambda config, resume: configs.append(config))
+    monkeypatch.setattr("clan.train.train", lambda config, **options: configs.append(config))
     for pair, experiment in [
         *((pair, "clan") for pair in driver.PAIRS),
         *(("rendered_to_camvid", n) for n in driver.TUNING),
