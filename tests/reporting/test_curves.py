@@ -1,5 +1,5 @@
 import numpy as np
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from clan.reporting.curves import HEIGHT, LEFT, MOST_POINTS, RIGHT, WIDTH, Panel, Series, short, thin, ticks
@@ -23,9 +23,8 @@ def test_what_is_not_finite_is_left_out():
 
 @given(st.floats(-1e9, 1e9), st.floats(1e-6, 1e9))
 def test_ticks_are_few_round_and_inside(low, width):
+    assume(width > 1e-9 * abs(low))  # below that, doubles themselves are as coarse as the tolerance
     high = low + width
-    if not high > low:
-        return
     found = ticks(low, high, 5)
     assert 1 <= len(found) <= 12
     assert all(low - 1e-6 * width <= tick <= high + 1e-6 * width for tick in found) or len(found) == 1
