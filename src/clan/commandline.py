@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
@@ -48,6 +49,9 @@ def run(main: Callable[[], None]) -> None:
             with Path(os.devnull).open("w") as silence, redirect_stdout(silence), redirect_stderr(silence):
                 main()
     except ClanError as error:
+        if "PADDLE_TRAINER_ID" in os.environ:
+            # The launcher ends all when one is gone; this one is going, with an exit code of its own.
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
         fail(str(error))
     except Interrupted as stop:
         print(stop, file=sys.stderr)

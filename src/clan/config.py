@@ -4,6 +4,7 @@ Fields carry the values of the `official` preset (SPEC sections 3 and 4) as defa
 the other presets. Every field is a flag of `clan train` and a key of `config.yaml`.
 """
 
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -297,3 +298,12 @@ def load(path: Path) -> Config:
         ConfigError: the file is missing, is not YAML, or a value does not fit; the message names the line.
     """
     return load_section(Config, path)
+
+
+def flat_options(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every option with its whole name, such as "loss.gamma"."""
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from flat_options(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value

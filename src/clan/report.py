@@ -1,14 +1,14 @@
 """`clan report`: runs in, one page out."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from clan.config import flat_options
 from clan.errors import ConfigError
 from clan.evaluations import Evaluation, find_evaluations, read_evaluation
 from clan.gallery import examples
@@ -223,18 +223,10 @@ def mean_panels(runs: Sequence[RunRecords], found: Sequence[Sequence[Evaluation]
 
 def differing_options(runs: Sequence[RunRecords]) -> dict[str, list[str]]:
     """Options by their whole name with every run's value, where these differ."""
-    flat = [dict(_options(run.config.model_dump(mode="json"))) for run in runs]
+    flat = [dict(flat_options(run.config.model_dump(mode="json"))) for run in runs]
     names = dict.fromkeys(name for options in flat for name in options)
     values = {name: [str(options.get(name, "–")) for options in flat] for name in names}
     return {name: of_runs for name, of_runs in values.items() if len(set(of_runs)) > 1}
-
-
-def _options(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in values.items():
-        if isinstance(value, dict):
-            yield from _options(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value
 
 
 def _require_one_label_space(found: Sequence[Sequence[Evaluation]]) -> None:

@@ -167,8 +167,7 @@ def test_what_one_rank_cannot_read_ends_all_with_its_sentence(worlds, tmp_path):
     started = time.monotonic()
     result = launch(tmp_path, ROOT / "CLAN_train.py", *domains, *sizes)
     assert time.monotonic() - started < 60
-    # 241 is the launcher's: the rank that it ended because the other one was gone a moment before.
-    assert result.returncode in (2, 241)
+    assert result.returncode == 2
     assert f"error: {damaged / 'RGB' / images[1].name}" in result.stdout
     assert "Traceback" not in result.stdout
 

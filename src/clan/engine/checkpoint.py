@@ -8,7 +8,7 @@ first, so that a state appears under its name only when both are complete.
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from clan.atomic import remove_leftovers, write_atomically
-from clan.config import Config, to_yaml
+from clan.config import Config, flat_options, to_yaml
 from clan.errors import CheckpointError, ConfigError
 from clan.schema import build
 from clan.untrusted import UnfitFile, read_whole
@@ -238,7 +238,7 @@ FREE_TO_CHANGE = (
 
 def changes(old: str, new: str) -> str:
     """What differs between two configurations as `option: old → new, …`; empty when nothing that counts does."""
-    before, after = dict(_options(_completed(old))), dict(_options(_completed(new)))
+    before, after = dict(flat_options(_completed(old))), dict(flat_options(_completed(new)))
     names = [name for name in before | after if name not in FREE_TO_CHANGE and before.get(name) != after.get(name)]
     return ", ".join(f"{name}: {before.get(name)} → {after.get(name)}" for name in names)
 
@@ -250,12 +250,3 @@ def _completed(text: str) -> Mapping[str, Any]:
         return build(Config, document.values).model_dump(mode="json")
     except ConfigError:  # an option has gone or changed its meaning: let the comparison name it
         return document.values
-
-
-def _options(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every option with its whole name, such as "loss.gamma"."""
-    for name, value in values.items():
-        if isinstance(value, dict):
-            yield from _options(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value
