@@ -1,20 +1,22 @@
 import shutil
+from contextlib import nullcontext
 
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from clan import cli
 from clan.data.datasets import Dataset
 from clan.data.files import read_id_label
+from clan.engine import inference
 from clan.engine.inference import analyse, evaluating
 from clan.errors import ClanError
 from clan.evaluate import EvaluationOptions, evaluate, load_segmenter
 from clan.labels import CITYSCAPES
 from clan.models.deeplab import Segmenter
 from clan.models.weights import save_weights
-from clan.predict import Products, find_images, predict, same_area
+from clan.predict import Products, find_images, predict, same_area, video_writer
 from clan.reporting.heat import CONFIDENCE, DISCREPANCY, heat_palette, overlay
 from clan.train import train
 
@@ -103,6 +105,34 @@ def video(tmp_path):
     return path
 
 
+def test_a_photograph_is_set_upright(weights, tmp_path):
+    turned = Image.effect_noise((96, 48), 80).convert("RGB")
+    exif = turned.getexif()
+    exif[ExifTags.Base.Orientation] = 6
+    turned.save(tmp_path / "phone.jpg", exif=exif)
+    predict(tmp_path / "phone.jpg", weights, tmp_path / "out")
+    with Image.open(tmp_path / "out/phone.png") as labels:
+        assert labels.size == (48, 96)
+
+
+def test_a_strip_however_thin_is_as_much_work_as_a_picture():
+    for size in ((1, 1), (20000, 1), (1, 30000), (640, 480), (97, 1031)):
+        width, height = same_area(size, (1024, 512))
+        assert min(width, height) >= 16
+        assert 0.5 < width * height / (1024 * 512) < 1.5
+
+
+def test_frames_of_odd_size_lose_nothing(tmp_path):
+    frame = np.zeros((33, 65, 3), np.uint8)
+    frame[-1], frame[:, -1] = 255, 255
+    with video_writer(tmp_path / "odd.mp4", 10, (65, 33)) as append:
+        append(frame)
+    found, kept = cv2.VideoCapture(str(tmp_path / "odd.mp4")).read()
+    assert found
+    assert kept.shape == (34, 66, 3)
+    assert kept[-2:].min() > 128 and kept[:, -2:].min() > 128
+
+
 def test_a_video_gives_videos_of_its_length_rate_and_size(video, weights, tmp_path):
     assert predict(video, weights, tmp_path / "out") == 6
     kinds = ("color", "overlay", "confidence", "discrepancy")
@@ -168,6 +198,18 @@ def test_other_numbers_of_classes_have_colours_of_their_own(picture, tmp_path):
     with Image.open(tmp_path / f"out/{picture.stem}_color.png") as color:
         palette = np.reshape(color.getpalette(), (-1, 3))
     assert len({tuple(rgb) for rgb in palette[:5]} - {(0, 0, 0)}) == 5
+
+
+def test_half_precision_reaches_the_network_and_is_said_not_to_act_on_the_cpu(
+    weights, picture, tmp_path, monkeypatch, capsys
+):
+    asked = []
+    monkeypatch.setattr(inference, "autocast", lambda precision: asked.append(precision) or nullcontext())
+    half = ["--precision", "bf16"]
+    cli.dispatch(["predict", str(picture), "--weights", str(weights), "-o", str(tmp_path / "out"), *half])
+    cli.dispatch(["evaluate", str(weights), "--save", str(tmp_path / "result"), *half])
+    assert set(asked) == {"bf16"}
+    assert capsys.readouterr().out.count("so the CPU computes in float32") == 2
 
 
 def test_the_command_says_where_the_results_are(weights, picture, tmp_path, capsys):

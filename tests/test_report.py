@@ -13,9 +13,10 @@ from clan.errors import ClanError
 from clan.evaluations import Evaluation, describe, find_evaluations, open_dataset, read_evaluation, write_evaluation
 from clan.gallery import extremes
 from clan.labels import CITYSCAPES, LabelSpace
+from clan.metrics.iou import score
 from clan.records import read_metrics, read_run
 from clan.report import make_page, make_report, run_names
-from clan.reporting.html import delta, render
+from clan.reporting.html import confusions, delta, render
 from clan.reporting.published import FIGURES, IMAGES, comparable
 from clan.scoring import score_folders
 
@@ -62,6 +63,17 @@ def test_what_is_no_score_is_named(tmp_path):
         (tmp_path / "scores.json").write_text(content)
         with pytest.raises(ClanError, match=r"scores.json is damaged"):
             read_evaluation(tmp_path)
+
+
+def test_damaged_scores_are_named_and_left_out(runs, tmp_path, capsys):
+    (tmp_path / "other_2").mkdir()
+    (tmp_path / "other_2/scores.json").write_text("{")
+    arguments = [str(runs[0]), "--results", str(tmp_path), "-o", str(tmp_path / "r.html"), "--images", "0"]
+    cli.dispatch(["report", *arguments])
+    assert f"Left out: {tmp_path}/other_2/scores.json is damaged" in capsys.readouterr().out
+    text = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "other_2/scores.json is damaged" in text
+    assert "SYS_4" in text
 
 
 def test_a_data_set_of_one_s_own_opens_again_as_it_was(shared, tmp_path):
@@ -147,8 +159,19 @@ def test_published_figures_stand_beside_cityscapes_val_alone(runs):
     images = {str(number): 0.5 for number in range(IMAGES)}
     as_if = Evaluation(one.folder, one.scores, one.label_space, images, one.dataset, one.date, one.weights)
     text = render(make_page([run], [[as_if]]))
-    assert "47.80" in text
-    assert "CLAN, paper" in text
+    for row in FIGURES["synthia"]:
+        assert row.name in text
+        for number in (row.value, *row.iou):
+            assert f"{number:.2f}" in text
+
+
+def test_published_classes_average_to_the_published_mean_where_the_page_does_not_say_otherwise():
+    *papers, port = FIGURES["synthia"]
+    for row, mean in (*((row, row.value) for row in papers), (port, float(port.remark.split()[-1]))):
+        of_classes = [row.of(train_id) for train_id in CITYSCAPES.subsets["mIoU-13"]]
+        assert 100 * np.mean(of_classes) == pytest.approx(mean, abs=0.06)
+        assert math.isnan(row.of(CITYSCAPES.names.index("wall")))
+    assert math.isnan(FIGURES["gta5"][0].of(0))
 
 
 def test_names_tell_runs_apart(tmp_path):
@@ -168,6 +191,12 @@ def test_the_worst_come_first_and_no_image_twice(tmp_path):
 def test_differences_have_a_sign():
     assert (delta(0.5, 0.4), delta(0.4, 0.5), delta(0.4, 0.4)) == ("+10.00", "−10.00", "±0.00")
     assert delta(math.nan, 0.4) == "–"
+
+
+def test_the_costliest_confusions_come_first():
+    space = LabelSpace(("a", "b", "c"), ((0, 0, 0),) * 3)
+    scores = score(np.array([[90, 10, 0], [0, 20, 20], [0, 0, 60]]), space)
+    assert confusions(scores, 3) == [("b", "c", 0.5, 0.1), ("a", "b", 0.1, 0.05)]
 
 
 def test_metrics_of_nothing_are_empty(tmp_path):

@@ -7,16 +7,17 @@ from typing import Any
 
 import numpy as np
 
+from clan import recipes
 from clan.data.datasets import Dataset
 from clan.domains import CITYSCAPES_CLASSES
 from clan.engine.distributed import Ranks, connect
 from clan.errors import ConfigError
 from clan.evaluate import evaluate, load_segmenter, options_for
-from clan.evaluations import describe, write_evaluation
-from clan.labels import CITYSCAPES, LabelSpace
+from clan.evaluations import Evaluation, describe, headline_of, read_evaluation, write_evaluation
 from clan.metrics.iou import Scores, iou_per_class, mean_iou, score
-from clan.reporting.console import format_scores, progress
-from clan.reporting.excel import SnapshotScore, write_bulk
+from clan.records import RunRecords, read_run
+from clan.reporting.console import ABSENT, format_scores, progress
+from clan.reporting.excel import About, Option, SnapshotScore, write_bulk
 from clan.scoring import Pair, PredictionIds, count_dataset, count_with_progress
 from clan.snapshots import find_snapshots, iteration_of
 
@@ -68,15 +69,54 @@ def score_label_maps(folders: Sequence[Path], score: Callable[[Path], Scores]) -
     return rows
 
 
-def write_workbook(
-    rows: Sequence[SnapshotScore], run_name: str, save: Path, label_space: LabelSpace = CITYSCAPES
-) -> None:
-    """Writes a run's workbook and CSV; the best row is that of the mean its source is scored on."""
-    headline = "mIoU-19" if run_name.upper().startswith("GTA") else "mIoU-13"
-    if headline not in label_space.subsets:
-        headline = next(iter(label_space.subsets))
-    for path in write_bulk(rows, save, run_name, label_space, headline=headline):
+def write_workbook(rows: Sequence[SnapshotScore], label_maps: Path, run: Path, save: Path) -> None:
+    """Writes a run's workbook and CSV; the best row is that of the mean its source is scored on.
+
+    Args:
+        rows: the scores of its snapshots.
+        label_maps: the folder that one of them was scored on, with its `scores.json`.
+        run: the run's folder; without a `config.yaml` there, the workbook tells less.
+        save: where to write.
+    """
+    evaluation = read_evaluation(label_maps)
+    known = read_run(run) if (run / "config.yaml").is_file() else None
+    name = run.resolve().name
+    source = known.config.source.dataset.name if known else "gta5" if name.upper().startswith("GTA") else "synthia"
+    headline = headline_of(list(evaluation.scores.means), source)
+    about = about_run(name, known, evaluation)
+    for path in write_bulk(rows, save, name, evaluation.label_space, headline=headline, about=about):
         print(f"saved {path}")
+
+
+def about_run(name: str, run: RunRecords | None, evaluation: Evaluation) -> About:
+    """What the workbook tells of a run and its evaluation.
+
+    Args:
+        name: the run's.
+        run: what it wrote, if that is at hand.
+        evaluation: of one of its snapshots.
+    """
+    dataset = evaluation.dataset
+    scored = {
+        "scored on": f"{len(evaluation.images)} images of {dataset.get('name')}, {dataset.get('split')}",
+        "in": str(dataset.get("root", "")),
+        "scored at": evaluation.date[:16].replace("T", " ") + " UTC",
+    }
+    if run is None:
+        return About({"run": name, **scored})
+    config = run.config
+    preset, usual = recipes.closest(config)
+    options = [Option(key, value, usual.get(key, ABSENT)) for key, value in recipes.options_of(config).items()]
+    trained = {
+        "run": name,
+        "folder": str(run.folder.resolve()),
+        "method": config.method,
+        "source → target": f"{config.source.dataset.name} → {config.target.dataset.name}",
+        "trained": f"{run.done:,} of {config.stop:,} iterations",
+        "closest preset": f"{preset}: the sheet config marks what differs",
+    }
+    environment = {key: str(value) for key, value in run.environment.items() if not isinstance(value, dict)}
+    return About(trained | scored | environment, options, preset)
 
 
 class _ImageScores(dict[str, float]):
@@ -167,6 +207,6 @@ def evaluate_and_score(weights: Path, dataset: Dataset, save: Path, workbooks: P
         made_by = {folder: snapshot for snapshot, folder in several}
         rows = score_label_maps(list(made_by), lambda folder: score(folder, weights=made_by[folder]))
         if ranks.first:
-            write_workbook(rows, weights.resolve().name, workbooks, dataset.classes.label_space)
+            write_workbook(rows, several[-1][1], weights, workbooks)
     else:
         print(format_scores(score(snapshots[0][1], weights=weights)))

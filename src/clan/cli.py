@@ -15,7 +15,7 @@ import tyro
 from clan import __version__, runtime
 from clan.commandline import fail, run
 from clan.recipes import PRESETS, SOURCE_ROOTS, Preset, Source
-from clan.show_commands import predict, report
+from clan.show_commands import Precision, predict, report
 
 Size = tuple[int, int]
 
@@ -51,6 +51,7 @@ def evaluate(  # noqa: PLR0913 (the signature is the command line)
     upsampling: Literal["bilinear", "bicubic"] | None = None,
     label_ids: bool = False,
     batch_size: int = 1,
+    precision: Precision = "fp32",
     device: Literal["auto", "cpu", "gpu"] = "auto",
     gpu: int = 0,
 ) -> None:
@@ -70,6 +71,7 @@ def evaluate(  # noqa: PLR0913 (the signature is the command line)
         upsampling: of the logits; without it, the run's, else bilinear.
         label_ids: write Cityscapes labelIds, as its benchmark server wants.
         batch_size: images that the network sees at once; more than one can help on a GPU.
+        precision: what convolutions and matrix products compute in on a GPU.
         device: where to compute.
         gpu: index of the GPU among the visible ones.
     """
@@ -77,8 +79,11 @@ def evaluate(  # noqa: PLR0913 (the signature is the command line)
     from clan.bulk import evaluate_and_score
     from clan.domain_options import evaluation_dataset
     from clan.engine.device import select_device
+    from clan.engine.precision import check_precision
 
     select_device(device, gpu)
+    if remark := check_precision(precision):
+        print(remark)
     evaluate_and_score(
         weights,
         evaluation_dataset(weights, domain=domain, data_dir=data_dir, data_list=data_list, split=split),
@@ -90,6 +95,7 @@ def evaluate(  # noqa: PLR0913 (the signature is the command line)
         output_size=output_size,
         label_ids=label_ids,
         batch_size=batch_size,
+        precision=precision,
     )
 
 

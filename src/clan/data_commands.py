@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
+from clan.contact_sheet import contact_sheet
 from clan.data.check import Findings, check
-from clan.data.contact_sheet import contact_sheet
 from clan.data.datasets import Dataset, find_splits
 from clan.domain_options import load_classes, named_domain, require_splits
 from clan.errors import ConfigError

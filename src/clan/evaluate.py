@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from clan.config import load
+from clan.config import Precision, load
 from clan.data import transforms
 from clan.data.datasets import Dataset
 from clan.engine.inference import evaluating, predict
@@ -42,6 +42,7 @@ class EvaluationOptions:
         excluded: a trainId that is never predicted.
         batch_size: images that the network sees at once; more than one can help on a GPU.
         normalization: how pixels become numbers.
+        precision: what a GPU computes convolutions and matrix products in.
     """
 
     backbone: str = "resnet101"
@@ -55,6 +56,7 @@ class EvaluationOptions:
     excluded: int | None = None
     normalization: Normalization = CAFFE
     batch_size: int = 1
+    precision: Precision = "fp32"
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -141,7 +143,7 @@ def evaluate(
     def write(labels: Callable[[], np.ndarray], index: int) -> None:
         save_label_map(labels(), save / dataset.stems[index], dataset.classes.label_space, table=table)
 
-    with ThreadPoolExecutor(available_cores()) as pool, evaluating(segmenter):
+    with ThreadPoolExecutor(available_cores()) as pool, evaluating(segmenter, options.precision):
         for indices, planes in _read_ahead(pool, dataset, options):
             sizes = [options.output_size or dataset.stored_size(index) for index in indices]
             sizes = [(height, width) for width, height in sizes]

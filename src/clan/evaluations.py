@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -20,6 +20,9 @@ from clan.snapshots import Snapshot, iteration_of
 
 NAME = "scores.json"
 VERSION = 1
+
+HEADLINES = {"gta5": "mIoU-19", "synthia": "mIoU-13"}
+"""The mean that runs from a source are usually judged by."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,11 @@ class Evaluation:
     def iteration(self) -> int | None:
         """After how many iterations the snapshot was taken, if its name or the folder's tells."""
         return iteration_of(self.weights.stem if self.weights else self.folder.name)
+
+
+def headline_of(means: Sequence[str], source: str) -> str:
+    """The mean that a run from a source is judged by, which decides its best snapshot; the first if none is usual."""
+    return HEADLINES[source] if HEADLINES.get(source) in means else means[0]
 
 
 def describe(dataset: Dataset) -> dict[str, Any]:
@@ -151,21 +159,29 @@ def read_evaluation(folder: Path) -> Evaluation:
         raise DataError(f"{path} is damaged ({error}): evaluate the snapshot again with clan evaluate") from None
 
 
-def find_evaluations(run: Path, snapshots: Sequence[Snapshot], results: Sequence[Path]) -> list[Evaluation]:
+def find_evaluations(
+    run: Path,
+    snapshots: Sequence[Snapshot],
+    results: Sequence[Path],
+    *,
+    on_damaged: Callable[[DataError], None] = lambda error: None,
+) -> list[Evaluation]:
     """The evaluations of a run's snapshots, by iteration.
 
     Args:
         run: the run's folder.
         snapshots: what it saved.
-        results: folders whose folders are looked at.
-
-    Raises:
-        DataError: a `scores.json` is damaged.
+        results: folders whose folders are looked at; other runs' label maps may lie there too.
+        on_damaged: called with what is wrong with each `scores.json` that cannot be read and is left out.
     """
     saved = {snapshot.path.resolve() for snapshot in snapshots}
     found: dict[Path, Evaluation] = {}
     for path in sorted(path for folder in results for path in folder.glob(f"*/{NAME}")):
-        evaluation = read_evaluation(path.parent)
+        try:
+            evaluation = read_evaluation(path.parent)
+        except DataError as error:
+            on_damaged(error)
+            continue
         # What was scored by the commands that know no weights is recognised by the folder's name.
         named = evaluation.weights is None and path.parent.name.rpartition("_")[0] == run.resolve().name
         if named or evaluation.weights in saved:

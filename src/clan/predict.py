@@ -11,7 +11,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from clan.config import load
 from clan.data import transforms
@@ -31,6 +31,9 @@ IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 VIDEOS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg")
 
 SCALES = {"confidence": CONFIDENCE, "discrepancy": DISCREPANCY}
+
+PENDING_PIXELS = 1 << 25
+"""Of images whose results are being written; a pixel takes about 20 bytes there."""
 
 CODEC = "vp09"
 """VP9 in MP4, which browsers play; H.264 is in no free build of OpenCV."""
@@ -70,8 +73,8 @@ def predict(source: Path, weights: Path, save: Path, *, products: Products | Non
 
     For an image NAME.jpg these are NAME.png (trainIds), NAME_color.png, NAME_overlay.jpg, NAME_confidence.png and
     NAME_discrepancy.png, all at its size; the last two are palette PNGs whose index is 255 times the number, or
-    its root for the discrepancy, which is mostly small. For a video they are MP4s.
-    `legend.png` tells what the colours mean.
+    its root for the discrepancy, which is mostly small. For a video they are MP4s, whose
+    sides are even: an odd one is a pixel longer. `legend.png` tells what the colours mean.
 
     Args:
         source: what to look at; of a folder all images, those in folders below it too.
@@ -88,7 +91,7 @@ def predict(source: Path, weights: Path, save: Path, *, products: Products | Non
         ClanError: what cannot be read, written or computed.
     """
     products = products or Products()
-    video = source.suffix.lower() in VIDEOS and source.is_file()
+    video = is_video(source)
     images = [] if video else find_images(source)
     refuse_own_folder(source, save)
     options = options_for(weights, **{"num_classes": None, "upsampling": None, **given})
@@ -99,6 +102,11 @@ def predict(source: Path, weights: Path, save: Path, *, products: Products | Non
         count = predict_images(network, images, source if source.is_dir() else source.parent, save, products)
     save_png(legend(network.label_space, list(products.scales().values())), save / "legend.png")
     return count
+
+
+def is_video(source: Path) -> bool:
+    """Whether it is a file that is named as a video."""
+    return source.suffix.lower() in VIDEOS and source.is_file()
 
 
 class Predictor:
@@ -128,7 +136,7 @@ class Predictor:
         if self.keep_proportions:
             size = same_area(image.size, size)
         planes = transforms.normalize(transforms.resize_image(image, size), self.options.normalization)
-        with evaluating(self.segmenter):
+        with evaluating(self.segmenter, self.options.precision):
             return analyse(self.segmenter, planes, (image.height, image.width), upsampling=self.options.upsampling)
 
 
@@ -143,8 +151,11 @@ def label_space_of(weights: Path, num_classes: int) -> LabelSpace:
 
 def same_area(size: tuple[int, int], like: tuple[int, int]) -> tuple[int, int]:
     """Width and height in the proportions of `size` with about as many pixels as `like`, in multiples of 8."""
-    scale = math.sqrt(like[0] * like[1] / (size[0] * size[1]))
-    return max(16, 8 * round(size[0] * scale / 8)), max(16, 8 * round(size[1] * scale / 8))
+    area = like[0] * like[1]
+    scale = math.sqrt(area / (size[0] * size[1]))
+    width, height = (max(16, 8 * round(side * scale / 8)) for side in size)
+    longest = max(16, area // 16 // 8 * 8)  # of a strip so thin that its shorter side had to grow
+    return min(width, longest), min(height, longest)
 
 
 def find_images(source: Path) -> list[Path]:
@@ -166,6 +177,15 @@ def find_images(source: Path) -> list[Path]:
             raise DataError(f"{other} and {path.name} would have the same results: rename one of them")
         seen[path.with_suffix("")] = path
     return images
+
+
+def read_upright(path: Path) -> Image.Image:
+    """An image file in RGB mode, turned as its camera says that it was held.
+
+    Raises:
+        DataError: the file is damaged or not an image.
+    """
+    return ImageOps.exif_transpose(read_rgb(path))
 
 
 def refuse_own_folder(source: Path, save: Path) -> None:
@@ -190,16 +210,19 @@ def predict_images(network: Predictor, images: list[Path], root: Path, save: Pat
 
     with ThreadPoolExecutor(available_cores()) as pool, progress("predicting", len(images)) as advance:
         ahead: deque[Future[Image.Image]] = deque()
-        behind: deque[Future[None]] = deque()
+        behind: deque[tuple[int, Future[None]]] = deque()
         for number, path in enumerate(images):
             while len(ahead) < 2 and number + len(ahead) < len(images):
-                ahead.append(pool.submit(read_rgb, images[number + len(ahead)]))
+                ahead.append(pool.submit(read_upright, images[number + len(ahead)]))
             image = ahead.popleft().result()
-            behind.append(pool.submit(write, image, network(image), save / path.relative_to(root).with_suffix("")))
+            while behind and sum(pixels for pixels, _ in behind) + image.width * image.height > PENDING_PIXELS:
+                behind.popleft()[1].result()
+            stem = save / path.relative_to(root).with_suffix("")
+            behind.append((image.width * image.height, pool.submit(write, image, network(image), stem)))
             while len(behind) > 2 * available_cores():
-                behind.popleft().result()
+                behind.popleft()[1].result()
             advance()
-        for written in behind:
+        for _, written in behind:
             written.result()
     return len(images)
 
@@ -273,6 +296,8 @@ def _next_frame(capture: cv2.VideoCapture) -> Image.Image | None:
 def video_writer(path: Path, rate: float, size: tuple[int, int]) -> Iterator[Callable[[np.ndarray], object]]:
     """Within the block, what appends a frame, uint8 RGB [H, W, 3], to a video of `size` (width, height).
 
+    Video is coded in pairs of pixels: a side of odd length grows by one, which repeats the last.
+
     Raises:
         DataError: the file cannot be written, or this OpenCV cannot write videos.
     """
@@ -281,10 +306,17 @@ def video_writer(path: Path, rate: float, size: tuple[int, int]) -> Iterator[Cal
         path.touch()
     except OSError as error:
         raise DataError(f"cannot write {path} ({error.strerror}): choose a folder you may write to") from None
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*CODEC), rate, size)
+    right, below = size[0] % 2, size[1] % 2
+    even = (size[0] + right, size[1] + below)
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*CODEC), rate, even)
     if not writer.isOpened():
         raise DataError(f"this OpenCV cannot write the video {path}: give the frames as images instead")
+
+    def append(frame: np.ndarray) -> None:
+        whole = cv2.copyMakeBorder(frame, 0, below, 0, right, cv2.BORDER_REPLICATE)
+        writer.write(cv2.cvtColor(whole, cv2.COLOR_RGB2BGR))
+
     try:
-        yield lambda frame: writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+        yield append
     finally:
         writer.release()

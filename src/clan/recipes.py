@@ -6,14 +6,22 @@ Each is a plain function returning a whole `Config`. Values and their origin: SP
 from pathlib import Path
 from typing import Any, Literal
 
-from clan.config import AugmentationConfig, Config, DomainConfig, LossConfig, NetworkConfig, OptimizerConfig
-from clan.domains import packaged
+from clan.config import (
+    AugmentationConfig,
+    Config,
+    DomainConfig,
+    LossConfig,
+    NetworkConfig,
+    OptimizerConfig,
+    flat_options,
+)
+from clan.domains import Description, packaged
 
 Preset = Literal["official", "paper", "seed", "best"]
 Source = Literal["synthia", "gta5"]
 
-SOURCE_ROOTS = {"synthia": Path("data/SYNTHIA/RAND_CITYSCAPES"), "gta5": Path("data/GTA5")}
-DEFAULT_ROOTS = {**SOURCE_ROOTS, "cityscapes": Path("data/Cityscapes")}
+SOURCE_ROOTS: dict[Source, Path] = {"synthia": Path("data/SYNTHIA/RAND_CITYSCAPES"), "gta5": Path("data/GTA5")}
+DEFAULT_ROOTS: dict[str, Path] = {**SOURCE_ROOTS, "cityscapes": Path("data/Cityscapes")}
 SOURCE_SIZES = {"synthia": (1280, 760), "gta5": (1280, 720)}
 OFFICIAL_LAMBDA_LOCAL = {"synthia": 10.0, "gta5": 40.0}
 RUN_NAMES = {"synthia": "SYS2Cityscapes", "gta5": "GTA2Cityscapes"}
@@ -77,15 +85,21 @@ def best(source: Source = "synthia") -> Config:
     return official(source)
 
 
+def demo_domains() -> tuple[Description, Description]:
+    """The demo's worlds: files as those of SYNTHIA and Cityscapes, under names that tell what they are."""
+    names = {"synthia": "drawn-rendered", "cityscapes": "drawn-camera"}
+    source, target = (packaged(like).model_copy(update={"name": name}) for like, name in names.items())
+    return source, target
+
+
 def demo(folder: Path, method: Literal["clan", "source-only"], *, steps: int, seed: int) -> Config:
     """A small segmenter trained from scratch on the demo's worlds in `folder`, in minutes on a laptop."""
     worlds = folder / "worlds"
+    source, target = demo_domains()
     return Config(
         method=method,
-        source=DomainConfig(
-            dataset=packaged("synthia"), root=worlds / "SYNTHIA/RAND_CITYSCAPES", size=DEMO_TRAINING_SIZE
-        ),
-        target=DomainConfig(dataset=packaged("cityscapes"), root=worlds / "Cityscapes", size=DEMO_TRAINING_SIZE),
+        source=DomainConfig(dataset=source, root=worlds / "SYNTHIA/RAND_CITYSCAPES", size=DEMO_TRAINING_SIZE),
+        target=DomainConfig(dataset=target, root=worlds / "Cityscapes", size=DEMO_TRAINING_SIZE),
         augmentation=AugmentationConfig(random_scale=False),
         network=NetworkConfig(backbone="resnet-tiny", discriminator_width=16),
         loss=LossConfig(gamma=0.0, lambda_adv=0.01, lambda_local=10.0),
@@ -108,3 +122,22 @@ DEMO_TRAINING_SIZE = (256, 128)
 """Width and height that the demo's network sees."""
 
 PRESETS = {"official": official, "paper": paper, "seed": seed, "best": best}
+
+
+def options_of(config: Config) -> dict[str, Any]:
+    """Every option of a run by its whole name, such as "loss.gamma", as `config.yaml` has it."""
+    return dict(flat_options(config.model_dump(mode="json")))
+
+
+def closest(config: Config) -> tuple[str, dict[str, Any]]:
+    """The preset that the fewest options of a run differ from, the first of equals, and its options by whole name."""
+    options = options_of(config)
+    presets = {
+        f"{name}, from {source}": options_of(make(source)) for name, make in PRESETS.items() for source in SOURCE_ROOTS
+    }
+
+    def differing(name: str) -> int:
+        return sum(value != presets[name].get(key) for key, value in options.items())
+
+    name = min(presets, key=differing)
+    return name, presets[name]

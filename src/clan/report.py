@@ -8,20 +8,29 @@ from pathlib import Path
 
 import numpy as np
 
-from clan.config import flat_options
 from clan.errors import ConfigError
-from clan.evaluations import Evaluation, find_evaluations, read_evaluation
+from clan.evaluations import Evaluation, find_evaluations, headline_of, read_evaluation
 from clan.gallery import examples
+from clan.recipes import options_of
 from clan.records import RunRecords, read_run
 from clan.reporting.curves import Panel, Series, thin
 from clan.reporting.html import Page, RunView, ScoredSnapshot, write_report
 from clan.reporting.published import IMAGES, comparable
 
-HEADLINES = {"gta5": "mIoU-19", "synthia": "mIoU-13"}
-"""The mean that runs from a source are usually judged by; from other sources the first one."""
-
 DAMPED = ("loss_adv", "loss_weight", "loss_entropy")
 """Losses that carry the factor 1 − i/N where damping is on."""
+
+
+NOTES = {
+    "loss_seg": "segmentation, sum of both heads",
+    "loss_adv": "adversarial, the segmenter's turn",
+    "loss_weight": "likeness of the heads' weights",
+    "loss_D_s": "discriminator on the source",
+    "loss_D_t": "discriminator on the target",
+    "learning_rate": "segmenter",
+    "learning_rate_D": "discriminator",
+}
+"""What a number of `metrics.jsonl` is, where its name does not say."""
 
 
 def make_report(
@@ -31,6 +40,7 @@ def make_report(
     results: Sequence[Path] = (),
     evaluations: Sequence[Path] = (),
     images: int = 6,
+    notices: Sequence[str] = (),
 ) -> Page:
     """Writes the report of some runs and returns what it shows.
 
@@ -40,6 +50,7 @@ def make_report(
         results: folders of folders of label maps; besides them, `result` beside each run is searched.
         evaluations: folders of label maps, one per run in their order, instead of what the search finds.
         images: images of the gallery.
+        notices: what the page says before all else.
 
     Raises:
         ClanError: a folder is no run's, evaluations do not fit the runs, or the page cannot be written.
@@ -47,14 +58,20 @@ def make_report(
     if evaluations and len(evaluations) != len(folders):
         raise ConfigError(f"{len(evaluations)} evaluations for {len(folders)} runs: name one for every run, in order")
     runs = [read_run(folder) for folder in folders]
+    damaged: dict[str, None] = {}
     found = [
         [read_evaluation(evaluations[index])]
         if evaluations
-        else find_evaluations(run.folder, run.snapshots, [*results, run.folder.resolve().parent / "result"])
+        else find_evaluations(
+            run.folder,
+            run.snapshots,
+            [*results, run.folder.resolve().parent / "result"],
+            on_damaged=lambda error: damaged.setdefault(f"Left out: {error}."),
+        )
         for index, run in enumerate(runs)
     ]
     _require_one_label_space(found)
-    page = make_page(runs, found)
+    page = replace(make_page(runs, found), notices=[*notices, *damaged])
     shown = [(index, best(of_run, page.headline)) for index, of_run in enumerate(found) if of_run]
     if shown and images:
         page = replace(
@@ -74,8 +91,7 @@ def make_page(runs: Sequence[RunRecords], found: Sequence[Sequence[Evaluation]])
     every = [evaluation for of_run in found for evaluation in of_run]
     names = run_names([run.folder for run in runs])
     means = list(every[0].scores.means) if every else []
-    headline = HEADLINES.get(runs[0].config.source.dataset.name, "")
-    headline = headline if headline in means else (means[0] if means else "")
+    headline = headline_of(means, runs[0].config.source.dataset.name) if means else ""
     views = [run_view(name, run, of_run, headline) for name, run, of_run in zip(names, runs, found, strict=True)]
     published = ()
     remark = ""
@@ -200,7 +216,8 @@ def panels(runs: Sequence[RunRecords], prefix: str) -> list[Panel]:
         if series:
             config = runs[series[0].run].config
             damped = name in DAMPED and config.loss.damping
-            made.append(Panel(name, series, total=total, warmup=config.warmup, damped=damped))
+            words = {"note": NOTES.get(name, ""), "noisy": prefix == "loss_"}
+            made.append(Panel(name, series, total=total, warmup=config.warmup, damped=damped, **words))
     return made
 
 
@@ -223,7 +240,7 @@ def mean_panels(runs: Sequence[RunRecords], found: Sequence[Sequence[Evaluation]
 
 def differing_options(runs: Sequence[RunRecords]) -> dict[str, list[str]]:
     """Options by their whole name with every run's value, where these differ."""
-    flat = [dict(flat_options(run.config.model_dump(mode="json"))) for run in runs]
+    flat = [options_of(run.config) for run in runs]
     names = dict.fromkeys(name for options in flat for name in options)
     values = {name: [str(options.get(name, "–")) for options in flat] for name in names}
     return {name: of_runs for name, of_runs in values.items() if len(set(of_runs)) > 1}

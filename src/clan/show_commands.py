@@ -7,6 +7,9 @@ import tyro
 
 from clan import runtime
 
+Precision = Literal["fp32", "bf16", "fp16"]
+"""As in `clan.config`, which `clan --help` should not wait for."""
+
 
 def predict(  # noqa: PLR0913 (the signature is the command line)
     source: Annotated[Path, tyro.conf.Positional],
@@ -22,6 +25,7 @@ def predict(  # noqa: PLR0913 (the signature is the command line)
     input_size: tuple[int, int] | None = None,
     num_classes: int | None = None,
     upsampling: Literal["bilinear", "bicubic"] | None = None,
+    precision: Precision = "fp32",
     device: Literal["auto", "cpu", "gpu"] = "auto",
     gpu: int = 0,
 ) -> None:
@@ -39,19 +43,24 @@ def predict(  # noqa: PLR0913 (the signature is the command line)
         input_size: width and height that the network sees; without it, each image's proportions are kept.
         num_classes: number of classes; without it, the run's, else 19.
         upsampling: of the logits; without it, the run's, else bilinear.
+        precision: what convolutions and matrix products compute in on a GPU.
         device: where to compute.
         gpu: index of the GPU among the visible ones.
     """
     runtime.import_paddle()
     from clan.engine.device import select_device
-    from clan.predict import Products
+    from clan.engine.precision import check_precision
+    from clan.predict import Products, is_video
     from clan.predict import predict as run_prediction
 
     select_device(device, gpu)
+    if remark := check_precision(precision):
+        print(remark)
     products = Products(labels, overlay, confidence, discrepancy, opacity)
-    given = {"num_classes": num_classes, "upsampling": upsampling, "input_size": input_size}
+    given = {"num_classes": num_classes, "upsampling": upsampling, "input_size": input_size, "precision": precision}
     count = run_prediction(source, weights, output, products=products, **given)
-    print(f"{count} {'image' if count == 1 else 'images'} in {output}; legend.png tells what the colours mean")
+    kind = "frame" if is_video(source) else "image"
+    print(f"{count} {kind}{'s' * (count != 1)} in {output}; legend.png tells what the colours mean")
 
 
 def report(
@@ -76,6 +85,8 @@ def report(
     from clan.report import make_report
 
     page = make_report(runs, output, results=results, evaluations=evaluations, images=images)
+    for notice in page.notices:
+        print(notice)
     for view in page.runs:
         for text, command in view.missing:
             print(f"{view.name}: {text} {command}")

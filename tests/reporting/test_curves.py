@@ -2,7 +2,20 @@ import numpy as np
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from clan.reporting.curves import HEIGHT, LEFT, MOST_POINTS, RIGHT, WIDTH, Panel, Series, short, thin, ticks
+from clan.reporting.curves import (
+    HEIGHT,
+    LEFT,
+    MOST_POINTS,
+    RIGHT,
+    SMOOTHING,
+    WIDTH,
+    Panel,
+    Series,
+    short,
+    smoothed,
+    thin,
+    ticks,
+)
 
 
 @given(st.integers(1, 5000), st.integers(1, MOST_POINTS))
@@ -14,6 +27,15 @@ def test_thinning_keeps_the_mean_and_the_order(count, most):
     assert few_y.min() >= y.min() - 1e-12 and few_y.max() <= y.max() + 1e-12
     if count % most == 0:
         np.testing.assert_allclose(few_y.mean(), y.mean(), atol=1e-12)
+
+
+@given(st.integers(1, 900), st.floats(-10, 10))
+def test_smoothing_leaves_constants_and_calms_noise_without_new_extremes(count, constant):
+    np.testing.assert_allclose(smoothed(np.full(count, constant)), constant, atol=1e-9)
+    noise = np.random.default_rng(count).normal(size=count)
+    assert noise.min() - 1e-9 <= smoothed(noise).min() and smoothed(noise).max() <= noise.max() + 1e-9
+    if count >= 2 * SMOOTHING:
+        assert np.diff(smoothed(noise)).std() < 0.75 * np.diff(noise).std()
 
 
 def test_what_is_not_finite_is_left_out():

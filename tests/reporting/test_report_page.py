@@ -1,20 +1,76 @@
-"""The report as a reader's browser shows it."""
+"""Reports of the demo and of an adaptation between real data sets, as a reader's browser shows them."""
 
 import shutil
+from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
+from clan import cli, recipes
+from clan.data.datasets import Dataset
+from clan.demo import run as demo
+from clan.domain_options import named_domain
 from clan.report import make_report
 from tests.reporting.browser import CHROMIUM, DRIVER, browser
 
 pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="chromium and chromedriver are not installed")
 
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Report(NamedTuple):
+    """A page, and how many runs and images of the gallery it shows."""
+
+    path: Path
+    runs: int
+    images: int
+
 
 @pytest.fixture(scope="module")
-def page(evaluated_runs, tmp_path_factory):
-    path = tmp_path_factory.mktemp("report") / "report.html"
-    make_report([evaluated_runs / "first", evaluated_runs / "second"], path)
-    return path
+def demo_report(tmp_path_factory):
+    """What `clan demo` ends with, on smaller worlds and with a network that sees less."""
+    folder = tmp_path_factory.mktemp("demo")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, count in (("SOURCE_IMAGES", 4), ("TARGET_IMAGES", 4), ("VALIDATION_IMAGES", 2)):
+            patch.setattr(demo, name, count)
+        patch.setattr(recipes, "DEMO_SIZE", (128, 64))
+        patch.setattr(recipes, "DEMO_TRAINING_SIZE", (64, 32))
+        cli.dispatch(["demo", str(folder), "--steps", "10"])
+    return Report(folder / "report.html", runs=2, images=2)
+
+
+@pytest.fixture(scope="module")
+def idd_to_camvid_report(shared, tmp_path_factory):
+    """A few iterations on a few real images, with the options of the benchmark."""
+    folder = tmp_path_factory.mktemp("idd_to_camvid")
+    lists = {}
+    for name, split in (("idd_lite", "train"), ("camvid", "train"), ("camvid", "val")):
+        domain = named_domain(str(ROOT / f"benchmarks/domains/{name}.yaml"))
+        names = Dataset(domain.description, domain.root, split=split).names
+        lists[name, split] = folder / f"{name}-{split}.txt"
+        lists[name, split].write_text("\n".join(names[:4]))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        patch.syspath_prepend(str(ROOT / "benchmarks"))
+        from adaptation_experiments import as_arguments, flags_of
+
+        few = {
+            "source.list-file": lists["idd_lite", "train"],
+            "target.list-file": lists["camvid", "train"],
+            **{"source.size": (96, 64), "target.size": (96, 64)},
+            **{"num-steps": 4, "save-every": 2, "snapshot-dir": folder / "run"},
+        }
+        cli.dispatch(["train", *as_arguments(flags_of("idd_to_camvid", "clan") | few)])
+        val = ["--split", "val", "--data-list", str(lists["camvid", "val"])]
+        written = ["--save", str(folder / "result"), "--workbooks", str(folder)]
+        cli.dispatch(["evaluate", str(folder / "run"), *val, *written])
+        cli.dispatch(["report", str(folder / "run"), "-o", str(folder / "report.html")])
+    return Report(folder / "report.html", runs=1, images=4)
+
+
+@pytest.fixture(scope="module", params=["demo", "idd_to_camvid"])
+def report(request):
+    return request.getfixturevalue(f"{request.param}_report")
 
 
 @pytest.fixture(scope="module")
@@ -24,23 +80,24 @@ def session():
 
 
 @pytest.fixture(params=[(1280, "light"), (390, "dark")], ids=["wide", "narrow"])
-def shown(request, session, page):
+def shown(request, session, report):
     """The page on a wide light screen and on a narrow dark one; afterwards nothing has gone wrong or out."""
     session.requests(), session.complaints()
     width, scheme = request.param
-    session.show(page, width=width, scheme=scheme)
+    session.show(report.path, width=width, scheme=scheme)
     yield session
     assert session.complaints() == []
-    assert {address for address in session.requests() if not address.startswith("data:")} == {page.as_uri()}
+    assert {address for address in session.requests() if not address.startswith("data:")} == {report.path.as_uri()}
 
 
 def test_nothing_is_wider_than_the_screen(shown):
     assert shown.run("return document.documentElement.scrollWidth <= innerWidth")
 
 
-def test_every_picture_is_decoded_and_described(shown):
+def test_every_picture_is_decoded_and_described(shown, report):
     pictures = shown.run("return [...document.images].map(i => [i.naturalWidth > 0, i.alt.length > 0])")
-    assert len(pictures) == 2 * (2 + 2 * 2)  # two images: image, truth and, of each run, prediction and discrepancy
+    # Of every image: itself, its truth and, of each run, prediction and discrepancy.
+    assert len(pictures) == report.images * (2 + 2 * report.runs)
     assert all(decoded and described for decoded, described in pictures)
     assert shown.run("return [...document.querySelectorAll('svg')].every(s => s.getAttribute('aria-label').length > 9)")
 
@@ -59,7 +116,7 @@ def test_the_slider_moves_the_line_by_its_handle_and_by_the_picture(shown):
 def test_either_side_shows_any_layer(shown):
     choose = "const s = document.getElementById('left'); s.value = 'discrepancy0'; s.dispatchEvent(new Event('change'))"
     shown.run(choose)
-    assert shown.text(".stage .l") == "discrepancy, first"
+    assert shown.text(".stage .l").startswith("discrepancy, ")
     visible = "return [...document.querySelectorAll('.stage')[0].querySelectorAll('img')]"
     visible += ".filter(i => getComputedStyle(i).display != 'none').map(i => i.dataset.key)"
     assert shown.run(visible) == ["prediction0", "discrepancy0"]
@@ -72,10 +129,13 @@ def test_a_cell_of_the_matrix_is_read_out(shown):
     assert "of road is predicted as road" in said
 
 
-def test_a_curve_is_read_out_at_the_pointer(shown):
+def test_a_curve_is_read_out_at_the_pointer(shown, report):
     shown.point(".panel svg")
     assert "iteration" in shown.text(".panel .readout")
-    assert shown.run("return document.querySelectorAll('.panel')[0].querySelectorAll('.readout .dot').length") == 2
+    assert (
+        shown.run("return document.querySelectorAll('.panel')[0].querySelectorAll('.readout .dot').length")
+        == report.runs
+    )
     shown.point("h1")
     assert shown.text(".panel .readout") == ""
 
@@ -90,6 +150,12 @@ def test_the_theme_is_the_system_s_until_the_button_is_pressed(shown, request):
     assert (sum(map(int, after[4:-1].split(","))) < 200) != dark
     shown.click("#theme")
     assert shown.run(color) == before
+
+
+def test_the_demo_s_report_says_that_its_worlds_are_drawn(session, demo_report):
+    session.show(demo_report.path, width=1280, scheme="light")
+    assert "this program drew every picture" in session.text(".notice")
+    assert "drawn-rendered → drawn-camera" in session.text("main")
 
 
 def test_a_run_that_has_just_begun_is_shown_too(session, evaluated_runs, tmp_path):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from clan import runtime
 from clan.commandline import Parser, run
-from clan.compat.evaluate import RESULTS
+from clan.compat.evaluate import RESULTS, SNAPSHOTS
 from clan.errors import DataError
 from clan.snapshots import iteration_of
 
@@ -52,7 +52,7 @@ def main_bulk(arguments: Sequence[str] | None = None) -> None:
             folders,
             lambda folder: score_cityscapes(flags.gt_dir, folder, devkit_dir=flags.devkit_dir, prediction_ids=ids),
         )
-        write_workbook(rows, name, flags.save)
+        write_workbook(rows, folders[-1], SNAPSHOTS / name, flags.save)
 
 
 def _runs(root: Path) -> dict[str, list[Path]]:

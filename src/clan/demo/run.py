@@ -1,21 +1,25 @@
-"""The demo: two worlds, two runs, a table and pictures. Everything that it prints is measured."""
+"""The demo: two worlds, two runs, a table, pictures and a report. Everything that it prints is measured."""
 
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from clan import recipes
 from clan.bulk import score_together
 from clan.data.datasets import Dataset
+from clan.data.transforms import resize_image
 from clan.demo.worlds import write_worlds
 from clan.engine.distributed import ALONE
 from clan.errors import ConfigError
 from clan.evaluate import evaluate, load_segmenter, options_for
 from clan.labels import CITYSCAPES
 from clan.metrics.iou import Scores
+from clan.report import make_report
 from clan.reporting.console import percent, progress
+from clan.reporting.heat import BACKGROUND, INK, legend
+from clan.reporting.html import delta
 from clan.reporting.images import save_png
 from clan.train import train
 
@@ -23,6 +27,14 @@ SOURCE_IMAGES, TARGET_IMAGES, VALIDATION_IMAGES = 240, 160, 40
 METHODS = ("source-only", "clan")
 PICTURES = 8
 """Side-by-side pictures saved."""
+
+PANEL, CAPTION = (480, 240), 24
+"""Width and height of a panel of those pictures, and the height of its caption."""
+
+DRAWN = (
+    "Both worlds are synthetic: this program drew every picture and every label, and no photograph is among them. "
+    "The scores show what adaptation does, not how well the published networks do."
+)
 
 
 def run_demo(folder: Path, *, steps: int, seed: int) -> None:
@@ -38,7 +50,11 @@ def run_demo(folder: Path, *, steps: int, seed: int) -> None:
     """
     if steps < 10:
         raise ConfigError(f"--steps {steps} is too few to learn anything: give 10 or more")
-    print(f"drawing {SOURCE_IMAGES} rendered and {TARGET_IMAGES + VALIDATION_IMAGES} camera pictures (both synthetic)")
+    print("Two street worlds, both drawn by this program; no photograph is used.")
+    print(f"  rendered  {SOURCE_IMAGES} pictures with labels: the source")
+    print(f"  camera    {TARGET_IMAGES} pictures without labels: the target; {VALIDATION_IMAGES} more to score on")
+    print(f"Everything is written to {folder}.")
+    heading(1, "drawing the worlds")
     worlds = folder / "worlds"
     write_worlds(
         worlds,
@@ -48,47 +64,82 @@ def run_demo(folder: Path, *, steps: int, seed: int) -> None:
         size=recipes.DEMO_SIZE,
         seed=seed,
     )
-    validation = Dataset("cityscapes", worlds / "Cityscapes", split="val")
+    validation = Dataset(recipes.demo_domains()[1], worlds / "Cityscapes", split="val")
     scores: dict[str, Scores] = {}
-    for method in METHODS:
-        print(f"\n{method}")
+    for number, method in enumerate(METHODS, start=2):
+        heading(number, f"{method}: {steps} iterations, then {len(validation)} pictures to score")
         snapshot = train(recipes.demo(folder, method, steps=steps, seed=seed))
-        options = options_for(snapshot, num_classes=None, upsampling=None, input_size=recipes.DEMO_TRAINING_SIZE)
+        options = options_for(snapshot, num_classes=None, upsampling=None)
         segmenter = load_segmenter(snapshot, backbone=options.backbone, num_classes=options.num_classes)
         result = folder / "result" / method
         with progress("evaluating", len(validation)) as advance:
             evaluate(segmenter, validation, result, options=options, on_image=lambda _: advance())
         scores[method] = score_together(validation, ALONE, "trainId", result, weights=snapshot)
-    print(f"\n{table(scores)}\n")
+    heading(len(METHODS) + 2, "pictures and a report")
     for index in range(min(PICTURES, len(validation))):
         save_png(side_by_side(validation, index, folder / "result"), folder / "pictures" / f"{index}.png")
-    print(f"IoU in %, on {len(validation)} camera pictures that no run was trained on; both worlds are synthetic.")
-    print(f"pictures (image, truth, {', '.join(METHODS)}): {folder / 'pictures'}")
+    report = folder / "report.html"
+    make_report([folder / method for method in METHODS], report, notices=[DRAWN])
+    show(scores, len(validation))
+    print(f"pictures  {folder / 'pictures'}/    image, truth, {', '.join(METHODS)}")
+    print(f"report    {report}    open it in a browser")
 
 
-def table(scores: Mapping[str, Scores]) -> str:
-    """One line per class that occurs and per mean; one column per method."""
-    lines = [f"{'':12}" + "".join(f"{method:>13}" for method in scores)]
+def heading(number: int, text: str) -> None:
+    """Says what comes next."""
+    print(f"\n[{number}/{len(METHODS) + 2}] {text}")
+
+
+def show(scores: Mapping[str, Scores], images: int) -> None:
+    """Prints a line per class that occurs and per mean: every method's IoU and the last one's gain on the first.
+
+    Args:
+        scores: by method.
+        images: how many they are of.
+    """
+    # Imported here: `clan --help` should not wait for a terminal library.
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
     columns = list(scores.values())
-    for train_id, name in enumerate(CITYSCAPES.names):
-        if not np.isnan([column.iou[train_id] for column in columns]).all():
-            lines.append(f"{name:12}" + "".join(f"{percent(column.iou[train_id]):>13}" for column in columns))
+    table = Table("IoU, %", box=SIMPLE_HEAD)
+    for name in (*scores, "gain"):
+        table.add_column(name, justify="right")
+
+    def add(name: Text, fractions: list[float], style: str = "") -> None:
+        gain = delta(fractions[-1], fractions[0])
+        color = "green" if gain.startswith("+") else "red" if gain.startswith("−") else ""
+        table.add_row(name, *map(percent, fractions), Text(gain, color), style=style)
+
+    for train_id, (name, (red, green, blue)) in enumerate(zip(CITYSCAPES.names, CITYSCAPES.colors, strict=True)):
+        fractions = [float(column.iou[train_id]) for column in columns]
+        if not np.isnan(fractions).all():
+            add(Text.assemble(("■ ", f"rgb({red},{green},{blue})"), name), fractions)
+    table.add_section()
     for mean in columns[0].means:
-        lines.append(f"{mean:12}" + "".join(f"{percent(column.means[mean]):>13}" for column in columns))
-    return "\n".join(lines)
+        add(Text(mean), [column.means[mean] for column in columns], "bold")
+    console = Console(highlight=False)
+    console.print(table)
+    console.print(f"On {images} camera pictures that no run was trained on. {DRAWN}\n")
 
 
 def side_by_side(dataset: Dataset, index: int, results: Path) -> Image.Image:
-    """An image, its truth and what each method predicted, two by two, each with its name."""
+    """An image, its truth and what each method predicted, two by two, each with its name, above the colours' names."""
     image, truth = dataset.read_pair(index)
     stem = Path(dataset.names[index]).stem
-    panels = {"image": image, "truth": Image.fromarray(CITYSCAPES.colorize(truth))}
+    panels = {"image": resize_image(image, PANEL), "truth": Image.fromarray(CITYSCAPES.colorize(truth))}
     for method in METHODS:
         with Image.open(results / method / f"{stem}_color.png") as color:
             panels[method] = color.convert("RGB")
-    width, height = image.size
-    sheet = Image.new("RGB", (2 * width + 4, 2 * height + 4), "white")
+    (width, height), gap = PANEL, 8
+    colors = legend(CITYSCAPES, width=2 * width + 3 * gap)
+    sheet = Image.new("RGB", (colors.width, gap + 2 * (height + CAPTION) + colors.height), BACKGROUND)
+    draw = ImageDraw.Draw(sheet)
     for number, (title, panel) in enumerate(panels.items()):
-        ImageDraw.Draw(panel).text((6, 4), title, fill="white", stroke_width=1, stroke_fill="black")
-        sheet.paste(panel, ((width + 4) * (number % 2), (height + 4) * (number // 2)))
+        left, top = gap + (width + gap) * (number % 2), gap + (height + CAPTION) * (number // 2)
+        sheet.paste(panel.resize(PANEL, Image.Resampling.NEAREST), (left, top + CAPTION - 4))
+        draw.text((left, top), title, fill=INK, font=ImageFont.load_default(14))
+    sheet.paste(colors, (0, sheet.height - colors.height))
     return sheet

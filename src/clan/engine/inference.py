@@ -9,19 +9,21 @@ import numpy as np
 import paddle
 from paddle import Tensor
 
+from clan.config import Precision
 from clan.engine.label_map import label_map
+from clan.engine.precision import autocast
 from clan.losses.adversarial import discrepancy_map
 from clan.losses.probability import class_probabilities
 from clan.models.deeplab import Segmenter, Upsampling, upsample
 
 
 @contextmanager
-def evaluating(segmenter: Segmenter) -> Iterator[None]:
-    """Within the block the segmenter is in eval mode and records no gradients."""
+def evaluating(segmenter: Segmenter, precision: Precision = "fp32") -> Iterator[None]:
+    """Within the block the segmenter is in eval mode, records no gradients and computes at `precision` on a GPU."""
     modes = {layer: layer.training for layer in segmenter.sublayers(include_self=True)}
     segmenter.eval()
     try:
-        with paddle.no_grad():
+        with paddle.no_grad(), autocast(precision):
             yield
     finally:
         for layer, training in modes.items():
@@ -48,7 +50,7 @@ def predict(
     Returns:
         For each image a function that gives its trainIds, the largest of z_1 + z_2, uint8 [H, W].
     """
-    logits1, logits2 = segmenter(paddle.to_tensor(planes))
+    logits1, logits2 = _logits(segmenter, planes)
     return _label_maps(logits1 + logits2, sizes, upsampling, excluded)
 
 
@@ -78,7 +80,7 @@ def analyse(
         size: height and width (H, W) of the label map.
         upsampling: "bilinear" or "bicubic", of z_1 + z_2 in the label map.
     """
-    logits1, logits2 = segmenter(paddle.to_tensor(planes[None]))
+    logits1, logits2 = _logits(segmenter, planes[None])
     # Both maps as training sees them: of logits upsampled to the size of the network's input.
     full1, full2 = (upsample(logits, planes.shape[1:]) for logits in (logits1, logits2))
     return Analysis(
@@ -86,6 +88,12 @@ def analyse(
         class_probabilities(full1 + full2).max(axis=1)[0].numpy(),
         discrepancy_map(class_probabilities(full1), class_probabilities(full2))[0, 0].numpy(),
     )
+
+
+def _logits(segmenter: Segmenter, planes: np.ndarray) -> tuple[Tensor, Tensor]:
+    """Both heads' logits, float32 whatever the network computed in."""
+    logits1, logits2 = segmenter(paddle.to_tensor(planes))
+    return logits1.astype("float32"), logits2.astype("float32")
 
 
 def _label_maps(

@@ -9,6 +9,9 @@ import numpy as np
 MOST_POINTS = 600
 """A panel is at most as many pixels wide, so further points could not be told apart."""
 
+SMOOTHING = 30
+"""A course is smoothed by means over this part of it."""
+
 WIDTH, HEIGHT = 380, 210
 LEFT, RIGHT, TOP, BOTTOM = 52, 12, 14, 28
 """Margins of a panel, in its own units, as all of these."""
@@ -40,6 +43,8 @@ class Panel:
         warmup: iterations of warm-up of the first run; 0: none to mark.
         damped: whether the number carries the factor 1 − i/N.
         markers: whether points are drawn; for a few of them.
+        note: the title in words.
+        noisy: whether courses are drawn smoothed too.
     """
 
     title: str
@@ -48,6 +53,8 @@ class Panel:
     warmup: int = 0
     damped: bool = False
     markers: bool = False
+    note: str = ""
+    noisy: bool = False
     bounds: tuple[float, float] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -67,9 +74,10 @@ class Panel:
         low, high = self.bounds
         return TOP + (HEIGHT - TOP - BOTTOM) * (high - value) / (high - low)
 
-    def path(self, series: Series) -> str:
-        """The SVG path of a course."""
-        points = (f"{self.x(x):.1f} {self.y(y):.1f}" for x, y in zip(series.x, series.y, strict=True))
+    def path(self, series: Series, *, smooth: bool = False) -> str:
+        """The SVG path of a course, as it is or smoothed."""
+        values = smoothed(series.y) if smooth else series.y
+        points = (f"{self.x(x):.1f} {self.y(y):.1f}" for x, y in zip(series.x, values, strict=True))
         return "M" + "L".join(points)
 
     def x_ticks(self) -> list[tuple[float, str]]:
@@ -116,6 +124,14 @@ def thin(x: np.ndarray, y: np.ndarray, most: int = MOST_POINTS) -> tuple[np.ndar
     starts = np.linspace(0, len(x), most, endpoint=False).astype(int)
     lengths = np.diff(starts, append=len(x))
     return np.add.reduceat(x, starts) / lengths, np.add.reduceat(y, starts) / lengths
+
+
+def smoothed(y: np.ndarray) -> np.ndarray:
+    """Means over the neighbourhood of every point, as far as it goes: float64 [n] → float64 [n]."""
+    at, reach = np.arange(len(y)), len(y) // (2 * SMOOTHING)
+    first, behind = np.maximum(at - reach, 0), np.minimum(at + reach + 1, len(y))
+    sums = np.concatenate([[0.0], np.cumsum(y)])
+    return (sums[behind] - sums[first]) / (behind - first)
 
 
 def ticks(low: float, high: float, about: int) -> list[float]:

@@ -69,19 +69,20 @@ def overlay(image: np.ndarray, train_ids: np.ndarray, label_space: LabelSpace, *
     return mixed
 
 
-def legend(label_space: LabelSpace, scales: Sequence[Scale]) -> Image.Image:
+def legend(label_space: LabelSpace, scales: Sequence[Scale] = (), *, width: int | None = None) -> Image.Image:
     """What colours mean: a swatch for every class, a bar for every map.
 
     Args:
         label_space: the classes.
         scales: those of the maps.
+        width: of the picture; None: of two columns of classes, or of more where there are many.
     """
     font, bold = ImageFont.load_default(15), ImageFont.load_default(17)
     column = GAP + SWATCH + 8 + round(max(font.getlength(name) for name in label_space.names))
-    columns = max(2, -(-label_space.num_classes // 10))
+    columns = max(1, (width - GAP) // column) if width else max(2, -(-label_space.num_classes // 10))
     rows = -(-label_space.num_classes // columns)
     bars = len(scales) * (3 * LINE + GAP)
-    width = max(columns * column, BAR) + 2 * GAP
+    width = width or max(columns * column, BAR) + 2 * GAP
     sheet = Image.new("RGB", (width, 2 * GAP + LINE + rows * LINE + bars), BACKGROUND)
     draw = ImageDraw.Draw(sheet)
     draw.text((GAP, GAP), "Classes", fill=INK, font=bold)

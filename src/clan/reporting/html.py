@@ -104,6 +104,7 @@ class Page:
         title: of the page.
         date: when it was made.
         runs: the runs; differences are to the first.
+        notices: sentences that stand before all else.
         label_space: the classes of the scores; None: there are none.
         headline: the mean that decides which snapshot is best.
         losses: charts.
@@ -118,6 +119,7 @@ class Page:
     title: str
     date: str
     runs: Sequence[RunView]
+    notices: Sequence[str] = ()
     label_space: LabelSpace | None = None
     headline: str = ""
     losses: Sequence[Panel] = ()
@@ -146,7 +148,14 @@ def render(page: Page) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    jinja.filters |= {"percent": percent, "delta": delta, "share": share, "json": _json, "zip": zip}
+    jinja.filters |= {
+        "percent": percent,
+        "delta": delta,
+        "share": share,
+        "json": _json,
+        "zip": zip,
+        "confusions": confusions,
+    }
     return jinja.get_template("report.html.j2").render(page=page, absent=ABSENT).lstrip()
 
 
@@ -171,6 +180,27 @@ def delta(ours: float, reference: float) -> str:
         return ABSENT
     text = f"{abs(points):.2f}"
     return f"±{text}" if text == "0.00" else f"{'+' if points > 0 else MINUS}{text}"
+
+
+def confusions(scores: Scores, most: int) -> list[tuple[str, str, float, float]]:
+    """What costs the most pixels: true class, predicted class, share of the true class and share of all, 0…1.
+
+    Args:
+        scores: of a run.
+        most: how many to name; fewer if there are fewer.
+    """
+    wrong = scores.confusion.copy()
+    wrong[range(len(wrong)), range(len(wrong))] = 0
+    pairs = [divmod(int(place), len(wrong)) for place in wrong.ravel().argsort()[::-1][:most] if wrong.flat[place]]
+    return [
+        (
+            scores.names[truth],
+            scores.names[predicted],
+            share(wrong[truth, predicted], scores.confusion[truth].sum()),
+            share(wrong[truth, predicted], scores.confusion.sum()),
+        )
+        for truth, predicted in pairs
+    ]
 
 
 def share(part: float, whole: float) -> float:

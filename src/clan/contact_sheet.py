@@ -9,6 +9,7 @@ from clan.data.datasets import Dataset
 from clan.data.transforms import resize_image, resize_label
 from clan.errors import DataError
 from clan.labels import IGNORE, LabelSpace
+from clan.reporting.heat import BACKGROUND, FAINT, INK, legend, overlay
 
 TILE = 320
 """Width of an image on the sheet."""
@@ -16,8 +17,7 @@ TILE = 320
 COLUMNS = 4
 """Two images a row, each beside its overlay."""
 
-GAP, LINE, SWATCH = 10, 22, 14
-BACKGROUND, INK, FAINT = (250, 250, 250), (30, 30, 30), (110, 110, 110)
+GAP, LINE = 10, 22
 
 
 def contact_sheet(dataset: Dataset, indices: Sequence[int], title: str) -> Image.Image:
@@ -33,9 +33,9 @@ def contact_sheet(dataset: Dataset, indices: Sequence[int], title: str) -> Image
     height = max((panel.height for _, panel in panels), default=TILE // 2)
     rows = -(-len(panels) // COLUMNS)
     width = COLUMNS * (TILE + GAP) + GAP
-    legend = _legend(space, width) if dataset.has_any_label else None
+    colors = legend(space, width=width) if dataset.has_any_label else None
     top = 44
-    sheet = Image.new("RGB", (width, top + rows * (height + LINE + GAP) + (legend.height if legend else 0)), BACKGROUND)
+    sheet = Image.new("RGB", (width, top + rows * (height + LINE + GAP) + (colors.height if colors else 0)), BACKGROUND)
     draw = ImageDraw.Draw(sheet)
     draw.text((GAP, 12), title, fill=INK, font=ImageFont.load_default(18))
     for number, (caption, panel) in enumerate(panels):
@@ -43,26 +43,9 @@ def contact_sheet(dataset: Dataset, indices: Sequence[int], title: str) -> Image
         upper = top + (height + LINE + GAP) * (number // COLUMNS)
         sheet.paste(panel, (left, upper))
         draw.text((left, upper + panel.height + 3), _shortened(caption, font), fill=FAINT, font=font)
-    if legend:
-        sheet.paste(legend, (0, sheet.height - legend.height))
+    if colors:
+        sheet.paste(colors, (0, sheet.height - colors.height))
     return sheet
-
-
-def overlay(image: Image.Image, train_ids: np.ndarray, space: LabelSpace) -> Image.Image:
-    """An image with its classes' colours over it and dark lines between them; ignored pixels stay as they are.
-
-    Args:
-        image: RGB.
-        train_ids: uint8 [H, W] of the same size.
-        space: the colours.
-    """
-    pixels, known = np.asarray(image, np.float32), (train_ids < space.num_classes)[:, :, None]
-    mixed = np.where(known, 0.4 * pixels + 0.6 * space.colorize(train_ids), pixels)
-    border = np.zeros(train_ids.shape, bool)
-    border[:, 1:] |= train_ids[:, 1:] != train_ids[:, :-1]
-    border[1:] |= train_ids[1:] != train_ids[:-1]
-    mixed[border] *= 0.45
-    return Image.fromarray(mixed.astype(np.uint8))
 
 
 def _panels(dataset: Dataset, index: int, space: LabelSpace) -> list[tuple[str, Image.Image]]:
@@ -74,31 +57,12 @@ def _panels(dataset: Dataset, index: int, space: LabelSpace) -> list[tuple[str, 
         if dataset.has_label(index):
             train_ids = resize_label(dataset.train_ids(dataset.read_codes(index)), size)
             missing = np.count_nonzero(train_ids == IGNORE) / train_ids.size
-            panels.append((f"{missing:.0%} ignored", overlay(panels[0][1], train_ids, space)))
+            mixed = overlay(np.asarray(panels[0][1]), train_ids, space)
+            panels.append((f"{missing:.0%} ignored", Image.fromarray(mixed)))
     except DataError:
         blank = Image.new("RGB", (TILE, TILE // 2), (200, 200, 200))
         return [(f"{name}: cannot be read", blank)] * (2 if dataset.labelled else 1)
     return panels
-
-
-def _legend(space: LabelSpace, width: int) -> Image.Image:
-    """A swatch and a name for every class, in as many lines as it takes."""
-    font = ImageFont.load_default(14)
-    places: list[tuple[int, int]] = []
-    left, line = GAP, 0
-    for name in space.names:
-        needed = SWATCH + 6 + round(font.getlength(name)) + 18
-        if left > GAP and left + needed > width:
-            left, line = GAP, line + 1
-        places.append((left, line))
-        left += needed
-    legend = Image.new("RGB", (width, (line + 1) * LINE + GAP), BACKGROUND)
-    draw = ImageDraw.Draw(legend)
-    for (left, line), name, color in zip(places, space.names, space.colors, strict=True):
-        upper = line * LINE
-        draw.rectangle((left, upper + 2, left + SWATCH, upper + 2 + SWATCH), fill=color, outline=FAINT)
-        draw.text((left + SWATCH + 6, upper), name, fill=INK, font=font)
-    return legend
 
 
 def _shortened(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
