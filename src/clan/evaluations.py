@@ -16,7 +16,7 @@ from clan.domains import CITYSCAPES_CLASSES, Classes, Description
 from clan.errors import DataError
 from clan.labels import LabelSpace
 from clan.metrics.iou import Scores, score
-from clan.snapshots import Snapshot, iteration_of
+from clan.snapshots import BEST, Snapshot, iteration_of, snapshot_iteration
 
 NAME = "scores.json"
 VERSION = 1
@@ -34,6 +34,7 @@ class Evaluation:
         dataset: name, root and split of the data set, and what else `describe` tells of it.
         date: when, in ISO 8601.
         weights: the snapshot, if known.
+        iteration: after how many iterations it was taken, if known.
     """
 
     folder: Path
@@ -43,11 +44,7 @@ class Evaluation:
     dataset: Mapping[str, Any]
     date: str
     weights: Path | None = None
-
-    @property
-    def iteration(self) -> int | None:
-        """After how many iterations the snapshot was taken, if its name or the folder's tells."""
-        return iteration_of(self.weights.stem if self.weights else self.folder.name)
+    iteration: int | None = None
 
 
 def describe(dataset: Dataset) -> dict[str, Any]:
@@ -104,6 +101,7 @@ def write_evaluation(
         "version": VERSION,
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "weights": str(weights.resolve()) if weights else None,
+        "iteration": snapshot_iteration(weights) if weights else iteration_of(folder.name),
         "dataset": dataset,
         "classes": label_space.names,
         "colors": label_space.colors,
@@ -136,6 +134,7 @@ def read_evaluation(folder: Path) -> Evaluation:
         confusion = np.array(content["confusion"], np.int64)
         if confusion.shape != (space.num_classes, space.num_classes):
             raise ValueError(f"a confusion matrix of shape {confusion.shape}")
+        weights = Path(content["weights"]) if content["weights"] else None
         return Evaluation(
             folder,
             score(confusion, space),
@@ -143,7 +142,8 @@ def read_evaluation(folder: Path) -> Evaluation:
             {str(stem): math.nan if miou is None else float(miou) for stem, miou in content["images"].items()},
             dict(content["dataset"]),
             str(content["date"]),
-            Path(content["weights"]) if content["weights"] else None,
+            weights,
+            content.get("iteration", iteration_of(weights.stem if weights else folder.name)),
         )
     except FileNotFoundError:
         raise DataError(f"{folder} holds no {NAME}: evaluate a snapshot with clan evaluate") from None
@@ -170,7 +170,14 @@ def find_evaluations(run: Path, snapshots: Sequence[Snapshot], results: Sequence
         named = evaluation.weights is None and path.parent.name.rpartition("_")[0] == run.resolve().name
         if named or evaluation.weights in saved:
             found[path.parent.resolve()] = evaluation
-    return sorted(found.values(), key=lambda one: (one.iteration is None, one.iteration or 0, one.date))
+    # The best one in validation may have been evaluated under its number too.
+    numbered = {one.iteration for one in found.values() if not _is_best(one)}
+    kept = [one for one in found.values() if not _is_best(one) or one.iteration not in numbered]
+    return sorted(kept, key=lambda one: (one.iteration is None, one.iteration or 0, one.date))
+
+
+def _is_best(evaluation: Evaluation) -> bool:
+    return evaluation.weights is not None and evaluation.weights.stem.endswith(BEST)
 
 
 def _plain(value: float) -> float | None:

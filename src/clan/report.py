@@ -12,13 +12,12 @@ from clan.config import flat_options
 from clan.errors import ConfigError
 from clan.evaluations import Evaluation, find_evaluations, read_evaluation
 from clan.gallery import examples
+from clan.metrics.iou import headline as headline_of
 from clan.records import RunRecords, read_run
+from clan.reporting.console import percent
 from clan.reporting.curves import Panel, Series, thin
 from clan.reporting.html import Page, RunView, ScoredSnapshot, write_report
 from clan.reporting.published import IMAGES, comparable
-
-HEADLINES = {"gta5": "mIoU-19", "synthia": "mIoU-13"}
-"""The mean that runs from a source are usually judged by; from other sources the first one."""
 
 DAMPED = ("loss_adv", "loss_weight", "loss_entropy")
 """Losses that carry the factor 1 − i/N where damping is on."""
@@ -73,9 +72,7 @@ def make_page(runs: Sequence[RunRecords], found: Sequence[Sequence[Evaluation]])
     """
     every = [evaluation for of_run in found for evaluation in of_run]
     names = run_names([run.folder for run in runs])
-    means = list(every[0].scores.means) if every else []
-    headline = HEADLINES.get(runs[0].config.source.dataset.name, "")
-    headline = headline if headline in means else (means[0] if means else "")
+    headline = headline_of(runs[0].config.source.dataset.name, every[0].scores.means) if every else ""
     views = [run_view(name, run, of_run, headline) for name, run, of_run in zip(names, runs, found, strict=True)]
     published = ()
     remark = ""
@@ -96,6 +93,7 @@ def make_page(runs: Sequence[RunRecords], found: Sequence[Sequence[Evaluation]])
         losses=panels(runs, "loss_"),
         rates=panels(runs, "learning_rate"),
         means=list(mean_panels(runs, found)),
+        validations=list(validation_panels(runs)),
         published=published,
         published_remark=remark,
         options=differing_options(runs),
@@ -163,7 +161,12 @@ def _missing(run: RunRecords, evaluations: Sequence[Evaluation]) -> Iterator[tup
 
 def _state(run: RunRecords) -> str:
     done, stop = run.done, run.config.stop
-    return f"finished, {done:,} iterations" if done >= stop else f"{done:,} of {stop:,} iterations, {done / stop:.0%}"
+    state = f"finished, {done:,} iterations" if done >= stop else f"{done:,} of {stop:,} iterations, {done / stop:.0%}"
+    known = [one for one in run.validations if not math.isnan(one.score)]
+    if not known:
+        return state
+    top = max(known, key=lambda one: one.score)
+    return f"{state}, best in validation {top.headline} {percent(top.score)} after {top.iteration:,} ({top.dataset})"
 
 
 def _cost(run: RunRecords) -> dict[str, str]:
@@ -219,6 +222,21 @@ def mean_panels(runs: Sequence[RunRecords], found: Sequence[Sequence[Evaluation]
                 series.append(Series(index, x, y))
         if series:
             yield Panel(f"{name} of the snapshots, %", series, total=total, markers=True)
+
+
+def validation_panels(runs: Sequence[RunRecords]) -> Iterator[Panel]:
+    """Every mean over the iterations of the validations."""
+    total = max(run.config.num_steps for run in runs)
+    for name in dict.fromkeys(name for run in runs for one in run.validations for name in one.means):
+        series = []
+        for index, run in enumerate(runs):
+            scored = [one for one in run.validations if name in one.means]
+            x = np.array([one.iteration for one in scored], np.float64)
+            x, y = thin(x, np.array([100 * one.means[name] for one in scored], np.float64))
+            if len(x):
+                series.append(Series(index, x, y))
+        if series:
+            yield Panel(f"{name} in validation, %", series, total=total, markers=True)
 
 
 def differing_options(runs: Sequence[RunRecords]) -> dict[str, list[str]]:
