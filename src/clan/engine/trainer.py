@@ -110,7 +110,7 @@ class Trainer:
                     self._save_state()
                 while self.iteration < config.stop and not self.stopping:
                     self._advance(batches)
-                if self.stopping and self.iteration < config.stop:
+                if self.stopping and (self.iteration < config.stop or self._validation_due()):
                     raise self.interruption.stop(self.iteration, config.stop)
         finally:
             batches.close()
@@ -213,15 +213,19 @@ class Trainer:
             f"these samples, or go on without such steps (--resume --on-nonfinite skip); {dump}"
         )
 
+    def _validation_due(self) -> bool:
+        """Whether a validation is missing, of those at the interval and at the end of the schedule."""
+        if self.validator is None or self.validator.latest >= self.iteration:
+            return False
+        return self.iteration % self.config.validate_every == 0 or self.iteration == self.config.num_steps
+
     def _validate_when_due(self) -> bool:
-        """Validates at the interval and at the end of the schedule; returns whether that was the best so far.
+        """Validates; returns whether that was the best so far.
 
         While a signal asks to stop, what is due is left to the run that resumes this one.
         """
-        config, validator = self.config, self.validator
-        if validator is None or validator.latest >= self.iteration or (self.stopping and self.iteration < config.stop):
-            return False
-        if self.iteration % config.validate_every and self.iteration != config.num_steps:
+        validator = self.validator
+        if validator is None or not self._validation_due() or (self.stopping and self.iteration < self.config.stop):
             return False
         with self.learner.averaged():
             found = validator.validate(

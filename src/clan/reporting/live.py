@@ -236,7 +236,7 @@ class Live(Display):
         self._meter: Meter | None = None
         self._items: Sequence[str] = ()
         self._facts: Sequence[str] = ()
-        self._remarks = {"validation": "", "doing": "", "signal": ""}
+        self._best = self._doing = self._signal = ""
 
     def started(self, iteration: int, total: int) -> None:
         """See `Observer`."""
@@ -251,17 +251,17 @@ class Live(Display):
         self._items = [f"{name} {number(value):<8}" for name, value in short(self._meter.losses).items()]
         rates = short({name: rate for name, rate in step.numbers.items() if "rate" in name})
         self._facts = [*facts(self._meter, step), *(f"{name} {rate:.2e}" for name, rate in rates.items())]
-        self._remarks["doing"] = ""
+        self._doing = ""
 
     def validating(self, done: int, total: int) -> None:
         """See `Observer`."""
-        self._remarks["doing"] = f"validating {done}/{total}"
+        self._doing = f"validating {done}/{total}"
 
     def validated(self, validation: Validation, best: Validation | None) -> None:
         """See `Observer`."""
         super().validated(validation, best)
-        self._remarks["doing"] = ""
-        self._remarks["validation"] = f"best {scores(best)} after {best.iteration:,}" if best else ""
+        self._doing = ""
+        self._best = f"best {scores(best)} after {best.iteration:,}" if best else ""
 
     def note(self, sentence: str) -> None:
         """See `Display`."""
@@ -271,8 +271,8 @@ class Live(Display):
             super().note(sentence)
 
     def interrupted(self, sentence: str) -> None:
-        """See `Display`; shown with the next refresh."""
-        self._remarks["signal"] = sentence
+        """See `Display`; the next refresh shows it, since a handler must not draw."""
+        self._signal = sentence
 
     def finished(self, snapshot: Path) -> None:
         """See `Display`."""
@@ -293,10 +293,12 @@ class Live(Display):
             yield self._bar(self._meter, options)
         for row in packed(self._items, options.max_width):
             yield line(row)
-        remarks = list(filter(None, self._remarks.values()))
-        averaged = [f"losses averaged over {SPAN}"] if self._items else []
-        for row in packed([*self._facts, *averaged, *remarks], options.max_width):
+        averaged = f"losses averaged over {SPAN}" if self._items else ""
+        others = filter(None, [*self._facts, averaged, self._best, self._doing])
+        for row in packed(list(others), options.max_width):
             yield line(row, "dim")
+        if self._signal:
+            yield Text(self._signal)
 
     @staticmethod
     def _bar(meter: Meter, options: ConsoleOptions) -> Text:

@@ -6,6 +6,7 @@ would go unnoticed.
 """
 
 import importlib.util
+import secrets
 import struct
 import sys
 import time
@@ -224,18 +225,17 @@ class WandB(Logger):
         super().__init__(folder)
         self._wandb: Any = import_module("wandb")
         identity = folder / "id"
-        if start and identity.is_file():
-            run = {"id": identity.read_text().strip(), "resume": "allow"}
-        else:
-            run = {"id": self._wandb.util.generate_id()}
+        known = bool(start) and identity.is_file()
+        own = identity.read_text().strip() if known else secrets.token_hex(8)
         try:
             self._run: Any = self._wandb.init(
                 project="clan",
                 name=folder.resolve().parent.name,
-                dir=str(folder),
+                dir=str(folder.parent),
                 config=dict(options),
                 settings=self._wandb.Settings(console="off", silent=True),
-                **run,
+                id=own,
+                resume="allow",
             )
         except self._wandb.Error as error:
             raise ConfigError(
@@ -243,7 +243,7 @@ class WandB(Logger):
                 "of --loggers"
             ) from None
         with writing(folder):
-            identity.write_text(run["id"])
+            identity.write_text(own)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """See `Logger`."""
