@@ -162,7 +162,7 @@ def find_evaluations(run: Path, snapshots: Sequence[Snapshot], results: Sequence
     Raises:
         DataError: a `scores.json` is damaged.
     """
-    saved = {snapshot.path.resolve() for snapshot in snapshots}
+    saved = {path.resolve() for path in [*(snapshot.path for snapshot in snapshots), *run.glob(f"*{BEST}.pdparams")]}
     found: dict[Path, Evaluation] = {}
     for path in sorted(path for folder in results for path in folder.glob(f"*/{NAME}")):
         evaluation = read_evaluation(path.parent)
@@ -170,10 +170,15 @@ def find_evaluations(run: Path, snapshots: Sequence[Snapshot], results: Sequence
         named = evaluation.weights is None and path.parent.name.rpartition("_")[0] == run.resolve().name
         if named or evaluation.weights in saved:
             found[path.parent.resolve()] = evaluation
-    # The best one in validation may have been evaluated under its number too.
-    numbered = {one.iteration for one in found.values() if not _is_best(one)}
-    kept = [one for one in found.values() if not _is_best(one) or one.iteration not in numbered]
-    return sorted(kept, key=lambda one: (one.iteration is None, one.iteration or 0, one.date))
+    ordered = sorted(
+        found.values(), key=lambda one: (one.iteration is None, one.iteration or 0, _is_best(one), one.date)
+    )
+    # The best one in validation may have been evaluated under its number too, or twice.
+    return [
+        one
+        for one, before in zip(ordered, [None, *ordered], strict=False)
+        if not (_is_best(one) and before is not None and before.iteration == one.iteration)
+    ]
 
 
 def _is_best(evaluation: Evaluation) -> bool:

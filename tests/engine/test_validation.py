@@ -14,7 +14,7 @@ from clan.engine.distributed import ALONE
 from clan.engine.trainer import Trainer
 from clan.engine.validation import Validator
 from clan.errors import ConfigError, Interrupted
-from clan.evaluations import read_evaluation
+from clan.evaluations import find_evaluations, read_evaluation
 from clan.models.weight_files import read_arrays
 from clan.records import read_run, read_validations
 from clan.report import make_report
@@ -86,6 +86,13 @@ def test_it_scores_as_evaluation_does(whole, worlds, tmp_path):
         scores = read_evaluation(tmp_path / name).scores
         assert found[iteration].means == pytest.approx(scores.means, nan_ok=True)
         assert list(found[iteration].iou.values()) == pytest.approx(scores.iou.tolist(), nan_ok=True)
+    options = {"num_classes": None, "upsampling": None}
+    evaluate_and_score(folder / "SYS_best.pdparams", dataset, tmp_path / "alone", tmp_path, **options)
+    for results in ([tmp_path / "alone"], [tmp_path, tmp_path / "alone"]):
+        evaluations = find_evaluations(folder, find_snapshots(folder), results)
+        assert len({one.iteration for one in evaluations}) == len(evaluations), "none counts twice"
+        (best,) = [one for one in evaluations if one.iteration == top.iteration]
+        assert best.scores.means["mIoU-13"] == pytest.approx(top.score)
     assert found[6].headline == "mIoU-13"
     assert found[6].dataset == "cityscapes val, 2 images"
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from clan.atomic import write_atomically
-from clan.config import Config
+from clan.config import Config, to_yaml
 from clan.data import transforms
 from clan.data.loader import DomainSampler
 from clan.engine import checkpoint
@@ -46,6 +46,18 @@ def set_aside(folder: Path, notify: Callable[[str], None]) -> None:
             free = next(before for before in names if not (folder / before).exists())
             path.replace(folder / free)
             notify(f"{path} belongs to an earlier run: kept as {free}")
+
+
+def write_config(folder: Path, config: Config) -> None:
+    """Writes `config.yaml`, which runs the run again.
+
+    Raises:
+        ConfigError: it cannot be written.
+    """
+    try:
+        write_atomically(folder / "config.yaml", lambda file: file.write(to_yaml(config).encode()))
+    except OSError as error:
+        raise ConfigError(f"cannot write to {folder} ({error.strerror}): choose another folder") from None
 
 
 class Snapshots:

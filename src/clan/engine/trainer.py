@@ -7,12 +7,11 @@ from pathlib import Path
 
 import paddle
 
-from clan.atomic import write_atomically
 from clan.config import Config, to_yaml
 from clan.data.loader import PairedBatch, PairedLoader
 from clan.engine import health
 from clan.engine.bad_samples import BadSamples
-from clan.engine.balance import class_weights, count_classes
+from clan.engine.balance import loss_weights
 from clan.engine.batches import build_samplers, sample_names, to_device
 from clan.engine.checkpoint import State, States, check_fits
 from clan.engine.device import select_device
@@ -20,14 +19,13 @@ from clan.engine.disk import check_space, needed_space
 from clan.engine.distributed import connect, synchronise_batch_norm
 from clan.engine.environment import memory
 from clan.engine.events import EventLog
-from clan.engine.folder import Snapshots, make_folder, set_aside
+from clan.engine.folder import Snapshots, make_folder, set_aside, write_config
 from clan.engine.interruption import Interruption
-from clan.engine.learner import Learner
+from clan.engine.learner import Learner, load_initial_weights
 from clan.engine.precision import check_precision
 from clan.engine.validation import Validator
-from clan.errors import ConfigError, TrainingError
+from clan.errors import TrainingError
 from clan.methods import build_method
-from clan.models.weights import load_weights
 from clan.reporting import loggers
 from clan.reporting.observer import Everyone, Observer, Step
 
@@ -71,11 +69,12 @@ class Trainer:
             self.source, self.target = build_samplers(config)
             self.validator = Validator(config, ranks) if config.validate_every else None
         notify(f"{len(self.source.dataset)} source and {len(self.target.dataset)} target images")
-        self.method = build_method(config, self._class_weights())
+        supervised = self.target if self.target.labelled else self.source
+        self.method = build_method(config, loss_weights(config, supervised.dataset))
         if config.sync_batch_norm:
             synchronise_batch_norm(self.method)
         if not resume:
-            ranks.from_first(self._initialise)
+            ranks.from_first(lambda: load_initial_weights(config, self.method, notify))
         self.learner = Learner(config, self.method)
         self.snapshots = Snapshots(config, self.learner, self.target)
         self.observer = Observer()
@@ -87,6 +86,7 @@ class Trainer:
         )
         self.skipped_steps = self.skipped_in_a_row = 0
         self.stopping = False
+        self.past_validation = {}  # what a run that does not validate hands on to one that does
         self._restore(ranks.from_first(lambda: self._start(resume, accept_changes)))
 
     def run(self, *observers: Observer) -> Path:
@@ -266,8 +266,7 @@ class Trainer:
     def _state(self) -> State:
         arrays = {name: tensor.numpy() for name, tensor in self.learner.state().items()}
         notes = {"bad_samples": self.bad_samples.records, "skipped_steps": self.skipped_steps}
-        if self.validator:
-            notes |= self.validator.notes()
+        notes |= self.validator.notes() if self.validator else self.past_validation
         return State(self.iteration, arrays, to_yaml(self.config), ranks=self.ranks.size, notes=notes)
 
     def _restore(self, state: State) -> None:
@@ -275,8 +274,9 @@ class Trainer:
         self.learner.restore(state.arrays)
         self.bad_samples.restore(state.notes.get("bad_samples", []))
         self.skipped_steps = state.notes.get("skipped_steps", 0)
+        self.past_validation = {name: state.notes[name] for name in ("validated", "best") if name in state.notes}
         if self.validator:
-            self.validator.restore(state.notes)
+            self.validator.restore(self.past_validation)
         self.iteration = state.iteration
 
     def _start(self, resume: bool, accept_changes: bool) -> State:
@@ -294,29 +294,5 @@ class Trainer:
         self.states.remove_leftovers()
         needed = needed_space(config, self.learner, iteration=state.iteration, states=len(self.states.paths()))
         check_space(self.folder, needed)
-        try:
-            write_atomically(self.folder / "config.yaml", lambda file: file.write(to_yaml(config).encode()))
-        except OSError as error:
-            raise ConfigError(f"cannot write to {self.folder} ({error.strerror}): choose another folder") from None
+        write_config(self.folder, config)
         return state
-
-    def _class_weights(self) -> paddle.Tensor | None:
-        weighting = self.config.loss.class_weighting
-        if weighting == "none":
-            return None
-        supervised = self.target if self.target.labelled else self.source
-        counts = count_classes(supervised.dataset, self.config.network.num_classes)
-        return paddle.to_tensor(class_weights(counts, weighting))
-
-    def _initialise(self) -> None:
-        """Loads the initial weights that are named."""
-        network = self.config.network
-        if network.restore_from:
-            report = load_weights(self.method.segmenter, network.restore_from, restore_heads=network.restore_heads)
-            self.notify(f"segmenter from {network.restore_from}: {report.summary()}")
-        if network.restore_discriminator_from:
-            if not self.method.discriminators:
-                raise ConfigError(f"method {self.config.method} has no discriminator to restore: drop that option")
-            discriminator = self.method.discriminators["discriminator"]
-            report = load_weights(discriminator, network.restore_discriminator_from)
-            self.notify(f"discriminator from {network.restore_discriminator_from}: {report.summary()}")
