@@ -7,7 +7,7 @@ import sys
 import pyte
 import pytest
 
-from clan.reporting import console, live
+from clan.reporting import console, live, meter
 from clan.reporting.observer import Step, Validation
 
 NAMES = ("loss_seg", "loss_adv", "loss_adv_aux", "loss_weight", "loss_D_s", "loss_D_t")
@@ -27,7 +27,7 @@ def validation(iteration, score):
 def time(monkeypatch):
     """Seconds that pass only when told to."""
     now = [0.0]
-    for module in (console, live):
+    for module in (console, meter):
         monkeypatch.setattr(module, "monotonic", lambda: now[0])
 
     def sleep(seconds):
@@ -132,40 +132,40 @@ def test_sentences_go_into_a_file_where_only_the_bar_is_on_a_terminal(terminal, 
 
 class TestMeter:
     def test_losses_are_an_exponential_average_that_starts_at_once(self, time):
-        meter = live.Meter(0, 1000)
+        one = meter.Meter(0, 1000)
         values = [1.0, 3.0, float("nan"), 2.0]
-        keep = 1 - 2 / (live.SPAN + 1)
+        keep = 1 - 2 / (meter.SPAN + 1)
         for iteration, value in enumerate(values):
-            meter.step(step(iteration, value))
+            one.step(step(iteration, value))
         weights = [keep**age for age in (2, 1, 0)]
         expected = sum(weight * value for weight, value in zip(weights, (1, 3, 2), strict=True)) / sum(weights)
-        assert meter.losses["loss_seg"] == pytest.approx(expected)
+        assert one.losses["loss_seg"] == pytest.approx(expected)
 
     def test_a_slow_first_iteration_spoils_no_estimate(self, time):
-        meter = live.Meter(0, 100)
+        one = meter.Meter(0, 100)
         time(60)
-        meter.step(step(0, seconds=60.0))
-        assert meter.seconds_left is None
+        one.step(step(0, seconds=60.0))
+        assert one.seconds_left is None
         for iteration in (1, 2):
             time(1)
-            meter.step(step(iteration))
-        assert meter.seconds_left == pytest.approx(97)
-        assert meter.images_per_second == pytest.approx(4)
+            one.step(step(iteration))
+        assert one.seconds_left == pytest.approx(97)
+        assert one.images_per_second == pytest.approx(4)
         time(0.5)
-        assert meter.seconds_left == pytest.approx(96.5)
+        assert one.seconds_left == pytest.approx(96.5)
 
     def test_time_between_iterations_counts(self, time):
         """As validation every tenth iteration takes it."""
-        meter = live.Meter(500, 1000)
+        one = meter.Meter(500, 1000)
         for iteration in range(500, 601):
             time(11 if iteration % 10 == 0 else 1)
-            meter.step(step(iteration))
-        assert meter.seconds_left == pytest.approx(399 * 2, rel=0.02)
+            one.step(step(iteration))
+        assert one.seconds_left == pytest.approx(399 * 2, rel=0.02)
 
     def test_at_the_end_nothing_is_left(self, time):
-        meter = live.Meter(9, 10)
-        meter.step(step(9))
-        assert meter.seconds_left == 0
+        one = meter.Meter(9, 10)
+        one.step(step(9))
+        assert one.seconds_left == 0
 
 
 def test_a_log_gets_a_line_now_and_then(time, capsys):
