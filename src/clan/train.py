@@ -19,7 +19,8 @@ def train(config: Config, *, resume: bool = False, accept_changes: bool = False,
             display.note("no initial weights given: the network starts from random ones")
         trainer = Trainer(config, resume=resume, accept_changes=accept_changes, notify=display.note)
         trainer.interruption.say = display.interrupted
-        records = [RunRecord(config.snapshot_dir)] if trainer.ranks.first else []
-        snapshot = trainer.run(display, *records)
+        if not trainer.ranks.first:
+            return trainer.run()
+        snapshot = trainer.run(display, RunRecord(config.snapshot_dir))
         display.finished(snapshot)
     return snapshot

@@ -106,7 +106,8 @@ class Trainer:
         try:
             self.observer.started(self.iteration, config.stop)
             with self.interruption:
-                if self._validate_when_due():  # what the signal that ended the run before has put off
+                if self._validation_due():  # the signal that ended the run before has put it off
+                    self._validate_when_due()
                     self._save_state()
                 while self.iteration < config.stop and not self.stopping:
                     self._advance(batches)
