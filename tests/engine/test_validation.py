@@ -252,3 +252,15 @@ def test_a_new_run_in_the_folder_keeps_the_old_best_apart(whole, tmp_path):
     assert {"SYS_best.json.before", "SYS_best.pdparams.before", "validation.jsonl.before"} <= names
     assert not {"SYS_best.json", "SYS_best.pdparams", "validation.jsonl"} & names
     assert (config.snapshot_dir / "SYS_best.json.before").read_text() == old
+
+
+def test_a_run_that_stops_validating_hands_on_the_best(whole, tmp_path):
+    config = whole.model_copy(update={"snapshot_dir": tmp_path / "run", "num_steps_stop": 2})
+    train(config)
+    best = States(config.snapshot_dir).latest().notes["best"]
+    assert best["iteration"] == 2
+    train(config.model_copy(update={"validate_every": 0, "num_steps_stop": 3}), resume=True)
+    trainer = Trainer(config.model_copy(update={"num_steps_stop": 3}), resume=True, notify=lambda sentence: None)
+    assert trainer.validator.best.record() == best
+    trainer.run()
+    assert len((config.snapshot_dir / "validation.jsonl").read_text().splitlines()) == 1
