@@ -30,7 +30,8 @@ def train(folder: Path, iterations: int, every: int) -> dict[int, int]:
     runtime.import_paddle()
     from clan.config import Config, DomainConfig, NetworkConfig
     from clan.demo.worlds import write_worlds
-    from clan.engine.trainer import Report, Trainer
+    from clan.engine.trainer import Trainer
+    from clan.reporting.observer import Observer, Step
 
     write_worlds(folder, source_images=8, target_train_images=8, target_val_images=1, size=(256, 128), seed=0)
     config = Config(
@@ -45,12 +46,14 @@ def train(folder: Path, iterations: int, every: int) -> dict[int, int]:
     )
     seen = {}
 
-    def look(report: Report) -> None:
-        if (report.iteration + 1) % every == 0:
-            seen[report.iteration + 1] = resident_bytes()
-            print(f"  {report.iteration + 1}: {seen[report.iteration + 1] / 1e6:.1f} MB", flush=True)
+    class Watch(Observer):
+        def step(self, step: Step) -> None:
+            done = step.iteration + 1
+            if done % every == 0:
+                seen[done] = resident_bytes()
+                print(f"  {done}: {seen[done] / 1e6:.1f} MB", flush=True)
 
-    Trainer(config, notify=lambda sentence: None).run(look)
+    Trainer(config, notify=lambda sentence: None).run(Watch())
     return seen
 
 

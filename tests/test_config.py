@@ -147,7 +147,7 @@ def read_options(monkeypatch):
 def test_every_option_is_read_by_training_or_evaluation(tiny, tmp_path, read_options, capsys):
     first = train(tiny(num_steps=1, snapshot_dir=tmp_path / "first"))
     selves = {"loss__lambda_self": 0.1, "loss__self_training_start": 0.0}
-    config = tiny(num_steps_stop=2, warmup_steps=0, network__restore_from=first, **selves)
+    config = tiny(num_steps_stop=2, warmup_steps=0, validate_every=2, network__restore_from=first, **selves)
     read_options.clear()
     snapshot = train(config)
     options = options_for(snapshot, num_classes=None, upsampling=None, input_size=(64, 32))

@@ -13,8 +13,8 @@ from clan.domains import CITYSCAPES_CLASSES
 from clan.engine.distributed import Ranks, connect
 from clan.errors import ConfigError
 from clan.evaluate import evaluate, load_segmenter, options_for
-from clan.evaluations import Evaluation, describe, headline_of, read_evaluation, write_evaluation
-from clan.metrics.iou import Scores, iou_per_class, mean_iou, score
+from clan.evaluations import Evaluation, describe, read_evaluation, write_evaluation
+from clan.metrics.iou import Scores, headline, iou_per_class, mean_iou, score
 from clan.records import RunRecords, read_run
 from clan.reporting.console import ABSENT, format_scores, progress
 from clan.reporting.excel import About, Option, SnapshotScore, write_bulk
@@ -82,9 +82,9 @@ def write_workbook(rows: Sequence[SnapshotScore], label_maps: Path, run: Path, s
     known = read_run(run) if (run / "config.yaml").is_file() else None
     name = run.resolve().name
     source = known.config.source.dataset.name if known else "gta5" if name.upper().startswith("GTA") else "synthia"
-    headline = headline_of(list(evaluation.scores.means), source)
+    decisive = headline(source, evaluation.scores.means)
     about = about_run(name, known, evaluation)
-    for path in write_bulk(rows, save, name, evaluation.label_space, headline=headline, about=about):
+    for path in write_bulk(rows, save, name, evaluation.label_space, headline=decisive, about=about):
         print(f"saved {path}")
 
 

@@ -222,6 +222,7 @@ def train(arguments: Sequence[str]) -> None:
     """Train from a preset or a config.yaml, with any field overridden."""
     from clan.commandline import Parser
     from clan.config import Config, load
+    from clan.reporting.live import open_display
 
     start = Parser(prog="clan train", add_help=False)
     start.add_argument("--preset", choices=PRESETS, default="official")
@@ -231,6 +232,9 @@ def train(arguments: Sequence[str]) -> None:
     start.add_argument("--config", type=Path)
     start.add_argument("--resume", action="store_true")
     start.add_argument("--resume-with-changes", action="store_true")
+    shown = start.add_mutually_exclusive_group()
+    shown.add_argument("--quiet", dest="output", action="store_const", const="quiet", default="text")
+    shown.add_argument("--json", dest="output", action="store_const", const="json")
     flags, rest = start.parse_known_args(arguments)
     preset: Preset = flags.preset
     source: Source | None = flags.source if flags.source in SOURCE_ROOTS else None
@@ -239,7 +243,8 @@ def train(arguments: Sequence[str]) -> None:
     if any(domains.values()) or flags.classes:
         from clan.domain_options import between
 
-        base = between(base, domains, flags.classes, roots={role: _given(f"--{role}.root", rest) for role in domains})
+        roots = {role: _given(f"--{role}.root", rest) for role in domains}
+        base = between(base, domains, flags.classes, roots=roots, notify=open_display(flags.output).note)
     config = parse(
         Config,
         prog="clan train",
@@ -248,7 +253,8 @@ def train(arguments: Sequence[str]) -> None:
             "--source (synthia, gta5 or the description file of your own) and --target (cityscapes or a description "
             "file) with --classes FILE, the classes that both share, or --config FILE, the config.yaml of another "
             "run; --resume continues the run in the snapshot folder, --resume-with-changes under options that "
-            "changed. Then override any field; the defaults shown are those of what you chose."
+            "changed. --quiet shows errors and the last snapshot alone, --json prints an object a line. Then override "
+            "any field; the defaults shown are those of what you chose."
         ),
         default=base,
         args=rest,
@@ -257,7 +263,7 @@ def train(arguments: Sequence[str]) -> None:
     from clan.train import train as run_training
 
     resume = flags.resume or flags.resume_with_changes
-    run_training(config, resume=resume, accept_changes=flags.resume_with_changes)
+    run_training(config, resume=resume, accept_changes=flags.resume_with_changes, output=flags.output)
 
 
 def _given(flag: str, arguments: Sequence[str]) -> str | None:

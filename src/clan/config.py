@@ -253,6 +253,14 @@ class Config(Section):
     """States to resume from that are kept."""
     save_images: NonNegativeInt = 2
     """Colour masks of target images saved with each snapshot."""
+    validate_every: NonNegativeInt = 0
+    """Iterations between validations on labels of the target; the best snapshot is kept. 0: none."""
+    validation_split: str = "val"
+    """Split of the target to validate on."""
+    validation_images: NonNegativeInt = 0
+    """Images to validate on, evenly spread over the split; 0: all."""
+    loggers: tuple[Literal["tensorboard", "visualdl", "wandb"], ...] = ("tensorboard",)
+    """Programs to log to, beside the run's own records."""
     device: Literal["auto", "cpu", "gpu"] = "auto"
     """Where to compute; auto: the GPU if this Paddle has one."""
     gpu: NonNegativeInt = 0

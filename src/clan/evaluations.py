@@ -16,13 +16,10 @@ from clan.domains import CITYSCAPES_CLASSES, Classes, Description
 from clan.errors import DataError
 from clan.labels import LabelSpace
 from clan.metrics.iou import Scores, score
-from clan.snapshots import Snapshot, iteration_of
+from clan.snapshots import BEST, Snapshot, iteration_of, snapshot_iteration
 
 NAME = "scores.json"
 VERSION = 1
-
-HEADLINES = {"gta5": "mIoU-19", "synthia": "mIoU-13"}
-"""The mean that runs from a source are usually judged by."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +34,7 @@ class Evaluation:
         dataset: name, root and split of the data set, and what else `describe` tells of it.
         date: when, in ISO 8601.
         weights: the snapshot, if known.
+        iteration: after how many iterations it was taken, if known.
     """
 
     folder: Path
@@ -46,16 +44,7 @@ class Evaluation:
     dataset: Mapping[str, Any]
     date: str
     weights: Path | None = None
-
-    @property
-    def iteration(self) -> int | None:
-        """After how many iterations the snapshot was taken, if its name or the folder's tells."""
-        return iteration_of(self.weights.stem if self.weights else self.folder.name)
-
-
-def headline_of(means: Sequence[str], source: str) -> str:
-    """The mean that a run from a source is judged by, which decides its best snapshot; the first if none is usual."""
-    return HEADLINES[source] if HEADLINES.get(source) in means else means[0]
+    iteration: int | None = None
 
 
 def describe(dataset: Dataset) -> dict[str, Any]:
@@ -112,6 +101,7 @@ def write_evaluation(
         "version": VERSION,
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "weights": str(weights.resolve()) if weights else None,
+        "iteration": snapshot_iteration(weights) if weights else iteration_of(folder.name),
         "dataset": dataset,
         "classes": label_space.names,
         "colors": label_space.colors,
@@ -144,6 +134,7 @@ def read_evaluation(folder: Path) -> Evaluation:
         confusion = np.array(content["confusion"], np.int64)
         if confusion.shape != (space.num_classes, space.num_classes):
             raise ValueError(f"a confusion matrix of shape {confusion.shape}")
+        weights = Path(content["weights"]) if content["weights"] else None
         return Evaluation(
             folder,
             score(confusion, space),
@@ -151,7 +142,8 @@ def read_evaluation(folder: Path) -> Evaluation:
             {str(stem): math.nan if miou is None else float(miou) for stem, miou in content["images"].items()},
             dict(content["dataset"]),
             str(content["date"]),
-            Path(content["weights"]) if content["weights"] else None,
+            weights,
+            content.get("iteration", iteration_of(weights.stem if weights else folder.name)),
         )
     except FileNotFoundError:
         raise DataError(f"{folder} holds no {NAME}: evaluate a snapshot with clan evaluate") from None
@@ -174,7 +166,7 @@ def find_evaluations(
         results: folders whose folders are looked at; other runs' label maps may lie there too.
         on_damaged: called with what is wrong with each `scores.json` that cannot be read and is left out.
     """
-    saved = {snapshot.path.resolve() for snapshot in snapshots}
+    saved = {path.resolve() for path in [*(snapshot.path for snapshot in snapshots), *run.glob(f"*{BEST}.pdparams")]}
     found: dict[Path, Evaluation] = {}
     for path in sorted(path for folder in results for path in folder.glob(f"*/{NAME}")):
         try:
@@ -186,7 +178,19 @@ def find_evaluations(
         named = evaluation.weights is None and path.parent.name.rpartition("_")[0] == run.resolve().name
         if named or evaluation.weights in saved:
             found[path.parent.resolve()] = evaluation
-    return sorted(found.values(), key=lambda one: (one.iteration is None, one.iteration or 0, one.date))
+    ordered = sorted(
+        found.values(), key=lambda one: (one.iteration is None, one.iteration or 0, _is_best(one), one.date)
+    )
+    # The best one in validation may have been evaluated under its number too, or twice.
+    return [
+        one
+        for one, before in zip(ordered, [None, *ordered], strict=False)
+        if not (_is_best(one) and before is not None and before.iteration == one.iteration)
+    ]
+
+
+def _is_best(evaluation: Evaluation) -> bool:
+    return evaluation.weights is not None and evaluation.weights.stem.endswith(BEST)
 
 
 def _plain(value: float) -> float | None:

@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from clan.errors import ConfigError
-from clan.evaluations import Evaluation, find_evaluations, headline_of, read_evaluation
+from clan.evaluations import Evaluation, find_evaluations, read_evaluation
 from clan.gallery import examples
+from clan.metrics.iou import headline as headline_of
 from clan.recipes import options_of
 from clan.records import RunRecords, read_run
+from clan.reporting.console import percent
 from clan.reporting.curves import Panel, Series, thin
 from clan.reporting.html import Page, RunView, ScoredSnapshot, write_report
 from clan.reporting.published import IMAGES, comparable
@@ -90,8 +92,7 @@ def make_page(runs: Sequence[RunRecords], found: Sequence[Sequence[Evaluation]])
     """
     every = [evaluation for of_run in found for evaluation in of_run]
     names = run_names([run.folder for run in runs])
-    means = list(every[0].scores.means) if every else []
-    headline = headline_of(means, runs[0].config.source.dataset.name) if means else ""
+    headline = headline_of(runs[0].config.source.dataset.name, every[0].scores.means) if every else ""
     views = [run_view(name, run, of_run, headline) for name, run, of_run in zip(names, runs, found, strict=True)]
     published = ()
     remark = ""
@@ -112,6 +113,7 @@ def make_page(runs: Sequence[RunRecords], found: Sequence[Sequence[Evaluation]])
         losses=panels(runs, "loss_"),
         rates=panels(runs, "learning_rate"),
         means=list(mean_panels(runs, found)),
+        validations=list(validation_panels(runs)),
         published=published,
         published_remark=remark,
         options=differing_options(runs),
@@ -179,7 +181,12 @@ def _missing(run: RunRecords, evaluations: Sequence[Evaluation]) -> Iterator[tup
 
 def _state(run: RunRecords) -> str:
     done, stop = run.done, run.config.stop
-    return f"finished, {done:,} iterations" if done >= stop else f"{done:,} of {stop:,} iterations, {done / stop:.0%}"
+    state = f"finished, {done:,} iterations" if done >= stop else f"{done:,} of {stop:,} iterations, {done / stop:.0%}"
+    known = [one for one in run.validations if not math.isnan(one.score)]
+    if not known:
+        return state
+    top = max(known, key=lambda one: one.score)
+    return f"{state}, best in validation {top.headline} {percent(top.score)} after {top.iteration:,} ({top.dataset})"
 
 
 def _cost(run: RunRecords) -> dict[str, str]:
@@ -236,6 +243,21 @@ def mean_panels(runs: Sequence[RunRecords], found: Sequence[Sequence[Evaluation]
                 series.append(Series(index, x, y))
         if series:
             yield Panel(f"{name} of the snapshots, %", series, total=total, markers=True)
+
+
+def validation_panels(runs: Sequence[RunRecords]) -> Iterator[Panel]:
+    """Every mean over the iterations of the validations."""
+    total = max(run.config.num_steps for run in runs)
+    for name in dict.fromkeys(name for run in runs for one in run.validations for name in one.means):
+        series = []
+        for index, run in enumerate(runs):
+            scored = [one for one in run.validations if name in one.means]
+            x = np.array([one.iteration for one in scored], np.float64)
+            x, y = thin(x, np.array([100 * one.means[name] for one in scored], np.float64))
+            if len(x):
+                series.append(Series(index, x, y))
+        if series:
+            yield Panel(f"{name} in validation, %", series, total=total, markers=True)
 
 
 def differing_options(runs: Sequence[RunRecords]) -> dict[str, list[str]]:

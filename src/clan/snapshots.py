@@ -1,16 +1,27 @@
-"""Finding the snapshots of a run, and what it was."""
+"""What the snapshots of a run are called, and finding them."""
 
+import json
 from pathlib import Path
 from typing import NamedTuple
 
 from clan.errors import WeightsError
 
+PREFIXES = {"synthia": "SYS", "gta5": "GTA5"}
+
+BEST = "_best"
+"""How the name of the snapshot that scored best in validation ends; what it scored is in the `.json` beside it."""
+
 
 class Snapshot(NamedTuple):
-    """Saved weights of a segmenter, and after how many iterations, if the name tells."""
+    """Saved weights of a segmenter, and after how many iterations, if that is known."""
 
     path: Path
     iteration: int | None
+
+
+def prefix_of(source: str) -> str:
+    """How snapshots of runs from a source begin: as the seed's do, for other sources with their name."""
+    return PREFIXES.get(source, source)
 
 
 def iteration_of(name: str) -> int | None:
@@ -19,17 +30,31 @@ def iteration_of(name: str) -> int | None:
     return int(tail) if tail.isdecimal() else None
 
 
+def snapshot_iteration(path: Path) -> int | None:
+    """After how many iterations weights were saved: the number in their name or, of the best ones, in their scores."""
+    if not path.stem.endswith(BEST):
+        return iteration_of(path.stem)
+    try:
+        return int(json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["iteration"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def find_snapshots(folder: Path) -> list[Snapshot]:
     """The segmenters saved in a folder, by iteration; discriminators (`…_D`, `…_D_aux`) are left out.
+
+    So is the best one in validation where it is also there under its number.
 
     Raises:
         WeightsError: there is none.
     """
     found = [
-        Snapshot(path, iteration_of(path.stem))
+        Snapshot(path, snapshot_iteration(path))
         for path in folder.glob("*.pdparams")
         if not path.stem.endswith(("_D", "_D_aux"))
     ]
     if not found:
         raise WeightsError(f"{folder} holds no snapshot (*.pdparams): train first or name another folder")
+    numbered = {snapshot.iteration for snapshot in found if not snapshot.path.stem.endswith(BEST)}
+    found = [one for one in found if not one.path.stem.endswith(BEST) or one.iteration not in numbered]
     return sorted(found, key=lambda snapshot: (snapshot.iteration is None, snapshot.iteration or 0, snapshot.path))

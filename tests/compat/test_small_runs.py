@@ -97,6 +97,17 @@ def test_a_written_config_runs_again_to_the_same_losses(clan, tmp_path):
     assert first | {"snapshot_dir": "second"} == second
 
 
+def test_programs_get_an_object_a_line_and_others_may_have_quiet(clan):
+    last = "snapshots/SYS2Cityscapes/SYS_2.pdparams"
+    printed = clan("train", *SMALL, "--validate-every", 1, "--json")
+    events = [json.loads(line) for line in printed.splitlines()]
+    kinds = [event["event"] for event in events if event["event"] != "note"]
+    assert kinds == ["start", "validation", "step", "validation", "snapshot", "end"]
+    assert events[-1] == {"event": "end", "path": last}
+    assert next(event["best"] for event in events if event["event"] == "validation")
+    assert clan("train", *SMALL, "--quiet") == f"saved {last}\n"
+
+
 def test_the_clan_script_runs_as_a_process(clan, tmp_path):
     clan("train", *SMALL, "--snapshot-dir", "inside")
     program = [sys.executable, "-c", "from clan.cli import main; main()"]

@@ -166,7 +166,7 @@ def test_a_run_of_version_1_goes_on_bit_for_bit(tiny, tmp_path):
 
 
 def test_a_changed_configuration_is_named(tiny):
-    before, after = to_yaml(tiny()), to_yaml(tiny(loss__gamma=0.5, num_workers=3, on_nonfinite="skip"))
+    before, after = to_yaml(tiny()), to_yaml(tiny(loss__gamma=0.5, num_workers=3, validate_every=5, loggers=()))
     assert changes(before, after) == "loss.gamma: 2.0 → 0.5"
     assert (
         changes(before.replace("keep_last: 2\n", "retired: 1\n"), after) == "loss.gamma: 2.0 → 0.5, retired: 1 → None"

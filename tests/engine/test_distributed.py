@@ -12,8 +12,12 @@ import pytest
 from clan.config import to_yaml
 from clan.demo.worlds import write_worlds
 from clan.engine.checkpoint import States, check_fits
+from clan.engine.distributed import ALONE
 from clan.engine.trainer import Trainer
+from clan.engine.validation import Validator
 from clan.errors import CheckpointError
+from clan.evaluate import load_segmenter
+from clan.records import read_validations
 from clan.runtime import available_cores
 from tests.conftest import metrics, tiny_config
 
@@ -54,7 +58,7 @@ def write(config, path):
 def two_ranks(worlds, tmp_path_factory):
     """A run of four iterations on two ranks, its configuration and what it printed."""
     folder = tmp_path_factory.mktemp("two")
-    config = tiny_config(worlds, folder / "run")
+    config = tiny_config(worlds, folder / "run", validate_every=2)
     result = launch(folder, CLAN, "train", "--config", write(config, folder / "config.yaml"))
     assert result.returncode == 0, result.stdout + result.stderr
     return config, folder, result
@@ -81,18 +85,31 @@ def test_rank_0_alone_writes_and_talks(two_ranks):
     config, folder, result = two_ranks
     assert sorted(path.name for path in config.snapshot_dir.iterdir()) == [
         *(f"SYS_{i}{suffix}.pdparams" for i in (2, 4) for suffix in ("", "_D")),
-        *("config.yaml", "environment.json", "images", "loss.txt", "metrics.jsonl", "states"),
+        *("SYS_best.json", "SYS_best.pdparams", "config.yaml", "environment.json", "images", "loss.txt"),
+        *("metrics.jsonl", "states", "tensorboard", "validation.jsonl"),
     ]
     assert [line["iteration"] for line in metrics(config.snapshot_dir)] == [0, 1, 2, 3]
     assert result.stdout.count("computing on cpu and 1 more like it") == 1
     assert not {"saved", "computing", "training"} & set((folder / "launcher/workerlog.1").read_text().split())
 
 
+def test_two_ranks_validate_as_one(two_ranks):
+    """Each sees every second image; a pixel between two classes may be rounded to either."""
+    config, _, _ = two_ranks
+    found = read_validations(config.snapshot_dir / "validation.jsonl")
+    assert [one.iteration for one in found] == [2, 4]
+    validator = Validator(config, ALONE)
+    segmenter = load_segmenter(config.snapshot_dir / "SYS_4.pdparams", backbone="resnet-tiny", num_classes=19)
+    alone = validator.validate(segmenter, 4, on_image=lambda done, total: None, stop=lambda: False)
+    assert alone.dataset == found[1].dataset == "cityscapes val, 2 images"
+    assert found[1].means == pytest.approx(alone.means, abs=0.01)
+
+
 @pytest.fixture(scope="module")
 def first_iteration(worlds, tmp_path_factory):
     """The same run after its first iteration, its folder and its state's arrays."""
     folder = tmp_path_factory.mktemp("halves")
-    config = tiny_config(worlds, folder / "run")
+    config = tiny_config(worlds, folder / "run", validate_every=2)
     result = launch(folder, CLAN, "train", "--config", write(config, folder / "config.yaml"), "--num-steps-stop", 1)
     assert result.returncode == 0, result.stdout + result.stderr
     return config, folder, States(config.snapshot_dir).latest().arrays
@@ -128,6 +145,8 @@ def test_a_run_on_two_ranks_resumes_bit_for_bit_and_on_two_only(two_ranks, first
         check_fits(States(halves.snapshot_dir).latest(), halves)
     assert launch(folder, CLAN, "train", "--config", folder / "config.yaml", "--resume").returncode == 0
     assert metrics(halves.snapshot_dir) == metrics(whole.snapshot_dir)
+    for name in ("validation.jsonl", "SYS_best.json"):
+        assert (halves.snapshot_dir / name).read_bytes() == (whole.snapshot_dir / name).read_bytes()
     left, right = (States(config.snapshot_dir).latest().arrays for config in (whole, halves))
     assert left.keys() == right.keys()
     assert [name for name in left if not np.array_equal(left[name], right[name])] == []

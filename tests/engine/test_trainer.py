@@ -12,13 +12,21 @@ from clan.engine.trainer import Trainer
 from clan.errors import CheckpointError, TrainingError
 from clan.evaluate import load_segmenter
 from clan.models.weight_files import read_arrays
+from clan.reporting.observer import Observer
 from clan.snapshots import find_snapshots
 from tests.conftest import metrics
 
 
-def train(config, *, resume=False, on_step=lambda report: None):
+class Watch(Observer):
+    """Calls a function after every iteration."""
+
+    def __init__(self, on_step):
+        self.step = on_step
+
+
+def train(config, *, resume=False, on_step=lambda step: None):
     trainer = Trainer(config, resume=resume, notify=lambda sentence: None)
-    trainer.run(on_step)
+    trainer.run(Watch(on_step))
     return trainer
 
 
@@ -49,8 +57,8 @@ def test_a_run_that_is_resumed_equals_one_that_was_not_interrupted(tiny, tmp_pat
     whole = tiny(method=method)
     train(whole)
 
-    def kill(report):
-        if report.iteration == 2:
+    def kill(step):
+        if step.iteration == 2:
             raise Killed  # one iteration after the state was saved: its lines are in the logs already
 
     halves = tiny(method=method, snapshot_dir=tmp_path / "halves")
@@ -225,7 +233,7 @@ def test_a_new_run_in_an_old_folder_keeps_the_old_records_and_cannot_resume_the_
     train(config)
     old = (config.snapshot_dir / "metrics.jsonl").read_text()
 
-    def kill(report):
+    def kill(step):
         raise Killed
 
     with pytest.raises(Killed):
@@ -241,7 +249,7 @@ def test_the_average_of_the_weights_is_saved_and_survives_resuming(tiny, tmp_pat
     config = tiny(**options)
     trainer = Trainer(config, notify=lambda sentence: None)
     average = trainer.method.segmenter.state_dict()[name].numpy().copy()
-    trainer.run(lambda report: seen.append(trainer.method.segmenter.state_dict()[name].numpy().copy()))
+    trainer.run(Watch(lambda step: seen.append(trainer.method.segmenter.state_dict()[name].numpy().copy())))
     for iteration, weights in enumerate(seen):
         decay = min(0.3, (1 + iteration) / (10 + iteration))
         average = decay * average + (1 - decay) * weights
@@ -265,7 +273,7 @@ def test_saving_an_average_changes_nothing_in_training(tiny, tmp_path):
 def test_every_method_trains_and_saves_what_evaluation_can_load(tiny, method):
     config = tiny(method=method, target__split="val")  # which has labels, for the oracle
     trainer = train(config)
-    (name, snapshot) = trainer.snapshot_path().stem, find_snapshots(config.snapshot_dir)[-1].path
+    (name, snapshot) = trainer.snapshots.path(4).stem, find_snapshots(config.snapshot_dir)[-1].path
     assert snapshot.stem == name
     suffixes = {"adaptsegnet-multi": {"_D", "_D_aux"}, "minent": set(), "oracle": set()}.get(method, {"_D"})
     saved = {path.stem.removeprefix(name) for path in config.snapshot_dir.glob(f"{name}*.pdparams")}

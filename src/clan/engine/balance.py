@@ -4,7 +4,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
 import numpy as np
+import paddle
+from paddle import Tensor
 
+from clan.config import Config
 from clan.data.datasets import Dataset
 from clan.runtime import available_cores
 
@@ -34,3 +37,16 @@ def class_weights(counts: np.ndarray, weighting: Literal["median-frequency", "sq
     ratio = np.ones(len(counts))
     ratio[present] = np.median(counts[present]) / counts[present] if present.any() else 1.0
     return (ratio if weighting == "median-frequency" else np.sqrt(ratio)).astype(np.float32)
+
+
+def loss_weights(config: Config, supervised: Dataset) -> Tensor | None:
+    """What pixels of each class count in a run's segmentation loss, float32 [C]; None: all the same.
+
+    Args:
+        config: the run.
+        supervised: the data set whose labels it learns from.
+    """
+    weighting = config.loss.class_weighting
+    if weighting == "none":
+        return None
+    return paddle.to_tensor(class_weights(count_classes(supervised, config.network.num_classes), weighting))

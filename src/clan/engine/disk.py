@@ -14,15 +14,17 @@ from clan.errors import ConfigError
 def needed_space(config: Config, learner: Learner, *, iteration: int, states: int) -> int:
     """Bytes that a run from `iteration` on will write at most, where so many states are already there.
 
-    They are all snapshots to come, the states that are kept, and one more that is being written.
+    They are all snapshots to come, the states that are kept, and one more that is being written; with validation also
+    the best snapshot and the next best.
     """
     discriminators = _bytes(tensor for net in learner.method.discriminators.values() for tensor in net.parameters())
-    snapshot = _bytes(learner.method.segmenter.state_dict().values()) + discriminators
+    segmenter = _bytes(learner.method.segmenter.state_dict().values())
+    best = 2 * segmenter if config.validate_every else 0
     to_come = -(-config.stop // config.save_every) - iteration // config.save_every
     # Adam makes its two moments at the first step only.
     moments = 0 if any(adam.state() for adam in learner.adams.values()) else 2 * discriminators
     state = _bytes(learner.state().values()) + moments
-    return to_come * snapshot + max(1, config.keep_last + 1 - states) * state
+    return to_come * (segmenter + discriminators) + best + max(1, config.keep_last + 1 - states) * state
 
 
 def check_space(folder: Path, needed: int) -> None:

@@ -1,9 +1,11 @@
 """`environment.json`: what a run was computed with, and the most memory that it took."""
 
+import contextlib
 import json
 import os
 import platform
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +14,14 @@ import paddle
 
 from clan import __version__
 from clan.atomic import write_atomically
+from clan.reporting.observer import Observer
 from clan.runtime import available_cores, processor
 
 NAME = "environment.json"
 
 
-class RunRecord:
-    """Writes `environment.json` into a run's folder when the run starts, and again at every update.
+class RunRecord(Observer):
+    """Writes `environment.json` into a run's folder when the run starts, and again with every snapshot.
 
     Args:
         folder: the run's.
@@ -40,6 +43,10 @@ class RunRecord:
         }
         self.update()
 
+    def saved(self, iteration: int, snapshot: Path, previews: Mapping[str, Path]) -> None:
+        """See `Observer`."""
+        self.update()
+
     def update(self) -> None:
         """Writes the file with the peak memory of now."""
         self._facts["peak_memory_bytes"] = peak_memory()
@@ -58,3 +65,14 @@ def peak_memory() -> dict[str, int]:
     if paddle.device.get_device().startswith("gpu"):
         peak["gpu"] = paddle.device.cuda.max_memory_allocated()
     return peak
+
+
+def memory() -> dict[str, int]:
+    """The memory that this process holds now, in bytes, by the same names; the most so far where no more is known."""
+    held = peak_memory()
+    with contextlib.suppress(OSError):
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+        held["host"] = pages * os.sysconf("SC_PAGE_SIZE")
+    if "gpu" in held:
+        held["gpu"] = paddle.device.cuda.memory_allocated()
+    return held

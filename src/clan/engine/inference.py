@@ -1,20 +1,82 @@
 """From images to trainIds with a trained segmenter."""
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 
 import numpy as np
 import paddle
 from paddle import Tensor
 
-from clan.config import Precision
+from clan.config import Config, Precision
+from clan.data import transforms
+from clan.data.datasets import Dataset
+from clan.domains import Description
 from clan.engine.label_map import label_map
 from clan.engine.precision import autocast
+from clan.errors import ConfigError
 from clan.losses.adversarial import discrepancy_map
 from clan.losses.probability import class_probabilities
 from clan.models.deeplab import Segmenter, Upsampling, upsample
+from clan.models.heads import DILATIONS
+from clan.normalization import CAFFE, Normalization
+from clan.runtime import available_cores
+
+
+@dataclass(frozen=True)
+class EvaluationOptions:
+    """How images become label maps.
+
+    Args:
+        backbone: the trunk; a key of `clan.models.deeplab.BACKBONES`.
+        num_classes: C.
+        output_stride: see `clan.models.deeplab.Segmenter`.
+        head_dilations: likewise.
+        input_size: width and height that the network sees.
+        output_size: width and height of the label maps; None: those of the ground truth where there is
+            one, else those of the image.
+        upsampling: "bilinear" or "bicubic", of the logits.
+        label_ids: write Cityscapes labelIds, as its benchmark server wants, instead of trainIds.
+        excluded: a trainId that is never predicted.
+        batch_size: images that the network sees at once; more than one can help on a GPU.
+        normalization: how pixels become numbers.
+        precision: what a GPU computes convolutions and matrix products in.
+    """
+
+    backbone: str = "resnet101"
+    num_classes: int = 19
+    output_stride: int = 8
+    head_dilations: tuple[int, ...] = DILATIONS
+    input_size: tuple[int, int] = (1024, 512)
+    output_size: tuple[int, int] | None = None
+    upsampling: Upsampling = "bilinear"
+    label_ids: bool = False
+    excluded: int | None = None
+    normalization: Normalization = CAFFE
+    batch_size: int = 1
+    precision: Precision = "fp32"
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ConfigError(f"batch size {self.batch_size} is no number of images: give at least 1")
+
+    @classmethod
+    def of_run(cls, config: Config, dataset: Description) -> "EvaluationOptions":
+        """How a run's network sees the images of a data set."""
+        network = config.network
+        return cls(
+            backbone=network.backbone,
+            num_classes=network.num_classes,
+            output_stride=network.output_stride,
+            head_dilations=network.head_dilations,
+            upsampling=network.evaluation_upsampling,
+            input_size=config.target.size,
+            normalization=network.normalization(dataset),
+        )
 
 
 @contextmanager
@@ -52,6 +114,70 @@ def predict(
     """
     logits1, logits2 = _logits(segmenter, planes)
     return _label_maps(logits1 + logits2, sizes, upsampling, excluded)
+
+
+def each_label_map(
+    segmenter: Segmenter,
+    dataset: Dataset,
+    use: Callable[[np.ndarray, int], None],
+    *,
+    options: EvaluationOptions,
+    on_image: Callable[[str], None] = lambda name: None,
+) -> None:
+    """Predicts every image of a data set, at the size of its ground truth or of `options.output_size`.
+
+    Decoding, the network and all that follows it overlap: threads read ahead and use label maps behind, a few images
+    each, so that memory does not depend on the number of images.
+
+    Args:
+        segmenter: the network; it is in eval mode meanwhile.
+        dataset: the images.
+        use: called in any thread with each label map, uint8 [H, W], and the index of its image.
+        options: sizes, upsampling, batches.
+        on_image: called in this thread with each image's name when the network has seen it.
+
+    Raises:
+        DataError: an image cannot be read; and whatever `use` or `on_image` raise.
+    """
+    using: deque[Future[None]] = deque()
+    with ThreadPoolExecutor(available_cores()) as pool, evaluating(segmenter, options.precision):
+        for indices, planes in _read_ahead(pool, dataset, options):
+            sizes = [options.output_size or dataset.stored_size(index) for index in indices]
+            sizes = [(height, width) for width, height in sizes]
+            predictions = predict(segmenter, planes, sizes, upsampling=options.upsampling, excluded=options.excluded)
+            for index, train_ids in zip(indices, predictions, strict=True):
+                using.append(pool.submit(lambda make, index: use(make(), index), train_ids, index))
+                on_image(dataset.names[index])
+            while len(using) > 2 * available_cores():
+                using.popleft().result()
+        for used in using:
+            used.result()
+
+
+def _read_ahead(
+    pool: ThreadPoolExecutor, dataset: Dataset, options: EvaluationOptions
+) -> Iterator[tuple[range, np.ndarray]]:
+    """Indices and network inputs, float32 [B, 3, h, w], of every batch in order, some images prepared ahead."""
+    width, height = options.input_size
+
+    def read(index: int, place: np.ndarray) -> None:
+        image = transforms.resize_image(dataset.read_image(index), options.input_size)
+        transforms.normalize(image, options.normalization, out=place)
+
+    def start(first: int) -> tuple[range, np.ndarray, list[Future[None]]]:
+        indices = range(first, min(first + options.batch_size, len(dataset)))
+        planes = np.empty((len(indices), 3, height, width), np.float32)
+        return indices, planes, [pool.submit(read, index, place) for index, place in zip(indices, planes, strict=True)]
+
+    ahead = 1 + -(-available_cores() // options.batch_size)  # the batch in hand, and work for every core
+    firsts = iter(range(0, len(dataset), options.batch_size))
+    pending = deque(start(first) for first in islice(firsts, ahead))
+    while pending:
+        indices, planes, reading = pending.popleft()
+        for done in reading:
+            done.result()
+        pending.extend(start(first) for first in islice(firsts, 1))
+        yield indices, planes
 
 
 @dataclass(frozen=True)

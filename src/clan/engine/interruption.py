@@ -5,10 +5,12 @@ import shlex
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
 
 from clan.errors import Interrupted
+from clan.reporting.console import write_unbuffered
 
 SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name)
@@ -23,9 +25,11 @@ class Interruption:
 
     Attributes:
         signal: the number of the first that came, 0 if none did.
+        say: takes a sentence for the user; it is called in the handler, so it must not print.
     """
 
     def __init__(self) -> None:
+        self.say: Callable[[str], None] = write_unbuffered
         self.signal = 0
         self._before: dict[int, Any] = {}
 
@@ -52,8 +56,7 @@ class Interruption:
             again = "; again: leaving at once"
         if not self.signal:
             self.signal = number
-            # Not print: a handler must not enter a buffer that it may have interrupted.
-            os.write(2, f"{signal.Signals(number).name}: finishing the iteration and saving{again}\n".encode())
+            self.say(f"{signal.Signals(number).name}: finishing the iteration and saving{again}")
 
     def stop(self, iteration: int, total: int) -> Interrupted:
         """What ends the run once it is saved."""

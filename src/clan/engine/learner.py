@@ -1,6 +1,6 @@
 """A method with its optimizers: what one iteration changes, and all that must be kept to go on."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,7 +13,9 @@ from clan.engine.health import are_finite, find_nonfinite_gradient
 from clan.engine.optim import SGD, Adam
 from clan.engine.precision import LossScale, autocast
 from clan.engine.schedule import learning_rate
+from clan.errors import ConfigError
 from clan.methods.base import Method, Pair, Progress
+from clan.models.weights import load_weights
 
 
 class Learner:
@@ -181,3 +183,20 @@ class Learner:
                 layer.eval()
         elif policy == "per-domain":
             segmenter.separate_statistics()
+
+
+def load_initial_weights(config: Config, method: Method, notify: Callable[[str], None]) -> None:
+    """Gives a method's networks the weights that the configuration names, and says what fitted.
+
+    Raises:
+        ClanError: a file cannot be read or does not fit.
+    """
+    network = config.network
+    if network.restore_from:
+        report = load_weights(method.segmenter, network.restore_from, restore_heads=network.restore_heads)
+        notify(f"segmenter from {network.restore_from}: {report.summary()}")
+    if network.restore_discriminator_from:
+        if not method.discriminators:
+            raise ConfigError(f"method {config.method} has no discriminator to restore: drop that option")
+        report = load_weights(method.discriminators["discriminator"], network.restore_discriminator_from)
+        notify(f"discriminator from {network.restore_discriminator_from}: {report.summary()}")

@@ -64,3 +64,13 @@ def score(confusion: np.ndarray, label_space: LabelSpace) -> Scores:
     means = {name: mean_iou(iou, subset) for name, subset in subsets.items()}
     confusion.flags.writeable = iou.flags.writeable = False
     return Scores(names=label_space.names, confusion=confusion, iou=iou, means=means)
+
+
+HEADLINES = {"gta5": "mIoU-19", "synthia": "mIoU-13"}
+"""The mean that publications of a source give."""
+
+
+def headline(source: str, means: Mapping[str, float]) -> str:
+    """The mean that runs from a source are judged by, of those that there are: the usual one, else the first."""
+    usual = HEADLINES.get(source, "")
+    return usual if usual in means else next(iter(means))

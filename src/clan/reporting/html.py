@@ -110,6 +110,7 @@ class Page:
         losses: charts.
         rates: charts.
         means: charts of the means over the snapshots.
+        validations: charts of the means in validation.
         examples: the gallery.
         published: figures that the first run may be compared with.
         published_remark: why there are none.
@@ -125,6 +126,7 @@ class Page:
     losses: Sequence[Panel] = ()
     rates: Sequence[Panel] = ()
     means: Sequence[Panel] = ()
+    validations: Sequence[Panel] = ()
     examples: Sequence[Example] = ()
     published: Sequence[Published] = ()
     published_remark: str = ""

@@ -1,0 +1,49 @@
+"""From a configuration to samples, and from their arrays to tensors."""
+
+from collections.abc import Iterable
+
+import paddle
+
+from clan.config import Config
+from clan.data.datasets import open_domain
+from clan.data.loader import DomainSampler, PairedBatch
+from clan.methods import METHODS
+from clan.methods.base import Domain, LabelledDomain, Pair
+
+
+def build_samplers(config: Config) -> tuple[DomainSampler, DomainSampler]:
+    """Samplers of the source, with labels, and of the target, with labels only for a method that asks for them."""
+
+    def sampler(number: int, labelled: bool) -> DomainSampler:
+        domain = (config.source, config.target)[number]
+        return DomainSampler(
+            open_domain(domain, config.classes),
+            size=domain.size,
+            augmentation=config.augmentation,
+            batch_size=config.batch_size,
+            shuffle=config.shuffle,
+            labelled=labelled,
+            seed=(config.seed, number),
+            normalization=config.network.normalization(domain.dataset),
+        )
+
+    return sampler(0, labelled=True), sampler(1, labelled=METHODS[config.method].reads_target_labels)
+
+
+def sample_names(batches: Iterable[PairedBatch]) -> list[str]:
+    """The images of both domains."""
+    return [name for batch in batches for name in batch.source.names + batch.target.names]
+
+
+def to_device(batch: PairedBatch) -> Pair:
+    """A pair of batches of arrays as tensors on the current device."""
+    source, target = batch.source, batch.target
+    assert source.labels is not None, "the source is sampled with labels"
+    labels = paddle.to_tensor(source.labels)
+    images = paddle.to_tensor(target.images)
+    return Pair(
+        LabelledDomain(paddle.to_tensor(source.images), source.size, labels, is_source=True),
+        Domain(images, target.size)
+        if target.labels is None
+        else LabelledDomain(images, target.size, paddle.to_tensor(target.labels)),
+    )

@@ -1,0 +1,283 @@
+"""What a user sees of a run while it goes: a display on a terminal, lines in a log, JSON for programs, or nothing."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal
+
+from clan.reporting.console import Pace, clock, percent, write_unbuffered
+from clan.reporting.meter import SPAN, Meter
+from clan.reporting.observer import Observer, Step, Validation
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions
+    from rich.text import Text
+
+Output = Literal["text", "json", "quiet"]
+
+
+class Display(Observer):
+    """Shows a run; as a context, from the first sentence to the last."""
+
+    def __enter__(self) -> Display:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def note(self, sentence: str) -> None:
+        """A sentence for the user."""
+        print(sentence, flush=True)
+
+    def interrupted(self, sentence: str) -> None:
+        """A signal came; called in its handler."""
+        write_unbuffered(sentence)
+
+    def validated(self, validation: Validation, best: Validation | None) -> None:
+        """See `Observer`."""
+        self.note(
+            f"validation after {validation.iteration:,} iterations: {scores(validation)}"
+            + (f", best {scores(best)} after {best.iteration:,}" if best and best is not validation else "")
+            + (", the best so far" if best is validation else "")
+        )
+
+    def finished(self, snapshot: Path) -> None:
+        """The run came to its end."""
+        self.note(f"saved {snapshot}")
+
+
+def scores(validation: Validation) -> str:
+    """The mean that counts, as "mIoU-13 47.80"."""
+    return f"{validation.headline} {percent(validation.score)}"
+
+
+def open_display(output: Output) -> Display:
+    """What suits the user's wish and, for text, where it goes."""
+    if output == "json":
+        return Json()
+    if output == "quiet":
+        return Quiet()
+    # A terminal that cannot move its cursor says so by this name.
+    return Live() if sys.stderr.isatty() and os.environ.get("TERM") not in ("dumb", "unknown") else Lines()
+
+
+class Quiet(Display):
+    """Says where the last snapshot is, and nothing else."""
+
+    def note(self, sentence: str) -> None:
+        """Nothing."""
+
+    def finished(self, snapshot: Path) -> None:
+        """See `Display`."""
+        print(f"saved {snapshot}", flush=True)
+
+
+class Lines(Display):
+    """A line now and then, on stderr, for logs."""
+
+    def started(self, iteration: int, total: int) -> None:
+        """See `Observer`."""
+        self._meter = Meter(iteration, total)
+        self._pace = Pace()
+
+    def step(self, step: Step) -> None:
+        """See `Observer`."""
+        self._meter.step(step)
+        if self._pace.due():
+            left = self._meter.seconds_left
+            losses = " ".join(f"{name} {number(value)}" for name, value in short(self._meter.losses).items())
+            self._print(None if left is None else f"{clock(left)} left", losses, *facts(self._meter, step))
+
+    def finished(self, snapshot: Path) -> None:
+        """See `Display`."""
+        if self._pace.elapsed >= self._pace.first_after:
+            self._print(f"done in {clock(self._pace.elapsed)}")
+        super().finished(snapshot)
+
+    def _print(self, *remarks: str | None) -> None:
+        line = [f"training {self._meter.done}/{self._meter.total}", *filter(None, remarks)]
+        print(", ".join(line), file=sys.stderr, flush=True)
+
+
+class Json(Display):
+    """One object a line on stdout, each with its "event": note, start, step, validation, snapshot, end."""
+
+    def started(self, iteration: int, total: int) -> None:
+        """See `Observer`."""
+        self._meter = Meter(iteration, total)
+        self._pace = Pace()
+        self._say("start", iteration=iteration, total=total)
+
+    def step(self, step: Step) -> None:
+        """Says how far it is, at the pace of lines, and at the end; losses are averages."""
+        meter = self._meter
+        meter.step(step)
+        if self._pace.due() or meter.done == meter.total:
+            self._say(
+                "step",
+                iteration=meter.done,
+                total=meter.total,
+                seconds_left=meter.seconds_left,
+                images_per_second=meter.images_per_second,
+                memory_bytes=step.memory,
+                numbers=step.numbers,
+                losses=meter.losses,
+            )
+
+    def validated(self, validation: Validation, best: Validation | None) -> None:
+        """See `Observer`."""
+        self._say("validation", **validation.record(), best=best is validation)
+
+    def saved(self, iteration: int, snapshot: Path, previews: Mapping[str, Path]) -> None:
+        """See `Observer`."""
+        self._say("snapshot", iteration=iteration, path=str(snapshot))
+
+    def note(self, sentence: str) -> None:
+        """See `Display`."""
+        self._say("note", text=sentence)
+
+    def finished(self, snapshot: Path) -> None:
+        """See `Display`."""
+        self._say("end", path=str(snapshot))
+
+    def _say(self, event: str, **facts: Any) -> None:
+        print(json.dumps({"event": event, **_finite(facts)}, ensure_ascii=False), flush=True)
+
+
+def _finite(value: Any) -> Any:
+    """The same with null for what is not finite, as JSON has it."""
+    if isinstance(value, Mapping):
+        return {key: _finite(one) for key, one in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+class Live(Display):
+    """A bar with the time left, and lines of losses and other facts below it, redrawn in place on stderr."""
+
+    def __init__(self) -> None:
+        from rich import live
+        from rich.console import Console
+
+        console = Console(stderr=True)
+        # What else is printed meanwhile appears above the bar, unless it goes into a file.
+        self._live = live.Live(
+            self, console=console, refresh_per_second=4, redirect_stdout=sys.stdout.isatty(), redirect_stderr=True
+        )
+        self._meter: Meter | None = None
+        self._items: Sequence[str] = ()
+        self._facts: Sequence[str] = ()
+        self._best = self._doing = self._signal = ""
+
+    def started(self, iteration: int, total: int) -> None:
+        """See `Observer`."""
+        self._meter = Meter(iteration, total)
+        self._live.start()
+
+    def step(self, step: Step) -> None:
+        """See `Observer`."""
+        assert self._meter is not None
+        self._meter.step(step)
+        # Of one width, so that nothing jumps about.
+        self._items = [f"{name} {number(value):<8}" for name, value in short(self._meter.losses).items()]
+        rates = short({name: rate for name, rate in step.numbers.items() if "rate" in name})
+        self._facts = [*facts(self._meter, step), *(f"{name} {rate:.2e}" for name, rate in rates.items())]
+        self._doing = ""
+
+    def validating(self, done: int, total: int) -> None:
+        """See `Observer`."""
+        self._doing = f"validating {done}/{total}"
+
+    def validated(self, validation: Validation, best: Validation | None) -> None:
+        """See `Observer`."""
+        super().validated(validation, best)
+        self._doing = ""
+        self._best = f"best {scores(best)} after {best.iteration:,}" if best else ""
+
+    def note(self, sentence: str) -> None:
+        """See `Display`."""
+        if self._live.is_started and sys.stdout.isatty():
+            self._live.console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+        else:
+            super().note(sentence)
+
+    def interrupted(self, sentence: str) -> None:
+        """See `Display`; the next refresh shows it, since a handler must not draw."""
+        self._signal = sentence
+
+    def finished(self, snapshot: Path) -> None:
+        """See `Display`."""
+        self._live.stop()
+        super().finished(snapshot)
+
+    def close(self) -> None:
+        """See `Observer`."""
+        self._live.stop()
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
+        from rich.text import Text
+
+        def line(text: str, style: str = "") -> Text:
+            return Text(text, style, no_wrap=True, overflow="crop")
+
+        if self._meter is not None:
+            yield self._bar(self._meter, options)
+        for row in packed(self._items, options.max_width):
+            yield line(row)
+        averaged = f"losses averaged over {SPAN}" if self._items else ""
+        others = filter(None, [*self._facts, averaged, self._best, self._doing])
+        for row in packed(list(others), options.max_width):
+            yield line(row, "dim")
+        if self._signal:
+            yield Text(self._signal)
+
+    @staticmethod
+    def _bar(meter: Meter, options: ConsoleOptions) -> Text:
+        from rich.text import Text
+
+        left = meter.seconds_left
+        share = meter.done / meter.total
+        counts = f" {meter.done}/{meter.total} {share:4.0%}" + ("" if left is None else f"  {clock(left)} left")
+        width = max(0, options.max_width - len("training ") - len(counts))
+        full = int(share * width)
+        mark = "-" if options.ascii_only else "━"
+        pieces = ("training ", (mark * full, "bar.complete"), (mark * (width - full), "bar.back"), counts)
+        return Text.assemble(*pieces, no_wrap=True, overflow="crop")
+
+
+def packed(items: Sequence[str], width: int) -> Iterator[str]:
+    """Items side by side, two spaces apart, in as few lines of a width as there is no need to cut one for."""
+    row = ""
+    for item in items:
+        longer = f"{row}  {item}" if row else item
+        if row and len(longer.rstrip()) > width:
+            yield row
+            longer = item
+        row = longer
+    if row:
+        yield row
+
+
+def short(named: Mapping[str, float]) -> dict[str, float]:
+    """The same under names that leave out what all have: loss_seg → seg, learning_rate_D → rate_D."""
+    return {name.removeprefix("loss_").replace("learning_", ""): value for name, value in named.items()}
+
+
+def number(value: float) -> str:
+    """A number in at most 8 characters."""
+    return f"{value:.3g}"
+
+
+def facts(meter: Meter, step: Step) -> list[str]:
+    """Speed and memory in words."""
+    held = (
+        f"{amount / 1e9:.2f} GB" + ("" if place == "host" else f" {place}") for place, amount in step.memory.items()
+    )
+    return [f"{meter.images_per_second:.3g} img/s", *held]
