@@ -1,6 +1,9 @@
 """What a run has written about itself, read back: also while it is still going."""
 
 import json
+import math
+from array import array
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +13,12 @@ import numpy as np
 from clan.config import Config, load
 from clan.errors import ConfigError, WeightsError
 from clan.snapshots import Snapshot, find_snapshots
+from clan.untrusted import UnfitFile, read_whole
+
+_LARGEST_METRICS = 256 << 20  # a million iterations
+_LONGEST_LINE = 1 << 16
+_LARGEST_ENVIRONMENT = 64 << 10
+_LARGEST_NUMBER = 3.5e38  # losses are float32
 
 METRICS = "metrics.jsonl"
 ENVIRONMENT = "environment.json"
@@ -46,7 +55,7 @@ def read_run(folder: Path) -> RunRecords:
     """Reads the folder of a run.
 
     Raises:
-        ConfigError: it is no run's, or its `config.yaml` does not fit.
+        ConfigError: it is no run's, its `config.yaml` does not fit, or its records are not what a run writes.
     """
     path = folder / "config.yaml"
     if not path.is_file():
@@ -55,25 +64,72 @@ def read_run(folder: Path) -> RunRecords:
         snapshots = find_snapshots(folder)
     except WeightsError:
         snapshots = []
-    text = path.read_text(encoding="utf-8")
-    return RunRecords(folder, load(path), text, read_metrics(folder / METRICS), _environment(folder), snapshots)
+    config = load(path)  # first: it judges whether the file can be read as text
+    text = path.read_text(encoding="utf-8-sig")
+    return RunRecords(folder, config, text, read_metrics(folder / METRICS), _environment(folder), snapshots)
 
 
 def read_metrics(path: Path) -> dict[str, np.ndarray]:
-    """The columns of a `metrics.jsonl`, float64; see `RunRecords`. A line that is being written is left out."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    records = []
-    for line in lines:
-        try:
-            records.append(json.loads(line))
-        except ValueError:
+    """The columns of a `metrics.jsonl`, float64; see `RunRecords`.
+
+    A line that is being written is left out, as is one that is no record of a run; what is no number is NaN.
+
+    Raises:
+        ConfigError: the file is far larger than any run's, or would be as a table.
+    """
+    size = path.stat().st_size if path.is_file() else 0
+    if size > _LARGEST_METRICS:
+        raise ConfigError(f"{path} has {size} bytes, over the limit of {_LARGEST_METRICS}: is it the metrics of a run?")
+    content = b""
+    if size:
+        with path.open("rb") as file:
+            content = file.read(size)  # it may be growing meanwhile
+    columns: dict[str, array[float]] = {"iteration": array("d")}
+    cells = 0
+    for row, record in enumerate(_records(content)):
+        for name in record:
+            if name not in columns:
+                columns[name] = array("d", [math.nan]) * row
+        cells += len(columns)
+        if cells > len(content):  # a number takes more bytes than one, but those that are missing take none
+            raise ConfigError(f"{path} names other numbers in every line: is it the metrics of a run?")
+        for name, column in columns.items():
+            column.append(_number(record.get(name)))
+    return {name: np.array(column, np.float64) for name, column in columns.items()}
+
+
+def _records(content: bytes) -> Iterator[dict[str, Any]]:
+    """The lines that are records of an iteration, in ascending order."""
+    last = -1
+    for line in content.splitlines():
+        if len(line) > _LONGEST_LINE:
             continue
-    names = dict.fromkeys(["iteration", *(name for record in records for name in record)])
-    return {name: np.array([record.get(name, np.nan) for record in records], np.float64) for name in names}
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        iteration = record.get("iteration") if isinstance(record, dict) else None
+        if type(iteration) is int and last < iteration < 1 << 48:
+            last = iteration
+            yield record
+
+
+def _number(value: Any) -> float:
+    if type(value) not in (int, float) or not -_LARGEST_NUMBER < value < _LARGEST_NUMBER:
+        return math.nan
+    return float(value)
 
 
 def _environment(folder: Path) -> dict[str, Any]:
+    """What is plain in the file, and the peaks of memory."""
     try:
-        return json.loads((folder / ENVIRONMENT).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = json.loads(read_whole(folder / ENVIRONMENT, _LARGEST_ENVIRONMENT))
+    except (OSError, UnfitFile, ValueError, RecursionError):
         return {}
+    if not isinstance(found, dict):
+        return {}
+    peaks = found.pop("peak_memory_bytes", {})
+    known = {name: value for name, value in found.items() if isinstance(value, str | int | float)}
+    if isinstance(peaks, dict):
+        known["peak_memory_bytes"] = {name: _number(amount) for name, amount in peaks.items()}
+    return known

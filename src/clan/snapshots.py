@@ -16,7 +16,7 @@ class Snapshot(NamedTuple):
 def iteration_of(name: str) -> int | None:
     """The number that a name ends in, after an underscore: "SYS_2000" → 2000."""
     tail = name.rpartition("_")[2]
-    return int(tail) if tail.isdecimal() else None
+    return int(tail) if tail.isdecimal() and len(tail) < 16 else None
 
 
 def find_snapshots(folder: Path) -> list[Snapshot]:

@@ -218,7 +218,10 @@ class Trainer:
         if weighting == "none":
             return None
         supervised = self.target if self.target.labelled else self.source
-        counts = count_classes(supervised.dataset, self.config.network.num_classes)
+        tolerate = self.config.tolerate_bad_samples
+        counts = count_classes(
+            supervised.dataset, self.config.network.num_classes, tolerate=tolerate, notify=self.notify
+        )
         return paddle.to_tensor(class_weights(counts, weighting))
 
     def _start(self, resume: bool, accept_changes: bool) -> State:
