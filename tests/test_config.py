@@ -102,7 +102,7 @@ def numbers(section=Config, path=()):
     """Every option that is a number, and whether it counts something."""
     for name, field in section.model_fields.items():
         kinds = {field.annotation}
-        if isinstance(field.annotation, types.UnionType):
+        if typing.get_origin(field.annotation) in (typing.Union, types.UnionType):
             kinds = set(typing.get_args(field.annotation))
         kinds |= {typing.get_args(kind)[0] for kind in kinds if typing.get_origin(kind) is typing.Annotated}
         if isinstance(field.annotation, type) and issubclass(field.annotation, Section):

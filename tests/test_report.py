@@ -186,6 +186,11 @@ HOSTILE_RECORDS = {
     "deep environment": ("environment.json", DEEP),
     "metrics of other kinds": ("metrics.jsonl", '5\n[1]\n"iteration"\nnull\n{"iteration": null}\n{"iteration": [1]}'),
     "metrics without end": ("metrics.jsonl", "\n".join(f'{{"iteration": {i}, "loss_{i}": 1}}' for i in range(4000))),
+    "a crowd of metrics at the end": (
+        "metrics.jsonl",
+        "".join(f'{{"iteration": {i}}}\n' for i in range(10_000))
+        + json.dumps({"iteration": 10_000, **{f"loss_{i}": 1 for i in range(3000)}}),
+    ),
     "losses beyond numbers": ("metrics.jsonl", '{"iteration": 0, "loss_D": 1e308}\n{"iteration": 1, "loss_D": -1e308}'),
     "losses that are none": ("metrics.jsonl", '{"iteration": 0, "loss_seg": NaN, "loss_adv": "x", "seconds": -1e999}'),
     "iterations beyond all numbers": ("metrics.jsonl", f'{{"iteration": {10**400}}}\n{{"iteration": 1e400}}'),

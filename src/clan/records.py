@@ -85,14 +85,13 @@ def read_metrics(path: Path) -> dict[str, np.ndarray]:
         with path.open("rb") as file:
             content = file.read(size)  # it may be growing meanwhile
     columns: dict[str, array[float]] = {"iteration": array("d")}
-    cells = 0
     for row, record in enumerate(_records(content)):
+        names = columns.keys() | record.keys()
+        if (row + 1) * len(names) > len(content):  # a number takes more bytes than one, but a missing one takes none
+            raise ConfigError(f"{path} names other numbers in every line: is it the metrics of a run?")
         for name in record:
             if name not in columns:
                 columns[name] = array("d", [math.nan]) * row
-        cells += len(columns)
-        if cells > len(content):  # a number takes more bytes than one, but those that are missing take none
-            raise ConfigError(f"{path} names other numbers in every line: is it the metrics of a run?")
         for name, column in columns.items():
             column.append(_number(record.get(name)))
     return {name: np.array(column, np.float64) for name, column in columns.items()}
@@ -129,7 +128,7 @@ def _environment(folder: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         return {}
     peaks = found.pop("peak_memory_bytes", {})
-    known = {name: value for name, value in found.items() if isinstance(value, str | int | float)}
+    known: dict[str, Any] = {name: value for name, value in found.items() if isinstance(value, str | int | float)}
     if isinstance(peaks, dict):
         known["peak_memory_bytes"] = {name: _number(amount) for name, amount in peaks.items()}
     return known

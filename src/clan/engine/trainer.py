@@ -218,9 +218,11 @@ class Trainer:
         if weighting == "none":
             return None
         supervised = self.target if self.target.labelled else self.source
-        tolerate = self.config.tolerate_bad_samples
         counts = count_classes(
-            supervised.dataset, self.config.network.num_classes, tolerate=tolerate, notify=self.notify
+            supervised.dataset,
+            self.config.network.num_classes,
+            tolerate=self.config.tolerate_bad_samples,
+            notify=self.notify,
         )
         return paddle.to_tensor(class_weights(counts, weighting))
 

@@ -169,12 +169,8 @@ class Interpreter:
 
     def _find_storage(self) -> None:
         kind, number_format, key = _tuple(self._pop(1)[0])[:3]
-        if (
-            kind != "storage"
-            or not isinstance(number_format, str)
-            or not isinstance(key, str)
-            or len(key) > _LONGEST_KEY
-        ):
+        named = isinstance(key, str) and len(key) <= _LONGEST_KEY
+        if kind != "storage" or not isinstance(number_format, str) or not named:
             raise ValueError("impossible storage")
         storage = self.storages.setdefault(key, TorchStorage(number_format))
         if storage.number_format != number_format:

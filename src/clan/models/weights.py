@@ -205,7 +205,7 @@ def _require_all(path: Path, report: MatchReport) -> None:
 
 
 def _require_finite(path: Path, values: Mapping[str, np.ndarray]) -> None:
-    """Raises the WeightsError that names the first array with a NaN or an infinity, if any: all would be NaN soon."""
+    """Raises the WeightsError that names the first array with a NaN or an infinity, if any."""
     for name, value in values.items():
         if not (finite := np.isfinite(value)).all():
             count = value.size - np.count_nonzero(finite)
