@@ -2,7 +2,8 @@
 
 A small run is killed with SIGKILL again and again, at random moments and while it writes a state, each time resumed
 with `--resume` and another number of workers, and must end in the very parameters of a run that was never killed.
-Then its states and images are damaged in random places, each of which must be noticed.
+Then its states and images are damaged in random places, each of which must be noticed, and hostile and mutated files
+of weights are read, none of which may do anything.
 """
 
 import argparse
@@ -12,18 +13,21 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.fuzz_weights import SEEDS, fuzz
 from clan import runtime
 from clan.config import Config, DomainConfig, NetworkConfig, to_yaml
 from clan.data.files import read_rgb
 from clan.demo.worlds import write_worlds
 from clan.engine.checkpoint import Damaged, States, manifest_path, read_state
 from clan.errors import DataError
+from tests.models.malicious import CORPUS
+from tests.models.sandbox import Sandbox
 
 COMMAND = (sys.executable, "-c", "from clan.cli import main; main()", "train")
 WORKERS = (0, 1, 3)
@@ -63,9 +67,11 @@ def write_run(folder: Path, *, steps: int, save_every: int, size: tuple[int, int
     return path
 
 
-def start(config: Path, folder: Path, *options: object, **process: object) -> subprocess.Popen[str]:
+def start(
+    config: Path, folder: Path, *options: object, command: Sequence[str] = COMMAND, **process: object
+) -> subprocess.Popen[str]:
     """`clan train` as a process; its output is kept for `communicate`."""
-    words = [*COMMAND, "--config", config, "--snapshot-dir", folder, *options]
+    words = [*command, "--config", config, "--snapshot-dir", folder, *options]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(list(map(str, words)), **pipes, **process)  # type: ignore[arg-type]
 
@@ -219,30 +225,55 @@ def damaged_images(folder: Path, *, times: int, seed: int) -> tuple[int, int]:
     return good, times
 
 
+def malicious_weights(folder: Path) -> tuple[int, int]:
+    """How many hand-made hostile files of weights are refused in a sentence and do nothing else, of how many."""
+    path, good = folder / "weights", 0
+    with Sandbox() as sandbox:
+        for content in CORPUS.values():
+            path.write_bytes(content)
+            outcome = sandbox.read(path)
+            good += bool(outcome.message) and not outcome.faults
+    return good, len(CORPUS)
+
+
+def mutated_weights(folder: Path, *, times: int, seed: int) -> dict[str, tuple[int, int]]:
+    """By format, how many mutated files of weights are refused or read into what the contract allows, of how many."""
+    return {kind: (times - len(fuzz(kind, times, seed, folder).faults), times) for kind in SEEDS}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--writing", type=int, default=15, help="of them at least so many while a state is written")
     parser.add_argument("--damages", type=int, default=500, help="damages of states, and of images")
+    parser.add_argument("--mutations", type=int, default=10_000, help="mutated files of weights per format")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     runtime.import_paddle()
+    seed = arguments.seed
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        tally = kill_and_resume(folder, kills=arguments.kills, writing=arguments.writing, seed=arguments.seed)
-        states = damaged_states(folder / "whole", times=arguments.damages, seed=arguments.seed)
-        images = damaged_images(folder, times=arguments.damages, seed=arguments.seed)
+        tally = kill_and_resume(folder, kills=arguments.kills, writing=arguments.writing, seed=seed)
+        counts = {
+            "torn and damaged states recognised or harmless": damaged_states(
+                folder / "whole", times=arguments.damages, seed=seed
+            ),
+            "damaged images recognised or harmless": damaged_images(folder, times=arguments.damages, seed=seed),
+            "malicious weights refused, none of which did anything": malicious_weights(folder),
+        }
+        for kind, count in mutated_weights(folder, times=arguments.mutations, seed=seed).items():
+            counts[f"mutated weights refused or rightly read: {kind}"] = count
     print("| fault | result |\n|---|---|")
     print(f"| kills survived | {tally.kills - len(tally.faults)} of {tally.kills}, over {tally.runs} runs |")
     print(f"| of them while a state was written | {tally.while_writing} |")
-    print(
-        f"| iterations lost a kill, states every 5 | {np.mean(tally.lost):.1f} on average, {max(tally.lost)} at most |"
-    )
-    print(f"| torn and damaged states recognised or harmless | {states[0]} of {states[1]} |")
-    print(f"| damaged images recognised or harmless | {images[0]} of {images[1]} |")
+    if tally.lost:
+        lost = f"{np.mean(tally.lost):.1f} on average, {max(tally.lost)} at most"
+        print(f"| iterations lost a kill, states every 5 | {lost} |")
+    for what, (good, times) in counts.items():
+        print(f"| {what} | {good} of {times} |")
     for fault in tally.faults:
         print(f"\nFAULT: {fault}")
-    raise SystemExit(bool(tally.faults) or states[0] != states[1] or images[0] != images[1])
+    raise SystemExit(bool(tally.faults) or any(good != times for good, times in counts.values()))
 
 
 if __name__ == "__main__":

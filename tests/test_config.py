@@ -1,18 +1,24 @@
 """A configuration is a value: it survives its file, refuses what it does not know, and every option acts."""
 
 import re
+import tracemalloc
+import types
 import typing
+from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from clan import recipes
+from clan import cli, recipes
 from clan.config import Config, load, to_yaml
 from clan.data.datasets import Dataset
 from clan.errors import ConfigError
 from clan.evaluate import evaluate, load_segmenter, options_for
 from clan.schema import Section
 from clan.train import train
+from tests.conftest import tiny_config
 
 
 def save(config_or_text, folder):
@@ -90,6 +96,59 @@ def test_what_does_not_fit_is_named_in_a_sentence(fault, tiny, tmp_path):
         load(path)
     assert re.match(rf"{path}(, line \d+)?: ", str(error.value))
     assert "\n" not in str(error.value)
+
+
+def numbers(section=Config, path=()):
+    """Every option that is a number, and whether it counts something."""
+    for name, field in section.model_fields.items():
+        kinds = {field.annotation}
+        if typing.get_origin(field.annotation) in (typing.Union, types.UnionType):
+            kinds = set(typing.get_args(field.annotation))
+        kinds |= {typing.get_args(kind)[0] for kind in kinds if typing.get_origin(kind) is typing.Annotated}
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            yield from numbers(field.annotation, (*path, name))
+        elif kinds & {int, float}:
+            yield (*path, name), int in kinds
+
+
+def test_numbers_are_found():
+    found = dict(numbers())
+    assert found[("num_workers",)] and found[("network", "discriminator_width")] and found[("num_steps_stop",)]
+    assert found[("optimizer", "power")] is False
+
+
+@settings(deadline=None)
+@given(st.sampled_from([path for path, counts in numbers() if counts]), st.integers(19, 400), st.booleans())
+def test_no_count_may_be_absurd(worlds, path, digits, negative):
+    value = -1 if negative else 10**digits
+    with pytest.raises(ConfigError, match=rf"{'.'.join(path)}: input should be (less|greater)") as error:
+        tiny_config(worlds, Path("run"), **{"__".join(path): value})
+    assert str(error.value).isprintable()
+    assert len(str(error.value)) < 200
+
+
+ABSURD = {
+    "sizes": {"source__size": [10**6, 8]},
+    "large batches of large images": {"batch_size": 1000, "target__size": [16384, 16384]},
+    "many passes": {"iter_size": 10**9},
+    "a scale": {"augmentation__scales": [[1e300, 1.0]]},
+    "a dilation": {"network__head_dilations": [10**6]},
+    "many dilations": {"network__head_dilations": [1] * 1000},
+    "time": {"data_timeout": 1e300},
+}
+
+
+@pytest.mark.parametrize("what", ABSURD)
+def test_absurd_runs_end_in_a_sentence_before_anything_is_made(what, worlds, tmp_path, error_of):
+    path = save(tiny_config(worlds, tmp_path / "run"), tmp_path)
+    for name, value in ABSURD[what].items():
+        changed(path, *name.split("__"), value=value)
+    tracemalloc.start()
+    error_of(cli.dispatch, "train", "--config", path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100 << 20
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,13 @@
 """What goes wrong around a run, end to end through the command line; `python -m benchmarks.faults` is the long one."""
 
 import json
-import os
+import re
 import resource
 import shlex
 import shutil
 import signal
 import subprocess
-import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +15,27 @@ import paddle
 import pytest
 from PIL import Image
 
-from benchmarks.faults import damaged_images, damaged_states, finish, kill_and_resume, start, wait_until, write_run
+from benchmarks.faults import (
+    COMMAND,
+    damaged_images,
+    damaged_states,
+    finish,
+    kill_and_resume,
+    start,
+    wait_until,
+    write_run,
+)
 from clan import cli
 from clan.config import to_yaml
+from clan.engine.balance import count_classes
 from clan.engine.checkpoint import States, read_state
+from clan.engine.trainer import build_samplers
 from clan.methods.clan import CLAN
+from clan.models.deeplab import Segmenter
+from clan.models.weight_files import write_arrays
+from clan.models.weights import to_file_names
 from tests.conftest import metrics
+from tests.models.malicious import CORPUS, WITNESS
 
 
 def assert_same_end(left, right):
@@ -56,6 +71,54 @@ def long_run(tmp_path_factory):
     return config, folder / "whole"
 
 
+@pytest.fixture(scope="module")
+def first_third(long_run, tmp_path_factory):
+    """The folder of the same run, stopped after 20 iterations; to be copied."""
+    run = tmp_path_factory.mktemp("third") / "run"
+    finish(long_run[0], run, "--num-steps-stop", 20, "--save-every", 20)
+    return run
+
+
+def with_first(code):
+    """The command of `clan train` in a process that runs some Python before."""
+    return (*COMMAND[:2], f"{code}\n{COMMAND[2]}", *COMMAND[3:])
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """Mounts a disk of so many MB in memory, and mounts it again with other options; returns its folder."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+
+    def mount(options):
+        if not shutil.which("mount"):
+            pytest.skip("there is no mount command")
+        words = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder]
+        done = subprocess.run(words, capture_output=True, text=True)
+        if done.returncode:
+            pytest.skip(f"no disk can be mounted here: {done.stderr.strip()}")
+        return folder
+
+    yield mount
+    if folder.is_mount():
+        subprocess.run(["umount", "-l", folder], check=True)
+
+
+def complaint(process):
+    """The sentence that a process ended with, and exit code 2; slow machines report their progress before."""
+    _, complaints = process.communicate(timeout=600)
+    assert process.returncode == 2, complaints
+    assert "Traceback" not in complaints
+    return complaints.splitlines()[-1]
+
+
+def fill(file, room):
+    """Lets a file grow until its disk has so many bytes left."""
+    with file.open("wb", buffering=0) as output, suppress(OSError):
+        while (free := shutil.disk_usage(file.parent).free) > room:
+            output.write(bytes(min(free - room, 1 << 20)))
+
+
 def test_a_signal_finishes_the_iteration_saves_and_says_how_to_go_on(long_run, tmp_path):
     config, whole = long_run
     run, resume = tmp_path / "run", []
@@ -89,25 +152,58 @@ def test_a_second_sigint_leaves_at_once(tmp_path):
     assert States(run).latest().iteration > 0
 
 
-def test_a_disk_that_is_full_ends_in_a_sentence_with_the_older_states_intact(long_run, tmp_path):
-    """A limit on the size of files stands for it, which a state exceeds and a snapshot does not."""
+def test_a_state_that_exceeds_a_limit_ends_in_a_sentence_with_the_older_states_intact(long_run, first_third, tmp_path):
+    """The system's limit on the size of files, which a state exceeds and a snapshot does not."""
     config, whole = long_run
-    run = tmp_path / "run"
-    finish(config, run, "--num-steps-stop", 20, "--save-every", 20)
-
+    run = Path(shutil.copytree(first_third, tmp_path / "run"))
     size = States(run).paths()[0].stat().st_size - 1000
 
     def limit():
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
     process = start(config, run, "--resume", "--num-steps-stop", 40, "--save-every", 20, preexec_fn=limit)
-    _, complaints = process.communicate()
-    assert process.returncode == 2
-    assert complaints.startswith(f"error: cannot write {run}/states/40.safetensors (File too large): free disk space")
-    assert complaints.count("\n") == 1
+    sentence = complaint(process)
+    assert sentence.startswith(f"error: cannot write {run}/states/40.safetensors (File too large): free disk space")
     assert [read_state(path).iteration for path in States(run).paths()] == [20]
     finish(config, run, "--resume")
     assert_same_end(run, whole)
+
+
+@pytest.mark.parametrize("left", ["nothing", "a snapshot and half a state"])
+def test_a_disk_that_fills_up_ends_in_a_sentence_with_the_older_states_intact(long_run, first_third, disk, left):
+    """Training looked for space before it began, and then another program takes it."""
+    config, whole = long_run
+    run = Path(shutil.copytree(first_third, disk("size=64m") / "run"))
+    state = States(run).paths()[0].stat().st_size
+    snapshot = sum(path.stat().st_size for path in run.glob("*_20*.pdparams"))
+    room = 0 if left == "nothing" else snapshot + state // 2
+    process = start(config, run, "--resume", "--save-every", 20)
+    wait_until(process, lambda: lines(run) > 22)
+    filler = run.with_name("filler")
+    fill(filler, room)
+    sentence = complaint(process)
+    place = f"the records in {run}" if left == "nothing" else f"{run}/states/40.safetensors"
+    assert sentence.startswith(f"error: cannot write {place} (No space left on device): free disk space")
+    assert [read_state(path).iteration for path in States(run).paths()] == [20]
+    filler.unlink()
+    finish(config, run, "--resume")
+    assert_same_end(run, whole)
+
+
+def test_a_disk_that_is_too_small_is_said_before_training(long_run, disk):
+    run = disk("size=1m") / "run"
+    sentence = complaint(start(long_run[0], run))
+    assert re.match(rf"error: the run will write 0\.0\d GB to {run}, where 0\.00 GB are free: free space", sentence)
+    assert not list(run.glob("*.pdparams"))
+    assert lines(run) == 0
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused_and_left_as_it_is(long_run, first_third, disk):
+    run = Path(shutil.copytree(first_third, disk("size=64m") / "run"))
+    disk("remount,ro")
+    sentence = complaint(start(long_run[0], run, "--resume"))
+    assert sentence == f"error: cannot write to {run} (Read-only file system): choose another --snapshot-dir"
+    assert States(run).latest().iteration == 20
 
 
 def test_a_data_folder_that_vanishes_ends_the_run_with_its_name(tmp_path):
@@ -116,25 +212,37 @@ def test_a_data_folder_that_vanishes_ends_the_run_with_its_name(tmp_path):
     process = start(config, run)
     wait_until(process, lambda: States(run).paths() != [])
     (tmp_path / "Cityscapes").rename(tmp_path / "gone")
-    _, complaints = process.communicate()
-    assert process.returncode == 2
-    assert complaints.startswith(f"error: {tmp_path}/Cityscapes/leftImg8bit/train/")
-    assert "does not exist" in complaints
+    sentence = complaint(process)
+    assert sentence.startswith(f"error: {tmp_path}/Cityscapes/leftImg8bit/train/")
+    assert "does not exist" in sentence
     assert States(run).latest().iteration > 0
 
 
-def test_a_sample_that_hangs_ends_the_run_with_its_name(tmp_path):
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_sample_that_hangs_ends_the_run_with_its_name(tmp_path, workers):
     config = write_run(tmp_path, steps=4, save_every=4)
-    image = sorted((tmp_path / "SYNTHIA/RAND_CITYSCAPES/RGB").iterdir())[1]
-    image.unlink()
-    os.mkfifo(image)  # as a network drive that is gone: whoever opens it waits
-    started = time.monotonic()
-    process = start(config, tmp_path / "run", "--data-timeout", 1, "--num-workers", 0)
-    _, complaints = process.communicate()
-    assert process.returncode == 2
-    assert complaints.startswith(f"error: reading {image.name} ")
-    assert "more than 1 s: is its drive still there? --data-timeout sets" in complaints
-    assert time.monotonic() - started < 40
+    images = tmp_path / "SYNTHIA/RAND_CITYSCAPES/RGB"
+    hang = with_first(  # as a network drive that is gone: whoever opens a file there waits for ever
+        "import sys, time\n"
+        f"sys.addaudithook(lambda event, a: event == 'open' and {str(images)!r} in str(a[0]) and time.sleep(1e6))"
+    )
+    options = ("--data-timeout", 1, "--num-workers", workers)
+    sentence = complaint(start(config, tmp_path / "run", *options, command=hang))
+    assert re.match(r"error: reading 000000\d\.png has taken more than 1 s: is its drive still there\? ", sentence)
+
+
+def test_a_label_s_loss_that_is_nan_ends_the_process_and_the_run_goes_on_from_the_state_before(
+    long_run, first_third, tmp_path
+):
+    config, whole = long_run
+    run = Path(shutil.copytree(first_third, tmp_path / "run"))
+    poisoned = with_first("import pytest, tests.test_faults as t; t.poison(pytest.MonkeyPatch(), {22})")
+    sentence = complaint(start(config, run, "--resume", command=poisoned, cwd=Path(__file__).parents[1]))
+    assert re.match(r"error: loss_seg is nan at iteration 22 \(samples 000000\d\.png, ", sentence)
+    assert (run / "nonfinite/22.safetensors").exists()
+    assert States(run).latest().iteration == 20
+    finish(config, run, "--resume")
+    assert_same_end(run, whole)
 
 
 # --- Within this process ---
@@ -235,6 +343,17 @@ def test_steps_that_are_not_finite_can_be_left_out(tiny, train, monkeypatch, gra
     assert_same_end(config.snapshot_dir, parts.snapshot_dir)
 
 
+def test_weights_that_would_run_something_or_spoil_everything_are_refused(tiny, train_error, tmp_path):
+    path = tmp_path / "w.pdparams"
+    path.write_bytes(CORPUS["pickle, GLOBAL"])
+    sentence = train_error(tiny(network__restore_from=path))
+    assert sentence.startswith(f"error: {path} names the Python object os system: ")
+    assert not (tmp_path / WITNESS).exists()
+    state = to_file_names(Segmenter("resnet-tiny", 19).state_dict())
+    write_arrays({name: np.full(tensor.shape, np.nan, np.float32) for name, tensor in state.items()}, path)
+    assert re.search(r"numbers in \S+ that are not finite", train_error(tiny(network__restore_from=path)))
+
+
 @pytest.fixture
 def with_bad(worlds, tmp_path):
     """Worlds of six source images, one of them damaged, one with a label of another size; and those two names."""
@@ -267,6 +386,19 @@ def test_bad_samples_are_skipped_up_to_a_limit_recorded_and_the_same_on_any_path
     assert f"source {bad[0]}: {root}/RGB/{bad[0]} cannot be decoded (" in first
     assert f"source {bad[1]}: {root}/RGB/{bad[1]} is 99x64 but its label" in second
     assert metrics(parts.snapshot_dir)[-1]["bad_samples"] == 2
+
+
+def test_a_label_that_cannot_be_read_is_left_out_of_the_class_weights(tiny, train, train_error, with_bad):
+    root, _ = with_bad
+    label = root / "GT/LABELS/0000002.png"
+    label.write_bytes(label.read_bytes()[:-100])
+    options = {"source__root": root, "loss__class_weighting": "sqrt-inverse", "num_steps": 1}
+    assert f"error: {label} cannot be decoded" in train_error(tiny(**options))
+    printed = train(tiny(**options, tolerate_bad_samples=3))
+    assert f"left out of the class weights: {label} cannot be decoded" in printed
+    dataset = build_samplers(tiny(**options))[0].dataset
+    whole = dataset.part([index for index, name in enumerate(dataset.names) if name != label.name])
+    np.testing.assert_array_equal(count_classes(dataset, 19, tolerate=1), count_classes(whole, 19))
 
 
 def test_one_bad_sample_more_than_tolerated_ends_the_run(tiny, train_error, with_bad):

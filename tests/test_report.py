@@ -1,6 +1,8 @@
 import json
 import math
+import os
 import shutil
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -201,6 +203,115 @@ def test_the_costliest_confusions_come_first():
 
 def test_metrics_of_nothing_are_empty(tmp_path):
     assert len(read_metrics(tmp_path / "metrics.jsonl")["iteration"]) == 0
+
+
+# --- The folder of a stranger's run ---
+
+SCRIPT = "</script><script>alert(1)</script>"
+DEEP = "[" * 50_000
+LINES = [f'{{"iteration": {i}, "loss_seg": 1.5, "seconds": 0.1}}' for i in range(3)]
+HOSTILE_RECORDS = {
+    "deep metrics": ("metrics.jsonl", DEEP),
+    "deep environment": ("environment.json", DEEP),
+    "metrics of other kinds": ("metrics.jsonl", '5\n[1]\n"iteration"\nnull\n{"iteration": null}\n{"iteration": [1]}'),
+    "metrics without end": ("metrics.jsonl", "\n".join(f'{{"iteration": {i}, "loss_{i}": 1}}' for i in range(4000))),
+    "a crowd of metrics at the end": (
+        "metrics.jsonl",
+        "".join(f'{{"iteration": {i}}}\n' for i in range(10_000))
+        + json.dumps({"iteration": 10_000, **{f"loss_{i}": 1 for i in range(3000)}}),
+    ),
+    "losses beyond numbers": ("metrics.jsonl", '{"iteration": 0, "loss_D": 1e308}\n{"iteration": 1, "loss_D": -1e308}'),
+    "losses that are none": ("metrics.jsonl", '{"iteration": 0, "loss_seg": NaN, "loss_adv": "x", "seconds": -1e999}'),
+    "iterations beyond all numbers": ("metrics.jsonl", f'{{"iteration": {10**400}}}\n{{"iteration": 1e400}}'),
+    "no time": ("metrics.jsonl", LINES[0].replace("0.1", "0")),
+    "bytes": ("metrics.jsonl", "\udcff\udcfe\0"),
+    "environment of another kind": ("environment.json", "[1, 2]"),
+    "peaks of another kind": ("environment.json", '{"peak_memory_bytes": [1], "clan": {"a": 1}}'),
+    "peaks that are no numbers": ("environment.json", '{"peak_memory_bytes": {"host": "much"}}'),
+    "a script as a loss": ("metrics.jsonl", f'{{"iteration": 0, "loss_{SCRIPT}": 1.5}}'),
+    "a script in the environment": ("environment.json", json.dumps({SCRIPT: SCRIPT, "peak_memory_bytes": {SCRIPT: 1}})),
+    "half characters": ("environment.json", '{"\\ud800": "\\ud800"}'),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", HOSTILE_RECORDS)
+def test_hostile_records_are_left_out_or_end_in_a_sentence(what, runs, tmp_path):
+    (tmp_path / "run").mkdir()
+    shutil.copy(runs[0] / "config.yaml", tmp_path / "run")
+    (tmp_path / "run/metrics.jsonl").write_text("\n".join(LINES))
+    name, content = HOSTILE_RECORDS[what]
+    (tmp_path / "run" / name).write_bytes(content.encode(errors="surrogateescape"))
+    tracemalloc.start()
+    try:
+        make_report([tmp_path / "run"], tmp_path / "r.html")
+        assert SCRIPT not in (tmp_path / "r.html").read_text()
+    except ClanError as error:
+        assert str(error).startswith(f"{tmp_path}/run/{name} ")
+        assert str(error).isprintable()
+    finally:
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peak < 60 << 20
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "environment.json"])
+def test_records_that_are_pipes_are_not_waited_for(name, runs, tmp_path):
+    shutil.copy(runs[0] / "config.yaml", tmp_path)
+    os.mkfifo(tmp_path / name)
+    assert read_run(tmp_path).done == 0
+
+
+HOSTILE_SCORES = {
+    "counts below nothing": {"confusion": [[-1] * 19] * 19},
+    "counts beyond all numbers": {"confusion": [[10**30] * 19] * 19},
+    "counts whose sum is": {"confusion": [[2**62] * 19] * 19},
+    "no counts": {"confusion": [[math.nan] * 19] * 19},
+    "colours that are none": {"colors": [[999, 0, -1]] * 19},
+    "colours beyond all numbers": {"colors": [[math.inf, 0, 0]] * 19},
+    "other classes": {"classes": ["road"]},
+    "too many classes": {"classes": ["x"] * 300, "colors": [[0] * 3] * 300, "confusion": [[0] * 300] * 300},
+    "means of other classes": {"subsets": {"mean": [99]}},
+    "images that are none": {"images": {"a": "x"}},
+    "a version for the terminal": {"version": "\x1b[2J"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", HOSTILE_SCORES)
+def test_hostile_scores_end_in_a_sentence(what, evaluated_runs, tmp_path):
+    scores = json.loads((evaluated_runs / "result/first_4/scores.json").read_text()) | HOSTILE_SCORES[what]
+    (tmp_path / "scores.json").write_text(json.dumps(scores))
+    with pytest.raises(ClanError, match=r"scores.json is damaged") as caught:
+        read_evaluation(tmp_path)
+    assert str(caught.value).isprintable()
+
+
+def test_deep_and_hanging_scores_end_in_a_sentence(tmp_path):
+    (tmp_path / "scores.json").write_text(DEEP)
+    with pytest.raises(ClanError, match=r"scores.json is damaged"):
+        read_evaluation(tmp_path)
+    (tmp_path / "scores.json").unlink()
+    os.mkfifo(tmp_path / "scores.json")
+    with pytest.raises(ClanError, match=r"scores.json is no ordinary file"):
+        read_evaluation(tmp_path)
+
+
+@pytest.mark.parametrize("dataset", [{}, {"name": [], "root": 1, "split": {}}, {"name": "cityscapes", "root": None},
+                                     {"name": "x", "description": {"name": SCRIPT}, "classes": 3}])  # fmt: skip
+def test_a_hostile_data_set_of_scores_ends_in_a_sentence(dataset, evaluated_runs, tmp_path):
+    scores = json.loads((evaluated_runs / "result/first_4/scores.json").read_text())
+    (tmp_path / "scores.json").write_text(json.dumps(scores | {"dataset": dataset}))
+    with pytest.raises(ClanError, match=r"scores.json is damaged") as caught:
+        open_dataset(read_evaluation(tmp_path))
+    assert str(caught.value).isprintable()
+
+
+def test_scripts_and_numbers_without_end_in_scores_stay_text(runs, tmp_path):
+    scores = json.loads((runs[0].parent / "result/first_4/scores.json").read_text())
+    scores |= {"classes": [SCRIPT + str(i) for i in range(19)], "subsets": {SCRIPT: [0]}, "date": SCRIPT}
+    scores |= {"weights": f"/x/SYS_{'9' * 5000}.pdparams", "dataset": {"root": SCRIPT}}
+    (tmp_path / "scores.json").write_text(json.dumps(scores))
+    make_report(runs[:1], tmp_path / "r.html", evaluations=[tmp_path], images=0)
+    assert SCRIPT not in (tmp_path / "r.html").read_text()
 
 
 def test_what_cannot_be_reported_is_said(runs, tmp_path):

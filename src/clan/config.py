@@ -14,19 +14,20 @@ from pydantic import (
     BeforeValidator,
     Field,
     NonNegativeFloat,
-    NonNegativeInt,
     PlainSerializer,
-    PositiveFloat,
-    PositiveInt,
     model_validator,
 )
 
 from clan.domains import CITYSCAPES_CLASSES, PACKAGED, Classes, Description, packaged
 from clan.normalization import SCHEMES, Normalization, Scheme
-from clan.schema import Fraction, Section, Size, load_section, refuse
+from clan.schema import Fraction, NonNegativeInt, PositiveInt, Section, Size, load_section, refuse
 
 Schedule = Literal["warmup-poly", "poly", "constant"]
 Precision = Literal["fp32", "bf16", "fp16"]
+Dilation = Annotated[int, Field(ge=1, le=1024)]
+
+MOST_PIXELS = 2**28
+"""Of one domain in one iteration: their float32 values take 3 GB, and ten times that in the network."""
 
 
 def _described(value: Any) -> Any:
@@ -104,7 +105,7 @@ class NetworkConfig(Section):
     """The trunk; resnet-tiny is the demo's, for training from scratch on a laptop."""
     output_stride: Literal[8, 16] = 8
     """Resolution of the input over that of the features; 16 takes a quarter of the time in the last stages."""
-    head_dilations: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (6, 12, 18, 24)
+    head_dilations: Annotated[tuple[Dilation, ...], Field(min_length=1, max_length=16)] = (6, 12, 18, 24)
     """Dilations of the convolutions that a head sums; smaller ones suit smaller images."""
     input_normalization: Scheme = "caffe-bgr"
     """What the initial weights were trained on: BGR 0…255 minus the mean, or RGB 0…1 by mean and deviation."""
@@ -116,7 +117,7 @@ class NetworkConfig(Section):
     """Take the heads from `restore_from` too, where they fit."""
     restore_discriminator_from: Path | None = None
     """Initial weights of the discriminator; none: random."""
-    discriminator_width: PositiveInt = 64
+    discriminator_width: Annotated[int, Field(ge=1, le=1024)] = 64
     """Channels of the discriminator's first layer; each further one doubles them."""
     train_batch_norm_affine: bool = False
     """Train batch-norm's γ and β (all but the stem's)."""
@@ -235,15 +236,15 @@ class Config(Section):
     """The trainId that takes part in no loss."""
     shuffle: bool = True
     """Draw samples in random order; otherwise in the order of the list."""
-    num_workers: NonNegativeInt = 4
+    num_workers: Annotated[int, Field(ge=0, le=256)] = 4
     """Threads that prepare samples; 0: in the main one."""
-    data_timeout: PositiveFloat = 300.0
+    data_timeout: Annotated[float, Field(gt=0, le=1e9)] = 300.0
     """Seconds to wait for a sample before the run ends."""
     tolerate_bad_samples: NonNegativeInt = 0
     """Samples that may turn out unreadable; each is recorded, and others take its place."""
     on_nonfinite: Literal["stop", "skip"] = "stop"
     """What to do when a loss or a gradient is not finite: end the run, or count it and leave that step out."""
-    seed: NonNegativeInt = 1234
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 1234
     """Seed of the order, the augmentation and the initial weights."""
     snapshot_dir: Path = Path("snapshots")
     """Folder of everything the run writes."""
@@ -278,10 +279,24 @@ class Config(Section):
             raise ValueError(f"warmup_steps {self.warmup} lies beyond num_steps {self.num_steps}")
         if self.sync_batch_norm and self.network.batch_norm == "frozen":
             raise ValueError("sync_batch_norm has nothing to do while network.batch_norm is frozen: drop one of them")
+        self._check_pixels()
         named = len(self.classes.classes)
         if self.classes != CITYSCAPES_CLASSES and self.network.num_classes != named:
             raise ValueError(f"network.num_classes is {self.network.num_classes}, but classes names {named}")
         return self
+
+    def _check_pixels(self) -> None:
+        """Refuses iterations that no machine holds, before anything of their size is made."""
+        scales = self.augmentation.scales if self.augmentation.random_scale else ()
+        scale = max((ratio for ratio, _ in scales), default=1)
+        for name, domain in (("source", self.source), ("target", self.target)):
+            width, height = domain.size
+            pixels = self.batch_size * self.iter_size * width * height * scale * scale
+            if pixels > MOST_PIXELS:
+                raise ValueError(
+                    f"an iteration would take {pixels:.3g} pixels of the {name}, over the limit of {MOST_PIXELS:.3g}: "
+                    "lower batch_size, iter_size, the size or the largest of the scales"
+                )
 
     @property
     def stop(self) -> int:

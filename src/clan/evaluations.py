@@ -14,12 +14,18 @@ from clan.atomic import write_atomically
 from clan.data.datasets import Dataset
 from clan.domains import CITYSCAPES_CLASSES, Classes, Description
 from clan.errors import DataError
-from clan.labels import LabelSpace
+from clan.labels import IGNORE, LabelSpace
 from clan.metrics.iou import Scores, score
-from clan.snapshots import BEST, Snapshot, iteration_of, snapshot_iteration
+from clan.snapshots import BEST, LAST_ITERATION, Snapshot, iteration_of, snapshot_iteration
+from clan.untrusted import UnfitFile, quoted, read_whole
+
+_LARGEST_FILE = 64 << 20  # some 100 bytes an image
 
 NAME = "scores.json"
 VERSION = 1
+
+_DAMAGE = (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
+"""What content that `write_evaluation` does not write makes its readers raise."""
 
 
 @dataclass(frozen=True)
@@ -63,14 +69,19 @@ def open_dataset(evaluation: Evaluation) -> tuple[Dataset, dict[str, int]]:
     """What was evaluated, and the indices of its images by the stems of their label maps.
 
     Raises:
-        DataError: it is gone.
+        DataError: it is gone, or not described as `describe` does.
     """
     about = evaluation.dataset
-    description, classes = about.get("description", about["name"]), CITYSCAPES_CLASSES
-    if isinstance(description, dict):
-        description, classes = Description.model_validate(description), Classes.model_validate(about["classes"])
-    dataset = Dataset(description, Path(about["root"]), split=about["split"], classes=classes)
-    stem_of = {name: stem for stem, name in about.get("images", {}).items()}
+    try:
+        description, classes = about.get("description", about["name"]), CITYSCAPES_CLASSES
+        if isinstance(description, dict):
+            description, classes = Description.model_validate(description), Classes.model_validate(about["classes"])
+        dataset = Dataset(description, Path(about["root"]), split=str(about["split"]), classes=classes)
+        stem_of = {name: stem for stem, name in about.get("images", {}).items()}
+    except _DAMAGE as error:
+        raise DataError(
+            f"{evaluation.folder / NAME} is damaged ({quoted(str(error))}): evaluate again with clan evaluate"
+        ) from None
     stems = [stem_of.get(name, stem) for name, stem in zip(dataset.names, dataset.stems, strict=True)]
     return dataset, {stem: index for index, stem in enumerate(stems)}
 
@@ -125,16 +136,23 @@ def read_evaluation(folder: Path) -> Evaluation:
     """
     path = folder / NAME
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        content: dict[str, Any] = json.loads(read_whole(path, _LARGEST_FILE))
         if content["version"] != VERSION:
-            raise ValueError(f"version {content['version']}")
+            raise ValueError(f"version {content['version']!r}")
         colors = tuple((int(red), int(green), int(blue)) for red, green, blue in content["colors"])
         subsets = {str(name): tuple(map(int, subset)) for name, subset in content["subsets"].items()}
+        if not all(0 <= channel <= 255 for color in colors for channel in color):
+            raise ValueError("a colour beyond 0…255")
         space = LabelSpace(tuple(map(str, content["classes"])), colors, subsets)
         confusion = np.array(content["confusion"], np.int64)
         if confusion.shape != (space.num_classes, space.num_classes):
             raise ValueError(f"a confusion matrix of shape {confusion.shape}")
+        if space.num_classes > IGNORE or confusion.min(initial=0) < 0 or confusion.sum(dtype=np.float64) > 1 << 53:
+            raise ValueError("a confusion matrix that no label maps have")
         weights = Path(content["weights"]) if content["weights"] else None
+        iteration = content.get("iteration", iteration_of(weights.stem if weights else folder.name))
+        if iteration is not None and not (type(iteration) is int and 0 <= iteration < LAST_ITERATION):
+            raise ValueError(f"iteration {iteration!r}")
         return Evaluation(
             folder,
             score(confusion, space),
@@ -143,12 +161,16 @@ def read_evaluation(folder: Path) -> Evaluation:
             dict(content["dataset"]),
             str(content["date"]),
             weights,
-            content.get("iteration", iteration_of(weights.stem if weights else folder.name)),
+            iteration,
         )
     except FileNotFoundError:
         raise DataError(f"{folder} holds no {NAME}: evaluate a snapshot with clan evaluate") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        raise DataError(f"{path} is damaged ({error}): evaluate the snapshot again with clan evaluate") from None
+    except UnfitFile as error:
+        raise DataError(f"{path} {error}") from None
+    except _DAMAGE as error:
+        raise DataError(
+            f"{path} is damaged ({quoted(str(error))}): evaluate the snapshot again with clan evaluate"
+        ) from None
 
 
 def find_evaluations(

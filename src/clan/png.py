@@ -21,6 +21,8 @@ MOST_PIXELS = 2**26
 LONGEST_SIDE = 32_768
 """Sizes of the largest image that is decoded, here or by the general readers."""
 
+_MOST_CHUNKS = 2**16  # each takes memory; of the usual 8 kB they hold 512 MB
+
 
 class Pixels(NamedTuple):
     """What a PNG holds.
@@ -88,7 +90,9 @@ def _chunks(content: bytes) -> tuple[tuple[int, ...], bytes] | None:
         return None
     view = memoryview(content)
     position, kind, header, pixels = len(SIGNATURE), b"", None, []
-    while kind != b"IEND":
+    for _ in range(_MOST_CHUNKS):
+        if kind == b"IEND":
+            return (header, b"".join(pixels)) if header else None
         if position + 12 > len(content):
             return None
         (length,) = struct.unpack_from(">I", content, position)
@@ -103,7 +107,7 @@ def _chunks(content: bytes) -> tuple[tuple[int, ...], bytes] | None:
         elif kind == b"IDAT":
             pixels.append(data)
         position = end + 4
-    return (header, b"".join(pixels)) if header else None
+    return None
 
 
 @compiled_exactly

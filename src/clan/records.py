@@ -1,19 +1,26 @@
 """What a run has written about itself, read back: also while it is still going."""
 
 import json
-from collections.abc import Callable, Iterator
+import math
+from array import array
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 from clan.config import Config, load
 from clan.errors import ConfigError, WeightsError
 from clan.reporting.observer import Validation
-from clan.snapshots import Snapshot, find_snapshots
+from clan.snapshots import LAST_ITERATION, Snapshot, find_snapshots
+from clan.untrusted import UnfitFile, read_whole
 
-Value = TypeVar("Value")
+_LARGEST_METRICS = 256 << 20  # a million iterations
+_LONGEST_LINE = 1 << 16
+_LARGEST_ENVIRONMENT = 64 << 10
+_LARGEST_NUMBER = 3.5e38  # losses are float32
 
 METRICS = "metrics.jsonl"
 VALIDATION = "validation.jsonl"
@@ -53,7 +60,7 @@ def read_run(folder: Path) -> RunRecords:
     """Reads the folder of a run.
 
     Raises:
-        ConfigError: it is no run's, or its `config.yaml` does not fit.
+        ConfigError: it is no run's, its `config.yaml` does not fit, or its records are not what a run writes.
     """
     path = folder / "config.yaml"
     if not path.is_file():
@@ -62,11 +69,11 @@ def read_run(folder: Path) -> RunRecords:
         snapshots = find_snapshots(folder)
     except WeightsError:
         snapshots = []
-    text = path.read_text(encoding="utf-8")
+    config = load(path)  # first: it judges whether the file can be read as text
     return RunRecords(
         folder=folder,
-        config=load(path),
-        config_yaml=text,
+        config=config,
+        config_yaml=path.read_text(encoding="utf-8-sig"),
         metrics=read_metrics(folder / METRICS),
         validations=read_validations(folder / VALIDATION),
         environment=_environment(folder),
@@ -75,28 +82,83 @@ def read_run(folder: Path) -> RunRecords:
 
 
 def read_metrics(path: Path) -> dict[str, np.ndarray]:
-    """The columns of a `metrics.jsonl`, float64; see `RunRecords`. A line that is being written is left out."""
-    records = list(_read_lines(path, dict))
-    names = dict.fromkeys(["iteration", *(name for record in records for name in record)])
-    return {name: np.array([record.get(name, np.nan) for record in records], np.float64) for name in names}
+    """The columns of a `metrics.jsonl`, float64; see `RunRecords`.
+
+    A line that is being written is left out, as is one that is no record of a run; what is no number is NaN.
+
+    Raises:
+        ConfigError: the file is far larger than any run's, or would be as a table.
+    """
+    content = _read_records(path)
+    columns: dict[str, array[float]] = {"iteration": array("d")}
+    for row, record in enumerate(_records(content)):
+        names = columns.keys() | record.keys()
+        if (row + 1) * len(names) > len(content):  # a number takes more bytes than one, but a missing one takes none
+            raise ConfigError(f"{path} names other numbers in every line: is it the metrics of a run?")
+        for name in record:
+            if name not in columns:
+                columns[name] = array("d", [math.nan]) * row
+        for name, column in columns.items():
+            column.append(_number(record.get(name)))
+    return {name: np.array(column, np.float64) for name, column in columns.items()}
+
+
+def _read_records(path: Path) -> bytes:
+    """A file of lines, which may be growing meanwhile; empty if there is none."""
+    size = path.stat().st_size if path.is_file() else 0
+    if size > _LARGEST_METRICS:
+        raise ConfigError(f"{path} has {size} bytes, over the limit of {_LARGEST_METRICS}: is it the records of a run?")
+    if not size:
+        return b""
+    with path.open("rb") as file:
+        return file.read(size)
+
+
+def _records(content: bytes) -> Iterator[dict[str, Any]]:
+    """The lines that are records of an iteration, in ascending order."""
+    last = -1
+    for line in content.splitlines():
+        if len(line) > _LONGEST_LINE:
+            continue
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        iteration = record.get("iteration") if isinstance(record, dict) else None
+        if type(iteration) is int and last < iteration < LAST_ITERATION:
+            last = iteration
+            yield record
+
+
+def _number(value: Any) -> float:
+    if type(value) not in (int, float) or not -_LARGEST_NUMBER < value < _LARGEST_NUMBER:
+        return math.nan
+    return float(value)
 
 
 def read_validations(path: Path) -> list[Validation]:
-    """The lines of a `validation.jsonl`. One that is being written is left out."""
-    return list(_read_lines(path, Validation.of))
+    """The lines of a `validation.jsonl`, without those that are no such thing.
 
-
-def _read_lines(path: Path, make: Callable[[Any], Value]) -> Iterator[Value]:
-    """What is made of each line of JSON; those that are no such thing are left out."""
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
-        try:
-            yield make(json.loads(line))
-        except (ValueError, KeyError, TypeError, AttributeError):
-            continue
+    Raises:
+        ConfigError: the file is far larger than any run's.
+    """
+    found = []
+    for record in _records(_read_records(path)):
+        with suppress(ValueError, KeyError, TypeError, AttributeError, OverflowError):
+            found.append(Validation.of(record))
+    return found
 
 
 def _environment(folder: Path) -> dict[str, Any]:
+    """What is plain in the file, and the peaks of memory."""
     try:
-        return json.loads((folder / ENVIRONMENT).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = json.loads(read_whole(folder / ENVIRONMENT, _LARGEST_ENVIRONMENT))
+    except (OSError, UnfitFile, ValueError, RecursionError):
         return {}
+    if not isinstance(found, dict):
+        return {}
+    peaks = found.pop("peak_memory_bytes", {})
+    known: dict[str, Any] = {name: value for name, value in found.items() if isinstance(value, str | int | float)}
+    if isinstance(peaks, dict):
+        known["peak_memory_bytes"] = {name: _number(amount) for name, amount in peaks.items()}
+    return known

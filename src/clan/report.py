@@ -192,7 +192,7 @@ def _state(run: RunRecords) -> str:
 def _cost(run: RunRecords) -> dict[str, str]:
     """What the run cost so far."""
     seconds = run.metrics.get("seconds", np.empty(0))
-    seconds = seconds[np.isfinite(seconds)]
+    seconds = seconds[np.isfinite(seconds) & (seconds > 0)]
     facts = {"iterations": f"{run.done:,}"}
     if len(seconds):
         typical = float(np.median(seconds))

@@ -5,15 +5,20 @@ import reprlib
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from clan.errors import ConfigError
 from clan.untrusted import quoted
 from clan.yamlfile import read_yaml
 
-Size = tuple[PositiveInt, PositiveInt]
+Side = Annotated[int, Field(ge=1, le=16384)]
+Size = tuple[Side, Side]
 """Width and height in pixels."""
+
+NonNegativeInt = Annotated[int, Field(ge=0, le=10**9)]
+PositiveInt = Annotated[int, Field(ge=1, le=10**9)]
+"""How many of something there are, from 0 or from 1; what no run has so many of is a slip of the hand."""
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 

@@ -5,11 +5,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 from clan.errors import WeightsError
+from clan.untrusted import UnfitFile, read_whole
 
 PREFIXES = {"synthia": "SYS", "gta5": "GTA5"}
 
 BEST = "_best"
 """How the name of the snapshot that scored best in validation ends; what it scored is in the `.json` beside it."""
+
+LAST_ITERATION = 10**15
+"""Iterations from which on a number is none."""
+
+_LARGEST_SCORES = 64 << 10
 
 
 class Snapshot(NamedTuple):
@@ -27,7 +33,7 @@ def prefix_of(source: str) -> str:
 def iteration_of(name: str) -> int | None:
     """The number that a name ends in, after an underscore: "SYS_2000" → 2000."""
     tail = name.rpartition("_")[2]
-    return int(tail) if tail.isdecimal() else None
+    return int(tail) if tail.isdecimal() and len(tail) < len(str(LAST_ITERATION)) else None
 
 
 def snapshot_iteration(path: Path) -> int | None:
@@ -35,9 +41,10 @@ def snapshot_iteration(path: Path) -> int | None:
     if not path.stem.endswith(BEST):
         return iteration_of(path.stem)
     try:
-        return int(json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["iteration"])
-    except (OSError, ValueError, KeyError, TypeError):
+        iteration = json.loads(read_whole(path.with_suffix(".json"), _LARGEST_SCORES))["iteration"]
+    except (OSError, UnfitFile, ValueError, KeyError, TypeError, RecursionError):
         return None
+    return iteration if type(iteration) is int and 0 <= iteration < LAST_ITERATION else None
 
 
 def find_snapshots(folder: Path) -> list[Snapshot]:

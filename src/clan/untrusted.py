@@ -28,10 +28,10 @@ def read_whole(path: Path, limit: int) -> bytes:
         UnfitFile: it is a folder, a pipe, a device, empty, or larger.
         OSError: it is missing or must not be read.
     """
-    _require_ordinary(path.stat().st_mode)  # first: to open a device may already do something
+    require_ordinary(path.stat().st_mode)  # first: to open a device may already do something
     with os.fdopen(os.open(path, os.O_RDONLY | _ALWAYS), "rb") as file:
         status = os.fstat(file.fileno())
-        _require_ordinary(status.st_mode)  # again: another one may have taken its place
+        require_ordinary(status.st_mode)  # again: another one may have taken its place
         if status.st_size > limit:
             raise UnfitFile(f"has {status.st_size} bytes, over the limit of {limit}: is it the right file?")
         content = file.read(status.st_size + 1)
@@ -42,7 +42,8 @@ def read_whole(path: Path, limit: int) -> bytes:
     return content
 
 
-def _require_ordinary(mode: int) -> None:
+def require_ordinary(mode: int) -> None:
+    """Raises the UnfitFile that says what a file of this mode (of `os.stat`) is, if it is no ordinary one."""
     if stat.S_ISDIR(mode):
         raise UnfitFile("is a folder: name the file in it")
     if not stat.S_ISREG(mode):

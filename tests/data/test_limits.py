@@ -1,5 +1,6 @@
 """Images of absurd sizes are refused before anything of their size is made, and so are other formats."""
 
+import os
 import struct
 import tracemalloc
 import zlib
@@ -7,6 +8,7 @@ import zlib
 import pytest
 from PIL import Image
 
+from clan import png
 from clan.data.encodings import encodings, read_codes
 from clan.data.files import image_size, read_id_label, read_rgb
 from clan.domains import packaged
@@ -71,3 +73,23 @@ def test_formats_of_other_trades_are_not_opened(tmp_path):
 def test_the_usual_formats_are(tmp_path, suffix):
     Image.new("RGB", (8, 6), (10, 200, 30)).save(tmp_path / f"image.{suffix}")
     assert read_rgb(tmp_path / f"image.{suffix}").size == (8, 6)
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_what_is_no_file_is_refused_without_waiting_or_reading(tmp_path, reader):
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "endless.png").symlink_to("/dev/zero")
+    (tmp_path / "folder.png").mkdir()
+    for path in tmp_path.iterdir():
+        with pytest.raises(DataError, match=rf"{path.name} is (no ordinary file|a folder)"):
+            READERS[reader](path)
+
+
+def test_a_png_of_countless_empty_pieces_takes_no_memory(tmp_path):
+    content = bomb(8, 8)
+    content = content[:-12] + chunk(b"IDAT", b"") * 200_000 + content[-12:]
+    tracemalloc.start()
+    assert png.decode(content) is None
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 15_000_000

@@ -21,6 +21,7 @@ def probabilities(seed, classes, spread=3.0):
     return F.softmax(paddle.to_tensor(random.normal(0, spread, (2, classes, 5, 7)).astype(np.float32)), axis=1)
 
 
+@settings(deadline=None)
 @given(st.integers(2, 19))
 def test_entropy_is_one_where_nothing_is_known_and_zero_where_all_is(classes):
     assert float(entropy(paddle.full([1, classes, 2, 2], 1 / classes))) == pytest.approx(1, abs=1e-5)
@@ -56,6 +57,7 @@ def test_pseudo_labels_are_the_surest_predictions_of_each_class(seed, share):
             assert confidence[chosen].min() >= confidence[own & ~kept].max()
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10_000))
 def test_equal_class_weights_change_nothing_and_unequal_ones_count_pixels_so_often(seed):
     random = np.random.default_rng(seed)

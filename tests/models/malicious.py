@@ -1,5 +1,6 @@
 """Hostile files of weights, by what each tries; every one differs from an honest file in little else."""
 
+import io
 import pickle
 import struct
 import zipfile
@@ -121,6 +122,9 @@ BOMBS = {
     ),
     "lists of itself twice": program(b"]" + b"q\0](h\0h\0e" * 99),
     "calls with many arguments": program(MANY, (DTYPE + b"h\0R") * 10_000),
+    "a storage's name of millions": program(
+        pack(text("storage"), named("torch FloatStorage"), text("\x1b" * 1_000_000)) + b"Q"
+    ),
     "storages with many entries": program(MANY, b"h\0Q" * 10_000),
     "a dict of itself": program(b"}q\0" + text("model") + b"h\0s"),
     "a list of itself": program(b"]q\0h\0a"),
@@ -190,6 +194,18 @@ NAMES = {
 }
 
 
+def remarks(entries: int) -> bytes:
+    """A zip of empty files, each with 64 kB of extra fields without content, which zipfile reads in quadratic time."""
+    fields = struct.pack("<HH", 0x9999, 0) * 16383
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for number in range(entries):
+            entry = zipfile.ZipInfo(f"archive/data/{number}")
+            archive.writestr(entry, b"")
+            entry.extra = fields  # in the directory alone
+    return file.getvalue()
+
+
 def damaged_zip(signature: bytes, offset: int, value: bytes) -> bytes:
     """An honest zip with another value after the last of a kind of record's signature."""
     data = bytearray(torch_zip(table({"a": tensor()}), {"0": bytes(24)}))
@@ -207,6 +223,7 @@ CONTAINERS = {
     "zip bomb of bzip2": torch_zip(ONE, {"0": bytes(5_000_000)}, zipfile.ZIP_BZIP2),
     "zip, compressed pickle": torch_zip(ONE, ZEROS, zipfile.ZIP_DEFLATED),
     "zip of many": LOCAL + DIRECTORY * 60_000,
+    "zip of many remarks": remarks(40),
     "zip of itself": zipped([("archive/data.pkl", torch_zip(ONE, ZEROS))]),
     "zip, sizes lie": damaged_zip(DIRECTORY, 20, b"\xf0\xff\xff\xff" * 2),
     "zip, sizes are in 64 bits that are not there": damaged_zip(DIRECTORY, 20, b"\xff" * 8),
@@ -236,7 +253,8 @@ CONTAINERS = {
     "legacy, negative storage": LEGACY + struct.pack("<q", -3) + bytes(24),
     "legacy, storage is not there": torch_legacy(ONE, {}),
     "legacy, storage is unknown": torch_legacy(ONE, {"7": bytes(24)}),
-    "legacy, storages are no list": torch_legacy(ONE, {})[:-3] + b"K\1.",
+    "legacy, storages are no list": torch_legacy(ONE, {})[:-2] + b"K\1.",
+    "legacy, storages are a text": torch_legacy(ONE, {})[:-2] + text("0" * 1000) + b"." + bytes(8000),
     "legacy, only the magic number": program(integer(0x1950A86A20F9469CFC6C)),
     "safetensors, huge header": struct.pack("<Q", 1 << 30) + b"{" + bytes(100),
     "safetensors, header beyond the end": struct.pack("<Q", 1000) + b"{}" + bytes(100),

@@ -25,6 +25,7 @@ from tests.models.forge import (
     torch_legacy,
     torch_zip,
 )
+from tests.models.malicious import CORPUS
 
 SHARED = Path(__file__).parents[2].parent / "shared"
 
@@ -104,6 +105,8 @@ def test_half_precision_becomes_float32(kind, bits, file):
     for data in (torch_zip(table({"a": tensor(kind=kind)}), {"0": raw}),
                  torch_legacy(table({"a": tensor(kind=kind)}), {"0": raw}, itemsize=2)):  # fmt: skip
         assert_same(read(file, data), {"a": np.full((2, 3), 1.5, np.float32)})
+    scalar = read(file, torch_zip(table({"a": tensor((), (), kind=kind)}), {"0": raw}))["a"]
+    assert_same({"a": scalar}, {"a": np.array(1.5, np.float32)})
     kind = {"Half": "F16", "BFloat16": "BF16"}[kind]
     header = f'{{"a":{{"dtype":"{kind}","shape":[2,3],"data_offsets":[0,12]}}}}'.encode()
     assert_same(read(file, struct.pack("<Q", len(header)) + header + raw), {"a": np.full((2, 3), 1.5, np.float32)})
@@ -160,6 +163,10 @@ def test_every_cut_is_noticed(kind, file):
         (b"", "is empty: download or save it again"),
         (b"<!DOCTYPE html>" * 9, "did its download end in a web page"),
         (b"version https://git-lfs.github.com/spec/v1", "is none of .pdparams, .pth, .pt, .safetensors"),
+        (struct.pack("<Q", 2 << 20) + b"{", "has a header of 2097152 bytes, over the limit of 1048576"),
+        (CORPUS["zip of many remarks"], "is a zip with a directory too large"),
+        (CORPUS["legacy, storages are a text"], "impossible list of storages"),
+        (CORPUS["bomb, a storage's name of millions"], "impossible storage"),
         (program(pickle.EMPTY_DICT), "holds no named arrays"),
         (program(named("torch.nn.modules.container Sequential")), r"save the network's state_dict\(\) alone"),
         (pickle.dumps(EXAMPLE, 4)[:-40], "is damaged or cut short"),

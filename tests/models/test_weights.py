@@ -200,3 +200,18 @@ def test_other_number_types_become_the_networks(tmp_path):
     write_arrays({name: array.astype(np.float64) for name, array in saved.items()}, tmp_path / "w.pth")
     load_weights(loaded, tmp_path / "w.pth", strict=True)
     assert_equal(saved, values(loaded))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e300])
+def test_numbers_that_are_not_finite_are_refused_and_nothing_is_loaded(value, tmp_path):
+    """1e300 is finite in the file, but not as the network's float32."""
+    network, arrays = Network(), values(Network())
+    before = values(network)
+    variance = arrays["bn1._variance"].astype(np.float64)
+    variance[1] = value
+    write_arrays(arrays | {"bn1._variance": variance}, tmp_path / "w.pdparams")
+    with pytest.raises(WeightsError, match=r"w.pdparams has 1 of 4 numbers in bn1._variance that are not finite: "):
+        load_weights(network, tmp_path / "w.pdparams")
+    assert_equal(values(network), before)
+    write_arrays(arrays | {"another": variance}, tmp_path / "w.pdparams")
+    assert load_weights(network, tmp_path / "w.pdparams").left_over == ("another",), "what is not loaded does no harm"

@@ -8,6 +8,7 @@ from PIL import Image, UnidentifiedImageError
 
 from clan import png
 from clan.errors import DataError
+from clan.untrusted import UnfitFile, require_ordinary
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
 """What data sets are made of; Pillow's many other readers, one of which starts Ghostscript, are left alone."""
@@ -42,12 +43,10 @@ def open_header(path: Path) -> Image.Image:
     """An image file of which only the header is read, so that nothing of the size that it claims is made yet.
 
     Raises:
-        DataError: it claims to be larger than any image of a data set.
+        DataError: it claims to be larger than any image of a data set, or is no file at all.
         OSError, …: see `DAMAGED`.
     """
-    size = path.stat().st_size
-    if size > LARGEST_FILE:
-        raise DataError(f"{path} has {size} bytes, over the limit of {LARGEST_FILE}: is it an image?")
+    _check_file(path)
     image = Image.open(path, formats=FORMATS)
     if image.width * image.height > png.MOST_PIXELS or max(image.size) > png.LONGEST_SIDE:
         raise DataError(
@@ -103,8 +102,23 @@ def read_id_label(path: Path) -> np.ndarray:
 def plain_png(path: Path) -> png.Pixels | None:
     """The pixels of most PNGs at half the time of `open_image`; None for any other file, which that must judge."""
     try:
-        if path.stat().st_size > LARGEST_FILE:
-            return None
+        _check_file(path)
         return png.decode(path.read_bytes())
     except OSError:
         return None
+
+
+def _check_file(path: Path) -> None:
+    """Refuses what reading might not come to the end of.
+
+    Raises:
+        DataError: it is a folder, a pipe, a device, or larger than any image.
+        OSError: it is missing.
+    """
+    status = path.stat()
+    try:
+        require_ordinary(status.st_mode)
+    except UnfitFile as error:
+        raise DataError(f"{path} {error}") from None
+    if status.st_size > LARGEST_FILE:
+        raise DataError(f"{path} has {status.st_size} bytes, over the limit of {LARGEST_FILE}: is it an image?")

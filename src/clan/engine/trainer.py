@@ -70,7 +70,7 @@ class Trainer:
             self.validator = Validator(config, ranks) if config.validate_every else None
         notify(f"{len(self.source.dataset)} source and {len(self.target.dataset)} target images")
         supervised = self.target if self.target.labelled else self.source
-        self.method = build_method(config, loss_weights(config, supervised.dataset))
+        self.method = build_method(config, loss_weights(config, supervised.dataset, notify))
         if config.sync_batch_norm:
             synchronise_batch_norm(self.method)
         if not resume:

@@ -15,6 +15,7 @@ from clan.untrusted import UnfitFile, quoted
 
 _MOST_INSTRUCTIONS = 300_000  # a ResNet-101, 700 arrays, needs 25,000
 _MOST_ARGUMENTS = 8  # each call copies them
+_LONGEST_KEY = 100  # characters of a storage's name, which messages repeat
 
 TORCH_STORAGES = {
     "Half": "f2", "BFloat16": "bf16", "Float": "f4", "Double": "f8", "Bool": "b1",
@@ -168,7 +169,8 @@ class Interpreter:
 
     def _find_storage(self) -> None:
         kind, number_format, key = _tuple(self._pop(1)[0])[:3]
-        if kind != "storage" or not isinstance(number_format, str) or not isinstance(key, str):
+        named = isinstance(key, str) and len(key) <= _LONGEST_KEY
+        if kind != "storage" or not isinstance(number_format, str) or not named:
             raise ValueError("impossible storage")
         storage = self.storages.setdefault(key, TorchStorage(number_format))
         if storage.number_format != number_format:

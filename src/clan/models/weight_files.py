@@ -31,6 +31,7 @@ _LARGEST_FILE = 2 << 30
 _LARGEST_HEADER = 1 << 20  # of safetensors; 700 arrays need 80 kB
 _MOST_ARRAYS = 20_000
 _MOST_ZIP_ENTRIES = _MOST_ARRAYS + 10
+_LARGEST_DIRECTORY = 2 << 20  # bytes of names and remarks of a zip's entries; 700 arrays need 30 kB
 _MOST_DIMENSIONS = 32
 _LONGEST_NAME = 1000
 _GROWTH = 4  # bytes of arrays per byte of file: enough for float16 held as text, widened, and named twice
@@ -38,6 +39,7 @@ _GROWTH = 4  # bytes of arrays per byte of file: enough for float16 held as text
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "network", "net")
 _DEEPEST_WRAPPING = 4
 
+_ZIP_ENTRY = b"PK\x01\x02"  # what an entry of a zip's directory begins with
 _TORCH_MAGIC = b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"  # the integer that older files begin with
 _TORCH_SCALARS = {number_format: f"{name}Storage" for name, number_format in TORCH_STORAGES.items()}
 
@@ -135,7 +137,7 @@ def _reader_of(data: bytes) -> Callable[[bytes, _Budget], dict[str, np.ndarray]]
     """The reader for the format that the first bytes show."""
     # Safetensors begins with the length of its JSON header. The first eight bytes of a pickle or of a zip,
     # read as such a length, are far beyond the limit.
-    if data[8:9] == b"{" and int.from_bytes(data[:8], "little") <= _LARGEST_HEADER:
+    if data[8:9] == b"{" and int.from_bytes(data[:8], "little") <= _LARGEST_FILE:
         return _read_safetensors
     if data.startswith(b"PK\x03\x04"):
         return _read_torch_zip
@@ -148,9 +150,13 @@ def _reader_of(data: bytes) -> Callable[[bytes, _Budget], dict[str, np.ndarray]]
 
 def _read_safetensors(data: bytes, budget: _Budget) -> dict[str, np.ndarray]:
     """Reads a file whose header the library checks: no overlaps, no holes, nothing beyond the end."""
+    length = int.from_bytes(data[:8], "little")
+    if length > _LARGEST_HEADER:
+        raise UnfitFile(
+            f"has a header of {length} bytes, over the limit of {_LARGEST_HEADER}: save the network's arrays alone"
+        )
     entries = deserialize(data)
-    header = data[8 : 8 + int.from_bytes(data[:8], "little")]
-    json.loads(header, object_pairs_hook=_without_repetition)  # which the library does not notice
+    json.loads(data[8 : 8 + length], object_pairs_hook=_without_repetition)  # which the library does not notice
     return {
         _text(name): _array(entry["data"], _SAFETENSORS.get(entry["dtype"], entry["dtype"]), entry["shape"], budget)
         for name, entry in entries
@@ -171,9 +177,7 @@ def _read_paddle(data: bytes, budget: _Budget) -> dict[str, np.ndarray]:
 
 def _read_torch_zip(data: bytes, budget: _Budget) -> dict[str, np.ndarray]:
     """Reads PyTorch's format since 1.6: a zip of `ROOT/data.pkl` and an uncompressed `ROOT/data/KEY` each."""
-    # This opens every entry of the directory: counted first, because zipfile makes an object of each.
-    if data.count(b"PK\x01\x02") > _MOST_ZIP_ENTRIES:
-        raise UnfitFile("is a zip of too many files: it was not written by PyTorch")
+    _check_directory(data)
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         names = archive.namelist()
         roots = [name.removesuffix("data.pkl") for name in names if name.endswith("/data.pkl")]
@@ -200,6 +204,18 @@ def _read_torch_zip(data: bytes, budget: _Budget) -> dict[str, np.ndarray]:
     return _named_arrays(table, budget)
 
 
+def _check_directory(data: bytes) -> None:
+    """Refuses a directory that costs zipfile much: an object per entry, and quadratic time for an entry's remarks."""
+    count, position, size = data.count(_ZIP_ENTRY), -1, 0
+    if count > _MOST_ZIP_ENTRIES:
+        raise UnfitFile("is a zip of too many files: it was not written by PyTorch")
+    for _ in range(count):
+        position = data.index(_ZIP_ENTRY, position + 1)
+        size += sum(struct.unpack_from("<3H", data, position + 28))  # the lengths of name, extra fields and comment
+    if size > _LARGEST_DIRECTORY:
+        raise UnfitFile("is a zip with a directory too large: it was not written by PyTorch")
+
+
 def _read_torch_legacy(data: bytes, budget: _Budget) -> dict[str, np.ndarray]:
     """Reads PyTorch's format before 1.6: five pickles, then every storage as its length and its numbers."""
     stream = io.BytesIO(data)
@@ -207,7 +223,10 @@ def _read_torch_legacy(data: bytes, budget: _Budget) -> dict[str, np.ndarray]:
         Interpreter(stream).run()
     interpreter = Interpreter(stream)
     table = interpreter.run()
-    for key in Interpreter(stream).run():
+    keys = Interpreter(stream).run()
+    if not isinstance(keys, list):  # a text could be millions of them
+        raise ValueError("impossible list of storages")
+    for key in keys:
         storage = interpreter.storages[_text(key)]
         (length,) = struct.unpack("<q", stream.read(8))
         start = stream.tell()
@@ -279,7 +298,9 @@ def _array(
     steps = None if strides is None else tuple(stride * stored.itemsize for stride in strides)
     window = np.ndarray(shape, stored, raw, offset * stored.itemsize, steps)
     if number_format == "bf16":  # the upper half of a float32
-        return (window.astype("u4", order="C") << 16).view("f4")
+        bits = window.astype("u4", order="C")
+        bits <<= 16
+        return bits.view("f4")
     return window.astype(_WIDENED.get(number_format, stored.newbyteorder("=")), order="C")
 
 

@@ -103,8 +103,8 @@ def load_weights(network: "nn.Layer", path: Path, *, restore_heads: bool = True,
         What matched and what did not; heads for another number of classes are in `mismatched`.
 
     Raises:
-        WeightsError: the file cannot be read, nothing matches, or, if `strict`, an array is missing or has
-            another shape.
+        WeightsError: the file cannot be read, nothing matches, a number that would be loaded is not finite, or, if
+            `strict`, an array is missing or has another shape.
     """
     arrays = _read_canonical(path)
     state = to_file_names(network.state_dict())
@@ -116,9 +116,12 @@ def load_weights(network: "nn.Layer", path: Path, *, restore_heads: bool = True,
         )
     if strict:
         _require_all(path, report)
-    for name in report.matched:
-        dtype = str(state[name].dtype).removeprefix("paddle.")
-        state[name].set_value(arrays[name].astype(dtype))
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is found below
+        types = {name: str(state[name].dtype).removeprefix("paddle.") for name in report.matched}
+        values = {name: arrays[name].astype(dtype) for name, dtype in types.items()}
+    _require_finite(path, values)
+    for name, value in values.items():
+        state[name].set_value(value)
     return report
 
 
@@ -199,6 +202,17 @@ def _require_all(path: Path, report: MatchReport) -> None:
             f"{path} lacks {len(report.missing)} of the network's arrays ({_listed(report.missing)}): "
             "is it complete, and for this network?"
         )
+
+
+def _require_finite(path: Path, values: Mapping[str, np.ndarray]) -> None:
+    """Raises the WeightsError that names the first array with a NaN or an infinity, if any."""
+    for name, value in values.items():
+        if not (finite := np.isfinite(value)).all():
+            count = value.size - np.count_nonzero(finite)
+            raise WeightsError(
+                f"{path} has {count} of {value.size} numbers in {name} that are not finite: its training had come to "
+                "grief, so take an earlier snapshot"
+            )
 
 
 def _listed(entries: Sequence[str]) -> str:

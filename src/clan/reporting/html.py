@@ -167,7 +167,7 @@ def write_report(page: Page, path: Path) -> None:
     Raises:
         DataError: the file cannot be written.
     """
-    content = render(page).encode()
+    content = render(page).encode(errors="replace")  # names may hold half characters
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, lambda file: file.write(content))

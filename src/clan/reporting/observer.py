@@ -75,6 +75,8 @@ class Validation:
         found = cls(int(record["iteration"]), str(record["dataset"]), str(record["headline"]), means, iou)
         if found.headline not in means:
             raise KeyError(found.headline)
+        if any(number < 0 or number > 1 for number in [*means.values(), *iou.values()]):
+            raise ValueError("a score beyond 0…1")
         return found
 
 
