@@ -97,6 +97,36 @@ class Example:
 
 
 @dataclass(frozen=True)
+class InspectedClass:
+    """A class's name, colour and numbers, None where there is none."""
+
+    name: str
+    color: tuple[int, int, int]
+    numbers: tuple[float | None, ...]
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What `clan inspect` found in a run.
+
+    Args:
+        name: the run's.
+        remark: what was looked at.
+        columns: what the numbers of the classes are.
+        rows: the classes.
+        pictures: figures.
+        courses: iterations and numbers of the charts, by their titles.
+    """
+
+    name: str
+    remark: str
+    columns: Sequence[str]
+    rows: Sequence[InspectedClass]
+    pictures: Sequence[Layer]
+    courses: Mapping[str, tuple[np.ndarray, np.ndarray]]
+
+
+@dataclass(frozen=True)
 class Page:
     """All that the page shows.
 
@@ -113,6 +143,8 @@ class Page:
         published: figures that the first run may be compared with.
         published_remark: why there are none.
         options: those that differ between runs, each with every run's value.
+        inspections: of every run; None: it was not inspected.
+        inspected: their charts.
     """
 
     title: str
@@ -127,6 +159,8 @@ class Page:
     published: Sequence[Published] = ()
     published_remark: str = ""
     options: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    inspections: Sequence[Inspection | None] = ()
+    inspected: Sequence[Panel] = ()
 
     @property
     def scored(self) -> list[tuple[int, RunView]]:
@@ -188,6 +222,11 @@ def drawing_uri(indices: np.ndarray, palette: bytes) -> str:
     image = Image.fromarray(indices).copy()
     image.putpalette(palette)
     return _uri(image, "PNG", optimize=True)
+
+
+def file_uri(path: Path) -> str:
+    """A PNG file as a data URI."""
+    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
 def _uri(image: Image.Image, kind: str, **options: Any) -> str:

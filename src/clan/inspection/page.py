@@ -1,0 +1,88 @@
+"""What the report shows of an inspection."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from clan.inspection.findings import FOLDER, Findings, read_findings
+from clan.reporting.curves import Panel, Series, thin
+from clan.reporting.html import InspectedClass, Inspection, Layer, file_uri
+
+PICTURES = {
+    "discrepancy_maps.png": "Where the heads disagree",
+    "features.png": "Features of both domains",
+}
+"""Figures that the page has no chart or table for."""
+
+
+def inspections(names: Sequence[str], folders: Sequence[Path]) -> list[Inspection | None]:
+    """What was found in runs; None for a run that was not inspected.
+
+    Raises:
+        DataError: an `inspect.json` is damaged.
+    """
+    found = [read_findings(folder / FOLDER) for folder in folders]
+    return [
+        findings and inspection(name, findings, folder / FOLDER)
+        for name, folder, findings in zip(names, folders, found, strict=True)
+    ]
+
+
+def inspection(name: str, findings: Findings, folder: Path) -> Inspection:
+    """One run's, with the pictures that are still there."""
+    snapshots, features = findings.snapshots, findings.features
+    first, last = snapshots[0].discrepancy_of_class, snapshots[-1].discrepancy_of_class
+    before, after = features[0].centre_distance_relative, features[-1].centre_distance_relative
+    return Inspection(
+        name=name,
+        remark=" ".join([
+            f"{len(findings.images)} images of {findings.split}, seed {findings.seed}; "
+            f"classes of target pixels by {findings.labels}; {findings.date[:10]}.",
+            *findings.remarks,
+        ]),
+        columns=(
+            *(f"discrepancy, {one.iteration:,}" for one in (snapshots[0], snapshots[-1])),
+            *(f"centres, {one.network}" for one in (features[0], features[-1])),
+        ),
+        rows=[
+            InspectedClass(class_name, color, tuple(numbers))
+            for class_name, color, *numbers in zip(
+                findings.classes, findings.colors, first, last, before, after, strict=True
+            )
+        ],
+        pictures=[
+            Layer(file, title, file_uri(folder / file), f"{title}, {name}")
+            for file, title in PICTURES.items()
+            if (folder / file).is_file()
+        ],
+        courses=courses(findings),
+    )  # fmt: skip
+
+
+def courses(findings: Findings) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Iterations and numbers by what these are."""
+    iterations = np.array([one.iteration for one in findings.snapshots], np.float64)
+    made = {
+        "mean discrepancy of the heads": (iterations, np.array([one.discrepancy for one in findings.snapshots])),
+        "cosine of the heads' weights": (iterations, np.array([one.head_cosine for one in findings.snapshots])),
+    }
+    for name in dict.fromkeys(name for one in findings.snapshots for name in one.discriminators):
+        for role in ("source", "target"):
+            shares = [getattr(one.discriminators.get(name), role, np.nan) for one in findings.snapshots]
+            made[f"{role} pixels that the {name.replace('_', ' ')} tells right, %"] = iterations, 100 * np.array(shares)
+    return made
+
+
+def panels(found: Sequence[Inspection | None], total: int) -> Iterator[Panel]:
+    """A chart of every number, over all runs that have it.
+
+    Args:
+        found: of every run.
+        total: iterations that the charts span.
+    """
+    for title in dict.fromkeys(title for one in found if one for title in one.courses):
+        drawn = [
+            Series(index, *thin(*one.courses[title])) for index, one in enumerate(found) if one and title in one.courses
+        ]
+        yield Panel(title, drawn, total=total, markers=True)
