@@ -82,7 +82,7 @@ def test_the_report_shows_what_was_found(inspected, tmp_path):
     for number in filter(None, found.features[-1].centre_distance_relative):
         assert f"<td>{number:.3f}</td>" in text
     assert {series.run for panel in page.inspected for series in panel.series} == {1}
-    assert len(page.inspected) == 4
+    assert len(page.inspected) == 5
     assert text.count("data:image/png") == 2
     (inspected / "first/inspect/inspect.json").rename(tmp_path / "inspect.json")
     assert 'id="inside"' not in make_text(runs, tmp_path)

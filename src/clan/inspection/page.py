@@ -24,7 +24,7 @@ def inspections(names: Sequence[str], folders: Sequence[Path]) -> list[Inspectio
     """
     found = [read_findings(folder / FOLDER) for folder in folders]
     return [
-        findings and inspection(name, findings, folder / FOLDER)
+        None if findings is None else inspection(name, findings, folder / FOLDER)
         for name, folder, findings in zip(names, folders, found, strict=True)
     ]
 
@@ -68,9 +68,13 @@ def courses(findings: Findings) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         "cosine of the heads' weights": (iterations, np.array([one.head_cosine for one in findings.snapshots])),
     }
     for name in dict.fromkeys(name for one in findings.snapshots for name in one.discriminators):
-        for role in ("source", "target"):
-            shares = [getattr(one.discriminators.get(name), role, np.nan) for one in findings.snapshots]
-            made[f"{role} pixels that the {name.replace('_', ' ')} tells right, %"] = iterations, 100 * np.array(shares)
+        shares = {
+            role: np.array([getattr(one.discriminators.get(name), role, np.nan) for one in findings.snapshots])
+            for role in ("source", "target")
+        }
+        shares["all"] = (shares["source"] + shares["target"]) / 2
+        for role, of_role in shares.items():
+            made[f"{role} pixels that the {name.replace('_', ' ')} tells right, %"] = iterations, 100 * of_role
     return made
 
 

@@ -1,6 +1,6 @@
 """`clan inspect`: the folder of a run in; figures and `inspect.json` out."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -18,7 +18,8 @@ from clan.reporting.curves import thin
 
 SHEET_ROWS = 4
 """Images whose maps are drawn."""
-COSINE = "cosine of the heads' weights"
+PCA_CUT = 1.0
+"""Percent of the cells that lie beyond each side of a map by PCA: features have a few that are far off."""
 
 
 def inspect_run(folder: Path, output: Path | None = None, *, options: Options | None = None) -> Findings:
@@ -78,7 +79,7 @@ def remarks(subject: Subject, features: Sequence[Features]) -> Iterator[str]:
     if not subject.labelled:
         yield f"Split {subject.target.split} of {subject.target.name} has no labels: its classes are by prediction."
     if features[0].tsne is None:
-        yield "There is no t-SNE, since scikit-learn is not installed: pip install 'clan-paddle[inspect]'."
+        yield "There is no t-SNE, since scikit-learn is not installed: pip install scikit-learn."
 
 
 def cosine_while_training(run: RunRecords) -> Course | None:
@@ -117,7 +118,7 @@ def draw(findings: Findings, output: Path, space: LabelSpace) -> None:
     training = findings.training
     figures.draw_courses(
         output / "heads.png",
-        COSINE,
+        "cosine of the heads' weights",
         iterations,
         {"snapshots": [one.head_cosine for one in snapshots]},
         background=[(training.iteration, training.head_cosine)] if training else (),
@@ -131,11 +132,13 @@ def draw_accuracy(findings: Findings, output: Path) -> None:
     """Each discriminator's figure, over the snapshots that have it."""
     for name in dict.fromkeys(name for one in findings.snapshots for name in one.discriminators):
         asked = [one for one in findings.snapshots if name in one.discriminators]
+        shares = {role: [getattr(one.discriminators[name], role) for one in asked] for role in ("source", "target")}
+        shares["mean of both"] = np.mean(list(shares.values()), axis=0).tolist()
         figures.draw_courses(
             output / f"{name}.png",
             f"pixels that the {name.replace('_', ' ')} tells right",
             [one.iteration for one in asked],
-            {role: [getattr(one.discriminators[name], role) for one in asked] for role in ("source", "target")},
+            shares,
             level=(0.5, "fooled"),
             percent=True,
         )
@@ -144,21 +147,22 @@ def draw_accuracy(findings: Findings, output: Path) -> None:
 def draw_alignment(findings: Findings, output: Path, space: LabelSpace) -> None:
     """Maps of the features, and the distances of their classes' centres."""
 
-    def maps(method: str, places: Callable[[Features], object]) -> list[figures.FeatureMap]:
-        return [
-            figures.FeatureMap(
-                f"{method}, {one.network}",
-                np.array(places(one)),
-                np.array(one.point_class),
-                np.array(one.point_is_source),
-            )
-            for one in findings.features
-        ]
+    def feature_map(title: str, one: Features, places: object, cut: float = 0.0) -> figures.FeatureMap:
+        title = f"{title}, {one.network}"
+        return figures.FeatureMap(
+            title, np.array(places), np.array(one.point_class), np.array(one.point_is_source), cut
+        )
 
-    rows = [maps("t-SNE", lambda one: one.tsne)] if findings.features[0].tsne is not None else []
-    rows.append(maps("PCA", lambda one: one.pca))
-    note = f"classes of source cells by ground truth, of target cells by {findings.labels}"
-    figures.draw_features(output / "features.png", rows, space, note)
+    rows = [[feature_map("t-SNE", one, one.tsne) for one in findings.features if one.tsne is not None]]
+    rows.append([
+        feature_map(f"PCA, {sum(one.pca_variance):.0%} of the variance", one, one.pca, cut=PCA_CUT)
+        for one in findings.features
+    ])  # fmt: skip
+    note = (
+        f"classes of source cells by ground truth, of target cells by {findings.labels}; "
+        f"PCA without the outermost {PCA_CUT:g} % at each side"
+    )
+    figures.draw_features(output / "features.png", list(filter(None, rows)), space, note)
     figures.draw_centres(
         output / "centres.png",
         "distance of source and target centres / distance to other classes",

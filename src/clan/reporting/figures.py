@@ -46,7 +46,9 @@ def require_matplotlib() -> None:
     try:
         import matplotlib  # noqa: F401
     except ImportError:
-        raise ConfigError("clan inspect draws with matplotlib: pip install 'clan-paddle[inspect]'") from None
+        raise ConfigError(
+            "clan inspect draws with matplotlib, which is not installed: pip install matplotlib"
+        ) from None
 
 
 @contextmanager
@@ -84,8 +86,8 @@ def draw_maps(
     from matplotlib.colors import PowerNorm
 
     columns, proportion = 1 + len(iterations), images[0].shape[0] / images[0].shape[1]
-    largest = float(np.percentile(np.stack([np.stack(column) for column in maps]), LARGEST_SHARE))
-    norm = PowerNorm(0.5, vmin=0, vmax=max(largest, 1e-6))  # by its root: most numbers are small
+    largest = max(1e-6, float(np.percentile(np.array(maps), LARGEST_SHARE)))
+    norm = PowerNorm(0.5, vmin=0, vmax=largest)  # by its root: most numbers are small
     cell = max(1.5, 9 / columns)
     with drawing(path, columns * cell + 0.2, len(images) * (cell * proportion + 0.04) + 0.9) as figure:
         axes = figure.subplots(len(images), columns, squeeze=False)
@@ -98,9 +100,9 @@ def draw_maps(
             one.set_axis_off()
         axes[0, 0].set_title("target image")
         for column, iteration in enumerate(iterations, start=1):
-            axes[0, column].set_title(f"{iteration:,}")
+            axes[0, column].set_title(f"iteration {iteration:,}" if column == 1 else f"{iteration:,}")
         assert heat is not None
-        ticks = np.linspace(0, np.sqrt(norm.vmax), 5) ** 2
+        ticks = np.linspace(0, np.sqrt(largest), 5) ** 2
         bar = figure.colorbar(
             heat, ax=axes, location="bottom", aspect=60, shrink=0.6, pad=0.02, extend="max", ticks=ticks
         )
@@ -180,12 +182,14 @@ class FeatureMap:
         places: [n, 2].
         classes: [n], trainIds.
         is_source: bool [n].
+        cut: percent of the places to leave out at every side, where a few lie far off.
     """
 
     title: str
     places: np.ndarray
     classes: np.ndarray
     is_source: np.ndarray
+    cut: float = 0.0
 
 
 def draw_features(path: Path, rows: Sequence[Sequence[FeatureMap]], label_space: LabelSpace, note: str) -> None:
@@ -226,7 +230,10 @@ def _draw_feature_map(axes: Axes, one: FeatureMap, colors: np.ndarray) -> None:
     axes.set_title(one.title, loc="left")
     axes.set_xticks([])
     axes.set_yticks([])
-    axes.margins(0.04)
+    low, high = np.percentile(one.places, (one.cut, 100 - one.cut), axis=0)
+    margin = 0.04 * (high - low) + 1e-9
+    axes.set_xlim(low[0] - margin[0], high[0] + margin[0])
+    axes.set_ylim(low[1] - margin[1], high[1] + margin[1])
 
 
 def draw_centres(path: Path, title: str, courses: Mapping[str, np.ndarray], label_space: LabelSpace) -> None:
@@ -243,6 +250,8 @@ def draw_centres(path: Path, title: str, courses: Mapping[str, np.ndarray], labe
     with drawing(path, 5.6, 1.5 + 0.24 * len(places)) as figure:
         axes = figure.add_subplot()
         axes.hlines(places, np.fmin.reduce(values), np.fmax.reduce(values), color=SOFT, linewidth=1.2)
+        for place in places[np.isnan(values).all(axis=0)]:
+            axes.text(0.01, place, "too few cells", transform=axes.get_yaxis_transform(), va="center", color=SOFT)
         for (name, numbers), color in zip(courses.items(), (SOFT, BLUE)[-len(courses) :], strict=True):
             axes.plot(numbers, places, "o", color=color, markersize=6, label=name)
         axes.set_yticks(places, label_space.names)
