@@ -83,7 +83,7 @@ def test_the_report_shows_what_was_found(inspected, tmp_path):
         assert f"<td>{number:.3f}</td>" in text
     assert {series.run for panel in page.inspected for series in panel.series} == {1}
     assert len(page.inspected) == 5
-    assert text.count("data:image/png") == 2
+    assert text.count("data:image/webp") == 2
     (inspected / "first/inspect/inspect.json").rename(tmp_path / "inspect.json")
     assert 'id="inside"' not in make_text(runs, tmp_path)
     (tmp_path / "inspect.json").rename(inspected / "first/inspect/inspect.json")
@@ -115,7 +115,7 @@ def test_without_labels_classes_are_by_prediction_and_without_scikit_learn_there
     assert found.labels == found.features[0].target_labels == "prediction"
     assert sum(found.snapshots[0].pixels_of_class) == 64 * 32
     assert found.features[0].tsne is None
-    assert [remark.split()[0] for remark in found.remarks] == ["Split", "There"]
+    assert [remark.split()[0] for remark in found.remarks] == ["Target", "There"]
 
 
 def test_statistics_of_each_domain_and_two_discriminators(worlds, tmp_path):
@@ -134,7 +134,7 @@ def test_statistics_of_each_domain_and_two_discriminators(worlds, tmp_path):
 def test_snapshots_are_chosen_evenly_to_the_last(tmp_path):
     saved = [Snapshot(tmp_path / f"{number}", number) for number in range(10, 210, 10)]
     saved.append(Snapshot(tmp_path / "best", None))
-    assert [one.iteration for one in numbered(tmp_path, saved, 3)] == [10, 100, 200]
+    assert [one.iteration for one in numbered(tmp_path, saved, 3)] == [10, 110, 200]
     assert [one.iteration for one in numbered(tmp_path, saved, 1)] == [200]
     assert len(numbered(tmp_path, saved, 99)) == 20
 

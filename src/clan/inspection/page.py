@@ -7,7 +7,7 @@ import numpy as np
 
 from clan.inspection.findings import FOLDER, Findings, read_findings
 from clan.reporting.curves import Panel, Series, thin
-from clan.reporting.html import InspectedClass, Inspection, Layer, file_uri
+from clan.reporting.html import InspectedClass, Inspection, Layer, figure_uri
 
 PICTURES = {
     "discrepancy_maps.png": "Where the heads disagree",
@@ -52,7 +52,7 @@ def inspection(name: str, findings: Findings, folder: Path) -> Inspection:
             )
         ],
         pictures=[
-            Layer(file, title, file_uri(folder / file), f"{title}, {name}")
+            Layer(file, title, figure_uri(folder / file), f"{title}, {name}")
             for file, title in PICTURES.items()
             if (folder / file).is_file()
         ],

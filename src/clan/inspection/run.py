@@ -8,7 +8,7 @@ import numpy as np
 
 from clan.data import transforms
 from clan.errors import DataError
-from clan.inspection.findings import FOLDER, Course, Features, Findings, write_findings
+from clan.inspection.findings import FOLDER, Course, Features, Findings, SnapshotFindings, write_findings
 from clan.inspection.subject import Options, Subject
 from clan.labels import LabelSpace
 from clan.records import RunRecords
@@ -45,6 +45,7 @@ def inspect_run(folder: Path, output: Path | None = None, *, options: Options | 
     with progress("inspecting", shown) as advance:
         looked = [subject.look(snapshot, SHEET_ROWS, advance) for snapshot in subject.snapshots]
         features = [subject.features(network, advance) for network in networks]
+    snapshots = [found for found, _ in looked]
     findings = Findings(
         date=datetime.now().astimezone().isoformat(timespec="minutes"),
         run=str(folder),
@@ -55,29 +56,30 @@ def inspect_run(folder: Path, output: Path | None = None, *, options: Options | 
         images=subject.target.names,
         labels=subject.labels,
         seed=subject.options.seed,
-        snapshots=[found for found, _ in looked],
+        snapshots=snapshots,
         training=cosine_while_training(subject.run),
         features=features,
-        remarks=list(remarks(subject, features)),
+        remarks=list(remarks(subject, snapshots, features)),
     )
     draw(findings, output, subject.label_space)
     images = [
         np.asarray(transforms.resize_image(subject.target.read_image(index), subject.config.target.size))
         for index in range(min(SHEET_ROWS, len(subject.target)))
     ]
-    iterations = [found.iteration for found in findings.snapshots]
+    iterations = [one.iteration for one in snapshots]
     figures.draw_maps(output / "discrepancy_maps.png", images, [maps for _, maps in looked], iterations)
     write_findings(findings, output)
     return findings
 
 
-def remarks(subject: Subject, features: Sequence[Features]) -> Iterator[str]:
+def remarks(subject: Subject, snapshots: Sequence[SnapshotFindings], features: Sequence[Features]) -> Iterator[str]:
     """What is not there, and why; each a sentence."""
-    method = subject.config.method
     if not subject.method.discriminators:
-        yield f"The method {method} has no discriminator, so there is no accuracy of one."
+        yield f"The method {subject.config.method} has no discriminator, so there is no accuracy of one."
+    elif not any(one.discriminators for one in snapshots):
+        yield "No discriminator lies beside the snapshots (NAME_D.pdparams), so there is no accuracy of one."
     if not subject.labelled:
-        yield f"Split {subject.target.split} of {subject.target.name} has no labels: its classes are by prediction."
+        yield f"Target images of {subject.target.split} have no labels: their classes are by prediction."
     if features[0].tsne is None:
         yield "There is no t-SNE, since scikit-learn is not installed: pip install scikit-learn."
 

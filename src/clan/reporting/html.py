@@ -224,9 +224,10 @@ def drawing_uri(indices: np.ndarray, palette: bytes) -> str:
     return _uri(image, "PNG", optimize=True)
 
 
-def file_uri(path: Path) -> str:
-    """A PNG file as a data URI."""
-    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
+def figure_uri(path: Path) -> str:
+    """A figure, which has photographs and fine marks, as a data URI of a fifth of its PNG file's size."""
+    with Image.open(path) as image:
+        return _uri(image, "WEBP", quality=90)
 
 
 def _uri(image: Image.Image, kind: str, **options: Any) -> str:
