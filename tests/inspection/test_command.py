@@ -101,7 +101,7 @@ def test_a_method_without_a_discriminator_beside_one_with(inspected, tmp_path, c
     assert {path.stem for path in tmp_path.glob("*.png")} == FIGURES
     found = read_findings(tmp_path)
     assert [one.iteration for one in found.snapshots] == [4]
-    assert [one.network for one in found.features] == ["first, iteration 4", "iteration 4"]
+    assert [one.network for one in found.features] == ["first, iteration 4", "second, iteration 4"]
     assert (found.training, found.snapshots[0].discriminators) == (None, {})
 
 

@@ -17,7 +17,7 @@ def method(tiny):
     paddle.seed(0)
     method = build_method(tiny())
     for parameter in method.segmenter.head1.parameters():
-        parameter.set_value(100 * parameter)
+        parameter.set_value(1e4 * parameter)  # random features are small: now the heads have an opinion
     method.segmenter.eval()
     return method
 
@@ -39,7 +39,7 @@ def test_heads_that_are_one_never_disagree(method, look):
     assert before.of_image.min() > 1e-3 and abs(cosine) < 0.1
     method.segmenter.head2.set_state_dict(method.segmenter.head1.state_dict())
     after = look(0, 1)
-    assert after.of_image.max() < 1e-6 and np.nanmax(after.of_class) < 1e-6
+    assert after.of_image.max() < 1e-5 and np.nanmax(after.of_class) < 1e-5
     assert head_cosine(method.segmenter) == pytest.approx(1, abs=1e-6)
     for parameter in method.segmenter.head2.parameters():
         parameter.set_value(-parameter)

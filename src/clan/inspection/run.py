@@ -18,7 +18,7 @@ from clan.reporting.curves import thin
 
 SHEET_ROWS = 4
 """Images whose maps are drawn."""
-PCA_CUT = 1.0
+PCA_CUT = 3.0
 """Percent of the cells that lie beyond each side of a map by PCA: features have a few that are far off."""
 
 
@@ -150,7 +150,7 @@ def draw_alignment(findings: Findings, output: Path, space: LabelSpace) -> None:
     """Maps of the features, and the distances of their classes' centres."""
 
     def feature_map(title: str, one: Features, places: object, cut: float = 0.0) -> figures.FeatureMap:
-        title = f"{title}, {one.network}"
+        title = f"{one.network}\n{title}"
         return figures.FeatureMap(
             title, np.array(places), np.array(one.point_class), np.array(one.point_is_source), cut
         )

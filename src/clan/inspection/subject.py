@@ -138,18 +138,20 @@ class Subject:
 
     def networks(self) -> list[Network]:
         """Those whose features are compared: before and after, or the only one."""
-        ends = dict.fromkeys([self.snapshots[0], self.snapshots[-1]])
-        own = [Network(self.config, one.path, f"iteration {one.iteration:,}") for one in ends]
         if self.options.against is None:
-            return own
+            ends = dict.fromkeys([self.snapshots[0], self.snapshots[-1]])
+            return [Network(self.config, one.path, f"iteration {one.iteration:,}") for one in ends]
         rival = read_run(self.options.against)
         last = numbered(rival.folder, rival.snapshots, 1)[-1]
         if rival.config.classes.label_space.names != self.config.classes.label_space.names:
             raise ConfigError(
                 f"{rival.folder} has other classes than {self.run.folder}: compare runs of the same classes"
             )
-        name = self.options.against.resolve().name
-        return [Network(rival.config, last.path, f"{name}, iteration {last.iteration:,}"), own[-1]]
+        both = (rival, last), (self.run, self.snapshots[-1])
+        return [
+            Network(run.config, one.path, f"{run.folder.resolve().name}, iteration {one.iteration:,}")
+            for run, one in both
+        ]
 
     def features(self, network: Network, on_image: OnImage) -> Features:
         """What a network makes of cells of both domains; the cells are the same for every network."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 INK, SOFT, FAINT = "#16202c", "#8a96a3", "#e3e7ec"
 BLUE, ORANGE = "#0b62c4", "#d1570c"
-STYLE = {
+STYLE: dict[Any, object] = {
     "font.size": 9,
     "text.color": INK,
     "axes.labelcolor": INK,
@@ -88,7 +88,7 @@ def draw_maps(
     columns, proportion = 1 + len(iterations), images[0].shape[0] / images[0].shape[1]
     largest = max(1e-6, float(np.percentile(np.array(maps), LARGEST_SHARE)))
     norm = PowerNorm(0.5, vmin=0, vmax=largest)  # by its root: most numbers are small
-    cell = max(1.5, 9 / columns)
+    cell = min(3.0, max(1.5, 9 / columns))
     with drawing(path, columns * cell + 0.2, len(images) * (cell * proportion + 0.04) + 0.9) as figure:
         axes = figure.subplots(len(images), columns, squeeze=False)
         heat = None
@@ -139,6 +139,8 @@ def draw_courses(
             axes.set_ylim(-0.02, 1.02)
             axes.yaxis.set_major_formatter("{x:.0%}")
         axes.set_title(title, loc="left")
+        last = max([*iterations, *(x[-1] for x, _ in background if len(x))])
+        axes.set_xlim(0, 1.03 * last)
         axes.set_xlabel("iteration")
         axes.xaxis.set_major_formatter("{x:,.0f}")
         axes.grid(axis="y")
@@ -157,7 +159,7 @@ def draw_table(path: Path, title: str, values: np.ndarray, rows: LabelSpace, col
         columns: iterations.
     """
     classes, count = values.shape
-    with drawing(path, 1.9 + 0.62 * count, 0.95 + 0.24 * classes) as figure:
+    with drawing(path, max(4.0, 1.9 + 0.62 * count), 0.95 + 0.24 * classes) as figure:
         axes = figure.add_subplot()
         largest = np.fmax.reduce(values, axis=None, initial=1e-6)
         axes.imshow(values, cmap="viridis", vmin=0, vmax=largest, aspect="auto")
@@ -247,7 +249,7 @@ def draw_centres(path: Path, title: str, courses: Mapping[str, np.ndarray], labe
     """
     places = np.arange(label_space.num_classes)
     values = np.stack(list(courses.values()))
-    with drawing(path, 5.6, 1.5 + 0.24 * len(places)) as figure:
+    with drawing(path, 5.6, 1.6 + 0.24 * len(places)) as figure:
         axes = figure.add_subplot()
         axes.hlines(places, np.fmin.reduce(values), np.fmax.reduce(values), color=SOFT, linewidth=1.2)
         for place in places[np.isnan(values).all(axis=0)]:
@@ -260,4 +262,4 @@ def draw_centres(path: Path, title: str, courses: Mapping[str, np.ndarray], labe
         axes.grid(axis="x")
         axes.tick_params(axis="y", length=0)
         axes.set_title(title, loc="left")
-        figure.legend(loc="outside lower center", ncols=2)
+        figure.legend(loc="outside lower left")
