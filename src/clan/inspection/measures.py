@@ -132,11 +132,8 @@ def discriminator_accuracy(method: Method, pairs: Iterable[Pair], names: Iterabl
             # Source is label 0, a negative logit, and target 1.
             signs = float(source[name].sign().mean()), float(target[name].sign().mean())
             of_pairs.append(((1 - signs[0]) / 2, (1 + signs[1]) / 2))
-    return {name: Accuracy(source=means[0], target=means[1]) for name, means in _means(shares)}
-
-
-def _means(shares: dict[str, list[tuple[float, float]]]) -> Iterable[tuple[str, list[float]]]:
-    return ((name, np.mean(of_pairs, axis=0).tolist()) for name, of_pairs in shares.items())
+    means = {name: np.mean(of_pairs, axis=0) for name, of_pairs in shares.items()}
+    return {name: Accuracy(source=float(mean[0]), target=float(mean[1])) for name, mean in means.items()}
 
 
 @paddle.no_grad()

@@ -31,9 +31,9 @@ def inspections(names: Sequence[str], folders: Sequence[Path]) -> list[Inspectio
 
 def inspection(name: str, findings: Findings, folder: Path) -> Inspection:
     """One run's, with the pictures that are still there."""
-    snapshots, features = findings.snapshots, findings.features
-    first, last = snapshots[0].discrepancy_of_class, snapshots[-1].discrepancy_of_class
-    before, after = features[0].centre_distance_relative, features[-1].centre_distance_relative
+    snapshots = findings.snapshots[:1] + findings.snapshots[1:][-1:]
+    columns = {f"discrepancy, {one.iteration:,}": one.discrepancy_of_class for one in snapshots}
+    columns |= {f"centres, {one.network}": one.centre_distance_relative for one in findings.features}
     return Inspection(
         name=name,
         remark=" ".join([
@@ -41,15 +41,10 @@ def inspection(name: str, findings: Findings, folder: Path) -> Inspection:
             f"classes of target pixels by {findings.labels}; {findings.date[:10]}.",
             *findings.remarks,
         ]),
-        columns=(
-            *(f"discrepancy, {one.iteration:,}" for one in (snapshots[0], snapshots[-1])),
-            *(f"centres, {one.network}" for one in (features[0], features[-1])),
-        ),
+        columns=list(columns),
         rows=[
             InspectedClass(class_name, color, tuple(numbers))
-            for class_name, color, *numbers in zip(
-                findings.classes, findings.colors, first, last, before, after, strict=True
-            )
+            for class_name, color, *numbers in zip(findings.classes, findings.colors, *columns.values(), strict=True)
         ],
         pictures=[
             Layer(file, title, figure_uri(folder / file), f"{title}, {name}")
