@@ -15,7 +15,7 @@ import tyro
 from clan import __version__, runtime
 from clan.commandline import fail, run
 from clan.recipes import PRESETS, SOURCE_ROOTS, Preset, Source
-from clan.show_commands import Precision, predict, report
+from clan.show_commands import Precision, inspect, predict, report
 
 Size = tuple[int, int]
 
@@ -27,6 +27,7 @@ usage: clan COMMAND [options]; clan COMMAND --help tells all about one.
   evaluate  label maps and scores of one snapshot, or of a folder of them
   iou       score a folder of label maps
   report    scores, curves and pictures of runs as one HTML page
+  inspect   where the heads disagree, how fooled the discriminator is, how well features align
   predict   label maps, overlays and maps of confidence for images or a video
   data      check: look at every file of a data set; init: propose a description of a folder
   convert   rewrite weights: .pdparams, .safetensors, .pth
@@ -342,6 +343,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "iou": iou,
     "predict": predict,
     "report": report,
+    "inspect": inspect,
     "convert": convert,
     "doctor": doctor,
     "demo": demo,

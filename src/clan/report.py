@@ -11,6 +11,7 @@ import numpy as np
 from clan.errors import ConfigError
 from clan.evaluations import Evaluation, find_evaluations, read_evaluation
 from clan.gallery import examples
+from clan.inspection import page as inspected
 from clan.metrics.iou import headline as headline_of
 from clan.recipes import options_of
 from clan.records import RunRecords, read_run
@@ -104,6 +105,7 @@ def make_page(runs: Sequence[RunRecords], found: Sequence[Sequence[Evaluation]])
             f"No published figures are shown: they are of the {IMAGES} images of Cityscapes val, and these scores are "
             f"of {len(evaluation.images)} images in {evaluation.dataset.get('root', '?')}."
         )  # fmt: skip
+    found_inside = inspected.inspections(names, [run.folder for run in runs])
     return Page(
         title=" · ".join(names) if len(names) < 4 else f"{names[0]} and {len(names) - 1} more runs",
         date=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
@@ -117,6 +119,8 @@ def make_page(runs: Sequence[RunRecords], found: Sequence[Sequence[Evaluation]])
         published=published,
         published_remark=remark,
         options=differing_options(runs),
+        inspections=found_inside,
+        inspected=list(inspected.panels(found_inside, max(run.config.num_steps for run in runs))),
     )
 
 

@@ -1,4 +1,4 @@
-"""`clan predict` and `clan report`: what each takes is its signature."""
+"""`clan predict`, `clan report` and `clan inspect`: what each takes is its signature."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -91,3 +91,47 @@ def report(
         for text, command in view.missing:
             print(f"{view.name}: {text} {command}")
     print(f"saved {output}")
+
+
+def inspect(  # noqa: PLR0913 (the signature is the command line)
+    run: Annotated[Path, tyro.conf.Positional],
+    /,
+    *,
+    output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None,
+    split: str | None = None,
+    images: int = 20,
+    snapshots: int = 8,
+    points: int = 50,
+    against: Path | None = None,
+    data_dir: Path | None = None,
+    data_dir_target: Path | None = None,
+    seed: int = 0,
+    device: Literal["auto", "cpu", "gpu"] = "auto",
+    gpu: int = 0,
+) -> None:
+    """Draw where the heads disagree, how fooled the discriminator is and how well features of both domains align.
+
+    Args:
+        run: folder of a run, finished or still going; nothing in it is changed.
+        output: folder of figures and inspect.json; without it, the run's own folder inspect, where clan report looks.
+        split: split of the target; without it, val, or test where there is no val.
+        images: images of each domain that every snapshot is shown.
+        snapshots: at most so many, evenly chosen, the first and the last among them.
+        points: cells of each class and domain in the maps of features.
+        against: folder of a run, such as a source-only one, whose last network's features stand beside this run's.
+        data_dir: the source's folder; without it, the run's.
+        data_dir_target: the target's folder; without it, the run's.
+        seed: decides which images and cells are looked at.
+        device: where to compute.
+        gpu: index of the GPU among the visible ones.
+    """
+    runtime.import_paddle()
+    from clan.engine.device import select_device
+    from clan.inspection.run import inspect_run
+    from clan.inspection.subject import Options
+
+    select_device(device, gpu)
+    options = Options(split, images, snapshots, points, against, data_dir, data_dir_target, seed)
+    for remark in inspect_run(run, output, options=options).remarks:
+        print(remark)
+    print(f"saved {output or run / 'inspect'}")

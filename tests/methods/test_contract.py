@@ -4,6 +4,7 @@ import numpy as np
 import paddle
 import pytest
 
+from clan.losses.adversarial import SOURCE, TARGET, adversarial_loss
 from clan.methods import METHODS, build_method
 from clan.methods.base import Domain, LabelledDomain, Pair, Progress
 from clan.recipes import official
@@ -92,6 +93,19 @@ def test_networks_learn_from_their_own_losses_only(name):
 
     method.train_step(pair(), AFTER_WARMUP, backward)
     assert set(turns) == set(range(1 + len(of))), "each loss changes the gradients of one network"
+
+
+def test_discriminators_judge_what_they_are_trained_on(name):
+    """During warm-up their losses have no weights of pixels; what `judge` gives has the same losses."""
+    method, batch = build(name), pair()
+    method.segmenter.eval()
+    losses = method.train_step(batch, Progress(iteration=0, total=100, warmup=10), lambda loss: loss.backward())
+    assert method.judge(batch.source).keys() == method.discriminators.keys()
+    for domain, label, of in ((batch.source, SOURCE, "loss_D_s"), (batch.target, TARGET, "loss_D_t")):
+        for key, logits in method.judge(domain).items():
+            assert logits.shape == [2, 1, *SIZE]
+            expected = float(losses[key.replace("discriminator", of)])
+            assert float(adversarial_loss(logits, label)) == pytest.approx(expected, rel=1e-5)
 
 
 def test_losses_are_finite_where_every_label_is_ignored(name):

@@ -67,6 +67,13 @@ class AdaptSegNet(Method):
         """Logits by level."""
         return {"": self.logits(domain)}
 
+    def judge(self, domain: Domain) -> dict[str, Tensor]:
+        """Each level's discriminator sees its own `view`."""
+        return {
+            f"discriminator{level}": self._judge(level, self.view(logits), domain)
+            for level, logits in self.outputs(domain).items()
+        }
+
     def view(self, logits: Logits) -> Tensor:
         """What a discriminator sees of a level's heads, [B, C, H, W]."""
         return class_probabilities(paddle.add_n(list(logits)))

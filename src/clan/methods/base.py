@@ -110,6 +110,15 @@ class Method(ABC):
             coarse1, coarse2, auxiliary = self.segmenter.all_logits(domain.images)
         return upsample(coarse1, domain.size), upsample(coarse2, domain.size), upsample(auxiliary, domain.size)
 
+    def features(self, domain: Domain) -> Tensor:
+        """What the trunk makes of a domain's images and the heads take, [B, K, about H/stride, about W/stride]."""
+        with self._statistics_of(domain):
+            return self.segmenter.trunk(domain.images)
+
+    def judge(self, domain: Domain) -> dict[str, Tensor]:
+        """Every discriminator's logits of a domain's images at base size by its name, [B, 1, H, W] each."""
+        return {}
+
     def _statistics_of(self, domain: Domain) -> AbstractContextManager[None]:
         return self.segmenter.source_statistics() if domain.is_source else nullcontext()
 

@@ -55,6 +55,11 @@ class CLAN(Method):
             "loss_D_t": loss_D_t,
         } | ({} if loss_self is None else {"loss_self": loss_self})
 
+    def judge(self, domain: Domain) -> dict[str, Tensor]:
+        """The discriminator sees class probabilities of the heads' sum."""
+        logits1, logits2 = self.logits(domain)
+        return {"discriminator": self._judge(class_probabilities(logits1 + logits2), domain)}
+
     def _adaptive_weight(self, logits1: Tensor, logits2: Tensor) -> Tensor:
         discrepancy = discrepancy_map(class_probabilities(logits1), class_probabilities(logits2))
         return adaptive_weight(discrepancy, epsilon=self.loss.epsilon, lambda_local=self.loss.lambda_local)

@@ -97,6 +97,36 @@ class Example:
 
 
 @dataclass(frozen=True)
+class InspectedClass:
+    """A class's name, colour and numbers, None where there is none."""
+
+    name: str
+    color: tuple[int, int, int]
+    numbers: tuple[float | None, ...]
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What `clan inspect` found in a run.
+
+    Args:
+        name: the run's.
+        remark: what was looked at.
+        columns: what the numbers of the classes are.
+        rows: the classes.
+        pictures: figures.
+        courses: iterations and numbers of the charts, by their titles.
+    """
+
+    name: str
+    remark: str
+    columns: Sequence[str]
+    rows: Sequence[InspectedClass]
+    pictures: Sequence[Layer]
+    courses: Mapping[str, tuple[np.ndarray, np.ndarray]]
+
+
+@dataclass(frozen=True)
 class Page:
     """All that the page shows.
 
@@ -115,6 +145,8 @@ class Page:
         published: figures that the first run may be compared with.
         published_remark: why there are none.
         options: those that differ between runs, each with every run's value.
+        inspections: of every run; None: it was not inspected.
+        inspected: their charts.
     """
 
     title: str
@@ -131,6 +163,8 @@ class Page:
     published: Sequence[Published] = ()
     published_remark: str = ""
     options: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    inspections: Sequence[Inspection | None] = ()
+    inspected: Sequence[Panel] = ()
 
     @property
     def scored(self) -> list[tuple[int, RunView]]:
@@ -220,6 +254,12 @@ def drawing_uri(indices: np.ndarray, palette: bytes) -> str:
     image = Image.fromarray(indices).copy()
     image.putpalette(palette)
     return _uri(image, "PNG", optimize=True)
+
+
+def figure_uri(path: Path) -> str:
+    """A figure, which has photographs and fine marks, as a data URI of a fifth of its PNG file's size."""
+    with Image.open(path) as image:
+        return _uri(image, "WEBP", quality=90)
 
 
 def _uri(image: Image.Image, kind: str, **options: Any) -> str:

@@ -1,0 +1,1 @@
+"""What a run's networks are like inside, snapshot by snapshot: discrepancy, heads, discriminators and features."""
