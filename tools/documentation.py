@@ -9,7 +9,7 @@ import html
 import inspect
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -72,13 +72,13 @@ class Formulas(Postprocessor):
 class Documentation(Extension):
     """Both of them."""
 
-    def extendMarkdown(self, md: Markdown) -> None:  # noqa: N802 (Markdown's own name)
+    def extendMarkdown(self, md: Markdown) -> None:
         """Called by Markdown."""
         md.preprocessors.register(Made(md), "made", 200)
         md.postprocessors.register(Formulas(md), "formulas", -10)
 
 
-def makeExtension(**_: Any) -> Documentation:  # noqa: N802 (Markdown's own name)
+def makeExtension(**_: Any) -> Documentation:
     """Called by Markdown for the name of this module."""
     return Documentation()
 
@@ -122,7 +122,9 @@ def _command(name: str, command: Callable[..., None]) -> str:
         else:
             rows.append((f"`{_flag(parameter, value)}`", default, told[parameter.name]))
     usage = " ".join(["clan", name, *positional, "[options]"])
-    return f"### clan {name}\n\n{summary}\n\n```text\n{usage}\n```\n\n{_table(('argument', 'default', 'meaning'), rows)}"
+    return (
+        f"### clan {name}\n\n{summary}\n\n```text\n{usage}\n```\n\n{_table(('argument', 'default', 'meaning'), rows)}"
+    )
 
 
 def _docstring(command: Callable[..., None]) -> tuple[str, Mapping[str, str]]:
@@ -199,7 +201,9 @@ def configuration() -> str:
         names = [other for other, one in Config.model_fields.items() if one.annotation is section]
         title = " and ".join(f"`{other}`" for other in names)
         about = inspect.getdoc(section) or ""
-        parts.append(f"## {title} {{ #{name} }}\n\n{about}\n\n{_options(section, f'{names[0]}.', section.model_fields)}")
+        parts.append(
+            f"## {title} {{ #{name} }}\n\n{about}\n\n{_options(section, f'{names[0]}.', section.model_fields)}"
+        )
     return "\n\n".join(parts)
 
 
@@ -284,11 +288,11 @@ def _shown(value: Any) -> str:
 
 
 def _table(head: Row, rows: Iterable[Row]) -> str:
-    def lines() -> Iterator[str]:
-        for row in (head, ("---",) * len(head), *rows):
-            yield f"| {' | '.join(cell.replace('|', '&#124;') for cell in row)} |"
-
-    return "\n".join(lines())
+    """A table in Markdown, without columns that are empty."""
+    filled = [column for column in zip(head, *rows, strict=True) if any(column[1:])]
+    title, *body = zip(*filled, strict=True)
+    lines = [title, ("---",) * len(title), *body]
+    return "\n".join(f"| {' | '.join(cell.replace('|', '&#124;') for cell in line)} |" for line in lines)
 
 
 MADE: Mapping[str, Callable[[], str]] = {

@@ -42,9 +42,7 @@ def panels(folder: Path, stem: str, miou: dict[str, float]) -> dict[str, Image.I
     discrepancy = Predictor(snapshot, options, keep_proportions=False)(image).discrepancy
     greatest = float(discrepancy.max())
     seen = Image.fromarray(heat_palette()[DISCREPANCY.quantize(discrepancy / greatest, image.size)])
-    predicted = {
-        method: Image.open(folder / "result" / method / f"{stem}_color.png").convert("RGB") for method in miou
-    }
+    predicted = {method: Image.open(folder / "result" / method / f"{stem}_color.png").convert("RGB") for method in miou}
     return {
         "camera picture": image,
         "truth, which no run has seen": Image.fromarray(CITYSCAPES.colorize(truth)),
