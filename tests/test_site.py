@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -48,7 +49,32 @@ def test_formulas_are_mathml_and_none_is_left_as_tex(site):
     assert "\\frac" not in page and "\\mathcal" not in page
 
 
-@pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="chromium and chromedriver are not installed")
+in_a_browser = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="chromium and chromedriver are not installed")
+
+FOUND = """
+const box = [...document.querySelectorAll("*")].find((one) => one.shadowRoot?.querySelector("input"));
+return box ? [box.shadowRoot.querySelector("input").value, box.shadowRoot.textContent] : ["", ""];
+"""
+
+
+@in_a_browser
+@pytest.mark.parametrize(("words", "title"), [("flattened", "weight_divergence"), ("判别器", "如何选择")])
+def test_the_search_of_a_page_that_is_a_file_finds_words_of_either_language(site, words, title):
+    with browser() as session:
+        session.show(site / "index.html", width=1280, scheme="light")
+        session.click(".md-search__button")
+        deadline = time.monotonic() + 60
+        typed, shown = "", ""
+        while title not in shown and time.monotonic() < deadline:
+            if not typed:
+                session.devtools("Input.insertText", text=words)
+            time.sleep(0.5)
+            typed, shown = session.run(FOUND)
+        assert title in shown
+        assert session.complaints() == []
+
+
+@in_a_browser
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
 def test_a_browser_without_network_shows_all_of_it(site, width, scheme):
     with browser() as session:
