@@ -1,10 +1,10 @@
-# make setup | test | check | demo: each sets up what it needs.
+# make setup | test | check | docs | demo: each sets up what it needs.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
 
-.PHONY: setup test check demo clean
+.PHONY: setup test check docs demo clean
 
 setup: $(VENV)/ready
 
@@ -18,14 +18,18 @@ $(VENV)/ready: pyproject.toml
 test: setup
 	$(BIN)/python -m pytest -n $(JOBS)
 
-check: setup
+check: docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 
+# Run as a module, so that mkdocs.yml can name an extension of this repository.
+docs: setup
+	$(BIN)/python -m zensical build --clean --strict
+
 demo: setup
 	$(BIN)/clan demo
 
 clean:
-	rm -rf $(VENV) demo build dist
+	rm -rf $(VENV) .cache site demo build dist

@@ -146,7 +146,7 @@ class NetworkConfig(Section):
 
 
 class LossConfig(Section):
-    """Weights and shapes of the losses; symbols as in SPEC section 3."""
+    """Weights and shapes of the losses; docs/method.md has the formulas."""
 
     gamma: NonNegativeFloat = 2.0
     """Focusing exponent γ of the segmentation loss; 0 is cross entropy."""

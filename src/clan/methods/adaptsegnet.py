@@ -3,7 +3,7 @@
 At one level this is CLAN without its own two ideas, the adaptive weight and the heads' divergence, and the paper's
 baseline. Here as everywhere the main output is that of two heads together. Defaults of the weights are those of the
 authors' published commands: 0.001 for the main output; 0.0002, and 0.1 for its segmentation loss, for the other. Those
-have no damping: `--no-loss.damping` gives theirs.
+have no damping: `--loss.no-damping` gives theirs.
 """
 
 import paddle

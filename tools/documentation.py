@@ -1,0 +1,304 @@
+"""A Markdown extension for the site: reference pages made from the code, and formulas as MathML.
+
+A page of `docs/` holds a comment such as `<!-- made: configuration -->`, whose place the text of that name takes.
+Nothing here imports Paddle.
+"""
+
+import argparse
+import html
+import inspect
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from unittest.mock import patch
+
+import griffe
+from latex2mathml.converter import convert as to_mathml
+from markdown import Markdown
+from markdown.extensions import Extension
+from markdown.postprocessors import Postprocessor
+from markdown.preprocessors import Preprocessor
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "src"))
+
+from clan import cli, recipes  # noqa: E402
+from clan.commandline import size  # noqa: E402
+from clan.compat import evaluate, iou, train  # noqa: E402
+from clan.config import Config, flat_options  # noqa: E402
+from clan.schema import Section  # noqa: E402
+
+SCRIPTS: dict[str, Callable[[], None]] = {
+    "CLAN_train.py": train.main,
+    "CLAN_evaluate.py": evaluate.main,
+    "CLAN_iou.py": iou.main,
+    "CLAN_evaluate_bulk.py": evaluate.main_bulk,
+    "CLAN_iou_bulk.py": iou.main_bulk,
+}
+
+Row = tuple[str, ...]
+
+
+# --- what Markdown calls ---
+
+
+class Made(Preprocessor):
+    """Puts what is made from the code where its page asks for it."""
+
+    def run(self, lines: list[str]) -> list[str]:
+        """A page's lines, before anything else reads them."""
+        marker = re.compile(r"^<!-- made: (\w+) -->$", re.MULTILINE)
+        return marker.sub(lambda found: MADE[found[1]](), "\n".join(lines)).split("\n")
+
+
+class Formulas(Postprocessor):
+    """Formulas, which `pymdownx.arithmatex` leaves as TeX, as MathML: no script, no font, no network."""
+
+    TEX = re.compile(r'<(span|div) class="arithmatex">\\([(\[])(.*?)\\[)\]]</\1>', re.DOTALL)
+
+    def run(self, text: str) -> str:
+        """A page's HTML, after everything else."""
+        return self.TEX.sub(self._formula, text)
+
+    @staticmethod
+    def _formula(match: re.Match[str]) -> str:
+        display = "block" if match[2] == "[" else "inline"
+        return f'<{match[1]} class="arithmatex">{to_mathml(html.unescape(match[3]), display=display)}</{match[1]}>'
+
+
+class Documentation(Extension):
+    """Both of them."""
+
+    def extendMarkdown(self, md: Markdown) -> None:
+        """Called by Markdown."""
+        md.preprocessors.register(Made(md), "made", 200)
+        md.postprocessors.register(Formulas(md), "formulas", -10)
+
+
+def makeExtension(**_: Any) -> Documentation:
+    """Called by Markdown for the name of this module."""
+    return Documentation()
+
+
+# --- the command line ---
+
+
+class Caught(Exception):
+    """Carries the parser of a command that was about to read its arguments."""
+
+
+def parser_of(command: Callable[[], object]) -> argparse.ArgumentParser:
+    """The first parser that a command builds, caught when it begins to read."""
+
+    def catch(parser: argparse.ArgumentParser, *_: Any, **__: Any) -> None:
+        raise Caught(parser)
+
+    with patch.object(argparse.ArgumentParser, "parse_known_args", catch):
+        try:
+            command()
+        except Caught as caught:
+            return caught.args[0]
+    raise AssertionError(f"{command} reads no arguments")
+
+
+def commands() -> str:
+    """A section for every command of `clan` but `train`, whose flags are the configuration's."""
+    named = cli.COMMANDS | {f"data {name}": command for name, command in cli.DATA_COMMANDS.items()}
+    return "\n\n".join(_command(name, named[name]) for name in sorted(named))
+
+
+def _command(name: str, command: Callable[..., None]) -> str:
+    summary, told = _docstring(command)
+    positional, rows = [], []
+    for parameter in inspect.signature(command, eval_str=True).parameters.values():
+        value, default = _value(parameter.annotation), _default(parameter.default)
+        if parameter.kind is parameter.POSITIONAL_ONLY:
+            word = parameter.name.upper() + ("…" if value.endswith("…") else "")
+            positional.append(f"[{word}]" if default else word)
+            rows.append((f"`{word}`", default, told[parameter.name]))
+        else:
+            rows.append((f"`{_flag(parameter, value)}`", default, told[parameter.name]))
+    usage = " ".join(["clan", name, *positional, "[options]"])
+    return (
+        f"### clan {name}\n\n{summary}\n\n```text\n{usage}\n```\n\n{_table(('argument', 'default', 'meaning'), rows)}"
+    )
+
+
+def _docstring(command: Callable[..., None]) -> tuple[str, Mapping[str, str]]:
+    """The first paragraph, and what is said of every argument."""
+    sections = griffe.Docstring(inspect.getdoc(command) or "").parse("google", warnings=False)
+    told = {}
+    for section in sections:
+        if section.kind is griffe.DocstringSectionKind.parameters:
+            told = {one.name: " ".join(one.description.split()) for one in section.value}
+    return sections[0].value, told
+
+
+def _flag(parameter: inspect.Parameter, value: str) -> str:
+    name = parameter.name.replace("_", "-")
+    if parameter.annotation is bool:
+        return f"--{name}" if parameter.default is False else f"--[no-]{name}"
+    aliases = [alias for one in get_args(parameter.annotation)[1:] for alias in getattr(one, "aliases", None) or ()]
+    return " ".join([*(f"{alias}," for alias in aliases), f"--{name}", value])
+
+
+def _value(annotation: Any) -> str:
+    """What stands for a value in a usage."""
+    arguments = get_args(annotation)
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return _value(arguments[0])
+    if origin in (Union, UnionType):
+        return _value(next(one for one in arguments if one is not type(None)))
+    if origin is Literal:
+        return "{" + ",".join(map(str, arguments)) + "}"
+    if origin is tuple:
+        return f"{_value(arguments[0])}…" if arguments[-1] is Ellipsis else "WIDTH HEIGHT"
+    return {Path: "PATH", int: "N", float: "X", str: "NAME"}.get(annotation, "")
+
+
+def scripts() -> str:
+    """A section for each of the five scripts."""
+    return "\n\n".join(_script(name, parser_of(main)) for name, main in SCRIPTS.items())
+
+
+def _script(name: str, parser: argparse.ArgumentParser) -> str:
+    rows = []
+    for action in parser._actions:
+        if action.dest == "help":
+            continue
+        value = "" if action.nargs == 0 else _word(action)
+        default = _default(action.default) if action.default is not argparse.SUPPRESS else ""
+        words = " ".join([", ".join(action.option_strings), value]).strip() if action.option_strings else action.dest
+        rows.append((f"`{words}`", default, action.help or ""))
+    about = " ".join(text for text in (parser.description, parser.epilog) if text)
+    return f"### {name}\n\n{about}\n\n{_table(('flag', 'default', 'meaning'), rows)}"
+
+
+def _word(action: argparse.Action) -> str:
+    """What stands for a flag's value."""
+    if action.choices:
+        return "{" + ",".join(action.choices) + "}"
+    return "WIDTH,HEIGHT" if action.type is size else _value(action.type) or "NAME"
+
+
+# --- the configuration ---
+
+
+def configuration() -> str:
+    """Every option: its flag and key, its default and what it means."""
+    plain = [name for name, field in Config.model_fields.items() if not _section(field.annotation)]
+    parts = [f"## The run\n\n{_options(Config, '', plain)}"]
+    shown: set[type] = set()
+    for name, field in Config.model_fields.items():
+        section = _section(field.annotation)
+        if section is None or section in shown:
+            continue
+        shown.add(section)
+        names = [other for other, one in Config.model_fields.items() if one.annotation is section]
+        title = " and ".join(f"`{other}`" for other in names)
+        about = inspect.getdoc(section) or ""
+        parts.append(
+            f"## {title} {{ #{name} }}\n\n{about}\n\n{_options(section, f'{names[0]}.', section.model_fields)}"
+        )
+    return "\n\n".join(parts)
+
+
+def _section(annotation: Any) -> type[Section] | None:
+    """A group of options, unless it is one that a file describes."""
+    is_group = inspect.isclass(annotation) and issubclass(annotation, Section)
+    return annotation if is_group and annotation.__module__ == Config.__module__ else None
+
+
+def _options(section: type[Section], prefix: str, names: Iterable[str]) -> str:
+    schema = section.model_json_schema()
+    rows = []
+    for name in names:
+        field = section.model_fields[name]
+        values = _kind(schema["properties"][name])
+        default = "required" if field.is_required() else _default(field.default) or "none"
+        if name == "classes":
+            values, default = "`cityscapes` or a file", "`cityscapes`"
+        if name == "dataset":
+            values = "`synthia`, `gta5`, `cityscapes` or a file"
+        meaning = " ".join((field.description or "").split())
+        rows.append((f"`{prefix}{name}`", values, default, meaning))
+    return _table(("option", "value", "default", "meaning"), rows)
+
+
+def _kind(schema: Mapping[str, Any]) -> str:
+    """The values that a JSON schema lets through, in words."""
+    if "enum" in schema:
+        return ", ".join(f"`{value}`" for value in schema["enum"])
+    if "const" in schema:
+        return f"`{schema['const']}`"
+    if "anyOf" in schema:
+        return " or ".join("none" if one.get("type") == "null" else _kind(one) for one in schema["anyOf"])
+    if schema.get("type") == "array":
+        parts = schema.get("prefixItems")
+        return " and ".join(map(_kind, parts)) if parts else f"{_kind(schema['items'])}, …"
+    if schema.get("format") == "path":
+        return "path"
+    words = {"integer": "integer", "number": "number", "boolean": "true, false", "string": "name"}
+    signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+    limits = [f"{sign} {schema[key]:g}" for key, sign in signs.items() if key in schema]
+    return " ".join([words.get(schema.get("type", ""), "value"), ", ".join(limits)]).strip()
+
+
+def presets() -> str:
+    """Every option in which presets differ, from either source."""
+    runs = {
+        (preset, source): dict(flat_options(make(source).model_dump(mode="json")))
+        for preset, make in recipes.PRESETS.items()
+        for source in recipes.SOURCE_ROOTS
+    }
+    rows = []
+    for option in next(iter(runs.values())):
+        cells = [_cell([runs[preset, source][option] for source in recipes.SOURCE_ROOTS]) for preset in recipes.PRESETS]
+        if len(set(cells)) > 1:
+            rows.append((f"`{option}`", *cells))
+    return _table(("option", *(f"`{preset}`" for preset in recipes.PRESETS)), rows)
+
+
+def _cell(values: list[Any]) -> str:
+    """The value of both sources, or SYNTHIA's and GTA5's."""
+    shown = [_shown(value) for value in values]
+    return shown[0] if len(set(shown)) == 1 else " / ".join(shown)
+
+
+# --- tables ---
+
+
+def _default(value: Any) -> str:
+    if value in (None, inspect.Parameter.empty) or type(value).__name__ == "PydanticUndefinedType":
+        return ""
+    return f"`{_shown(value)}`"
+
+
+def _shown(value: Any) -> str:
+    """A value as it is typed on the command line."""
+    if isinstance(value, tuple | list):
+        return " ".join(map(_shown, value))
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _table(head: Row, rows: Iterable[Row]) -> str:
+    """A table in Markdown, without columns that are empty."""
+    filled = [column for column in zip(head, *rows, strict=True) if any(column[1:])]
+    title, *body = zip(*filled, strict=True)
+    lines = [title, ("---",) * len(title), *body]
+    return "\n".join(f"| {' | '.join(cell.replace('|', '&#124;') for cell in line)} |" for line in lines)
+
+
+MADE: Mapping[str, Callable[[], str]] = {
+    "commands": commands,
+    "scripts": scripts,
+    "configuration": configuration,
+    "presets": presets,
+}
+"""What a page can ask for."""

@@ -1,0 +1,95 @@
+"""Draws docs/images/demo.png from what `clan demo` left: `python tools/picture.py demo`.
+
+It shows a camera picture of the validation split, its truth, what both methods make of it and where CLAN's heads
+disagree. The picture is not chosen by eye: of all, it is the one whose gain is the median.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+from clan import recipes, runtime
+from clan.data.datasets import Dataset
+from clan.labels import CITYSCAPES
+from clan.reporting.heat import DISCREPANCY, FAINT, INK, heat_palette
+
+GAP, LINE, COLUMNS = 14, 22, 3
+BACKGROUND = (255, 255, 255)
+
+
+def median_gain(folder: Path) -> tuple[str, dict[str, float]]:
+    """Stem of the image whose mIoU gains as much as half of the others at least, and its mIoU by method."""
+    scores = {
+        method: json.loads((folder / "result" / method / "scores.json").read_text())["images"]
+        for method in ("source-only", "clan")
+    }
+    ranked = sorted(scores["clan"], key=lambda stem: scores["clan"][stem] - scores["source-only"][stem])
+    stem = ranked[len(ranked) // 2]
+    return stem, {method: images[stem] for method, images in scores.items()}
+
+
+def panels(folder: Path, stem: str, miou: dict[str, float]) -> dict[str, Image.Image]:
+    """The pictures to show, by their captions."""
+    from clan.evaluate import options_for
+    from clan.predict import Predictor
+
+    dataset = Dataset("cityscapes", folder / "worlds/Cityscapes", split="val")
+    image, truth = dataset.read_pair(dataset.stems.index(stem))
+    (snapshot,) = (path for path in (folder / "clan").glob("SYS_*.pdparams") if not path.stem.endswith("_D"))
+    options = options_for(snapshot, num_classes=None, upsampling=None, input_size=recipes.DEMO_TRAINING_SIZE)
+    discrepancy = Predictor(snapshot, options, keep_proportions=False)(image).discrepancy
+    greatest = float(discrepancy.max())
+    seen = Image.fromarray(heat_palette()[DISCREPANCY.quantize(discrepancy / greatest, image.size)])
+    predicted = {method: Image.open(folder / "result" / method / f"{stem}_color.png").convert("RGB") for method in miou}
+    return {
+        "camera picture": image,
+        "truth, which no run has seen": Image.fromarray(CITYSCAPES.colorize(truth)),
+        f"CLAN's heads disagree, 0 to {greatest:.2f}": seen,
+        f"source only, mIoU {100 * miou['source-only']:.0f}": predicted["source-only"],
+        f"CLAN, mIoU {100 * miou['clan']:.0f}": predicted["clan"],
+    }
+
+
+def sheet(shown: dict[str, Image.Image]) -> Image.Image:
+    """The pictures in rows, each over its caption, and the classes' colours in the last place."""
+    font = ImageFont.load_default(15)
+    width, height = next(iter(shown.values())).size
+    size = (COLUMNS * (width + GAP) + GAP, 2 * (height + LINE + GAP) + GAP)
+    result = Image.new("RGB", size, BACKGROUND)
+    draw = ImageDraw.Draw(result)
+
+    def corner(number: int) -> tuple[int, int]:
+        row, column = divmod(number, COLUMNS)
+        return GAP + column * (width + GAP), GAP + row * (height + LINE + GAP)
+
+    for number, (caption, picture) in enumerate(shown.items()):
+        left, top = corner(number)
+        result.paste(picture, (left, top))
+        draw.text((left, top + height + 3), caption, fill=INK, font=font)
+    left, top = corner(len(shown))
+    rows = -(-CITYSCAPES.num_classes // 3)
+    for train_id, (name, color) in enumerate(zip(CITYSCAPES.names, CITYSCAPES.colors, strict=True)):
+        column, row = divmod(train_id, rows)
+        x, y = left + 8 + column * width // 3, top + row * LINE
+        draw.rectangle((x, y + 2, x + 14, y + 16), fill=color, outline=FAINT)
+        draw.text((x + 20, y), name, fill=INK, font=font)
+    return result
+
+
+def main() -> None:
+    """Draws it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("demo", type=Path, help="folder of a demo run")
+    parser.add_argument("-o", "--output", type=Path, default=Path("docs/images/demo.png"))
+    given = parser.parse_args()
+    runtime.import_paddle()
+    stem, miou = median_gain(given.demo)
+    picture = sheet(panels(given.demo, stem, miou)).quantize(256, dither=Image.Dither.NONE)
+    picture.save(given.output, optimize=True)
+    print(f"{stem} in {given.output}, {given.output.stat().st_size / 1000:.0f} kB")
+
+
+if __name__ == "__main__":
+    main()
