@@ -99,6 +99,8 @@ TUNING: Mapping[str, Flags] = {
     "clan-self": {"method": "clan", "loss.lambda-self": 1.0},
     "clan-jitter": {"method": "clan", "augmentation.color-jitter": 0.4},
     "clan-statistics-self": {"method": "clan", "augmentation.style": "statistics", "loss.lambda-self": 1.0},
+    "clan-jitter-self": {"method": "clan", "augmentation.color-jitter": 0.4, "loss.lambda-self": 1.0},
+    "clan-jitter-statistics": {"method": "clan", "augmentation.style": "statistics", "augmentation.color-jitter": 0.4},
 }
 """Options one at a time, tried on CamVid's val alone; those that change the source's images cheaply, without CLAN."""
 
