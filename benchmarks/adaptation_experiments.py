@@ -100,6 +100,19 @@ TUNING: Mapping[str, Flags] = {
     "clan-jitter": {"method": "clan", "augmentation.color-jitter": 0.4},
     "clan-statistics-self": {"method": "clan", "augmentation.style": "statistics", "loss.lambda-self": 1.0},
     "clan-jitter-self": {"method": "clan", "augmentation.color-jitter": 0.4, "loss.lambda-self": 1.0},
+    "clan-jitter-self-sqrt-inverse": {
+        "method": "clan",
+        "augmentation.color-jitter": 0.4,
+        "loss.lambda-self": 1.0,
+        "loss.class-weighting": "sqrt-inverse",
+    },
+    "clan-jitter-self-sqrt-inverse-proportions": {
+        "method": "clan",
+        "augmentation.color-jitter": 0.4,
+        "loss.lambda-self": 1.0,
+        "loss.class-weighting": "sqrt-inverse",
+        **PROPORTIONS,
+    },
     "clan-jitter-statistics": {"method": "clan", "augmentation.style": "statistics", "augmentation.color-jitter": 0.4},
 }
 """Options one at a time, tried on CamVid's val alone; those that change the source's images cheaply, without CLAN."""
