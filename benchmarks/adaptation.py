@@ -1,6 +1,7 @@
 """Adaptation between real data sets: trains and scores every method, run by run, and writes the tables.
 
     python benchmarks/adaptation.py --pair rendered_to_camvid --split test     # all final runs, unattended
+    python benchmarks/adaptation.py --split test --jobs 2                      # two at a time, half of the cores each
     python benchmarks/adaptation.py --only clan-ema --split val                # tuning: CamVid's val alone
     python benchmarks/adaptation.py --list                                     # what there is, and what is done
     python benchmarks/adaptation.py --table                                    # docs/benchmarks.md from the records
@@ -22,6 +23,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -35,6 +37,7 @@ from adaptation_experiments import FINAL, ONE_SEED, PAIRS, TUNING, as_arguments,
 from clan.data.datasets import Dataset
 from clan.domain_options import load_classes, named_domain
 from clan.metrics.iou import score
+from clan.runtime import available_cores
 from clan.scoring import count_dataset
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -94,23 +97,30 @@ class Run:
 # --- Running ------------------------------------------------------------------------------------------------
 
 
-def run_all(runs: Sequence[Run]) -> int:
-    """Every run that is not done yet; a failed one is told and does not keep the others from running."""
+def run_all(runs: Sequence[Run], jobs: int = 1) -> int:
+    """Every run that is not done yet, so many at once; a failed one is told and does not keep the others from running.
+
+    Small networks keep one core busier than two: two runs at once, on a core each, take less time than one by one.
+    """
     waiting = [run for run in runs if run.record() is None]
-    failed = []
-    for number, run in enumerate(waiting, start=1):
-        left = sum(map(expected_seconds, waiting[number - 1 :]))
+    cores = max(1, available_cores() // jobs)
+
+    def attempt(number: int) -> bool:
+        run = waiting[number]
+        left = sum(map(expected_seconds, waiting[number:])) / jobs
         end = f"{datetime.now() + timedelta(seconds=left):%a %H:%M}"
-        print(f"[{number} of {len(waiting)}, all done about {end if left else '?'}] {run}", flush=True)
+        print(f"[{number + 1} of {len(waiting)}, all done about {end if left else '?'}] {run}", flush=True)
         try:
-            record = execute(run)
+            record = execute(run, cores)
         except subprocess.CalledProcessError as error:
-            failed.append(run)
-            print(f"  failed with exit code {error.returncode}: see {run.folder}.log", flush=True)
-            continue
+            print(f"{run} failed with exit code {error.returncode}: see {run.folder}.log", flush=True)
+            return False
         means = ", ".join(f"{split} {100 * scores['mIoU']:.1f}" for split, scores in record["scores"].items())
-        print(f"  mIoU: {means}; {record['seconds']['train'] + record['seconds']['evaluate']:.0f} s", flush=True)
-    return len(failed)
+        print(f"{run}: mIoU {means}; {record['seconds']['train'] + record['seconds']['evaluate']:.0f} s", flush=True)
+        return True
+
+    with ThreadPoolExecutor(jobs) as pool:
+        return list(pool.map(attempt, range(len(waiting)))).count(False)
 
 
 def expected_seconds(run: Run) -> float:
@@ -122,17 +132,17 @@ def expected_seconds(run: Run) -> float:
     return mean(rates) * flags["num-steps"] if rates else 0.0
 
 
-def execute(run: Run) -> dict:
+def execute(run: Run, cores: int) -> dict:
     """Trains, from where a killed run stopped, evaluates, scores, and writes the record."""
     run.folder.mkdir(parents=True, exist_ok=True)
     started = datetime.now().astimezone()
     arguments = ["train", *as_arguments(run.flags), "--save-every", str(SAVE_EVERY)]
     if not run.weights.exists():
         resume = ["--resume"] if any(run.folder.rglob("*.safetensors")) else []
-        clan(run, *arguments, "--snapshot-dir", str(run.folder), *resume)
+        clan(run, cores, *arguments, "--snapshot-dir", str(run.folder), *resume)
     evaluating = time.perf_counter()
     for split in set(SPLITS[run.purpose]) & set(EVALUATED):
-        clan(run, "evaluate", str(run.weights), "--split", split, "--save", str(run.folder / split))
+        clan(run, cores, "evaluate", str(run.weights), "--split", split, "--save", str(run.folder / split))
     evaluation = time.perf_counter() - evaluating
     losses = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
     record = {
@@ -144,7 +154,7 @@ def execute(run: Run) -> dict:
         "command": shlex.join(["clan", *arguments]),
         "revision": revision(),
         "started": started.isoformat(timespec="seconds"),
-        "machine": common.describe_machine(),
+        "machine": {**common.describe_machine(), "cores": cores},
         "seconds": {"train": round(sum(line["seconds"] for line in losses), 1), "evaluate": round(evaluation, 1)},
         "losses": by_tenths(losses),
         "scores": {split: scores_on(run, split) for split in SPLITS[run.purpose]},
@@ -154,9 +164,10 @@ def execute(run: Run) -> dict:
     return record
 
 
-def clan(run: Run, *arguments: str) -> None:
+def clan(run: Run, cores: int, *arguments: str) -> None:
     """The command line of this checkout, in a process of its own; what it says goes to the run's log."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"), str(cores))
+    environment = {**os.environ, **threads, "PYTHONPATH": str(ROOT / "src")}
     with Path(f"{run.folder}.log").open("a") as log:
         command = [sys.executable, "-m", "clan", *arguments]
         subprocess.run(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT, check=True)
@@ -233,6 +244,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, nargs="+", help="seeds (while tuning 0, for the tables 0 1 2)")
     parser.add_argument("--split", choices=SPLITS, default="val", help="val: tuning; test: for the tables (val)")
     parser.add_argument("--scratch", type=Path, default=ROOT / "runs/adaptation", help="folder of weights and maps")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at once, each on its share of the cores (1)")
     parser.add_argument("--list", action="store_true", help="tell the runs and what is done")
     parser.add_argument("--table", action="store_true", help="write the tables of docs/benchmarks.md")
     parser.add_argument("--sheet", action="store_true", help="write predictions side by side to the scratch folder")
@@ -253,7 +265,7 @@ def main() -> int:
             adaptation_report.side_by_side(dataset, {k: v for k, v in shown.items() if v.is_dir()}).save(sheet)
             print(sheet)
     else:
-        return run_all(runs)
+        return run_all(runs, args.jobs)
     return 0
 
 

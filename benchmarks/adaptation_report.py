@@ -104,7 +104,9 @@ def gap_closed(groups: Mapping[str, Sequence[dict]], name: str) -> str:
 def circumstances(records: Sequence[dict]) -> str:
     """When, on what machine and with what revision."""
     days = sorted({record["started"][:10] for record in records})
-    machines = sorted({f"{record['machine']['cpu']}, {record['machine']['cores']} cores" for record in records})
+    machines = sorted(
+        {f"{record['machine']['cpu']}, {record['machine']['cores']} of its cores to a run" for record in records}
+    )
     versions = sorted({f"PaddlePaddle {record['machine']['paddle']}" for record in records})
     revisions = sorted({record["revision"] for record in records})
     dates = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"

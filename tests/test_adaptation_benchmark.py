@@ -17,7 +17,7 @@ def driver(tmp_path, monkeypatch):
 
     commands = []
 
-    def clan(run, *arguments):
+    def clan(run, cores, *arguments):
         commands.append(arguments)
         if arguments[0] == "train":
             run.weights.touch()
