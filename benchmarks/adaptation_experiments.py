@@ -100,6 +100,12 @@ TUNING: Mapping[str, Flags] = {
     "clan-jitter": {"method": "clan", "augmentation.color-jitter": 0.4},
     "clan-statistics-self": {"method": "clan", "augmentation.style": "statistics", "loss.lambda-self": 1.0},
     "clan-jitter-self": {"method": "clan", "augmentation.color-jitter": 0.4, "loss.lambda-self": 1.0},
+    "clan-jitter-self-proportions": {
+        "method": "clan",
+        "augmentation.color-jitter": 0.4,
+        "loss.lambda-self": 1.0,
+        **PROPORTIONS,
+    },
     "clan-jitter-self-sqrt-inverse": {
         "method": "clan",
         "augmentation.color-jitter": 0.4,
