@@ -57,8 +57,8 @@ PROPORTIONS: Flags = {"source.size": (272, 152), "target.size": (224, 168)}
 LARGER: Flags = {"source.size": (320, 240), "target.size": (320, 240), "batch-size": 1}
 """As many pixels in an iteration, of one image instead of two."""
 
-BEST: Flags = {"method": "clan"}
-"""CLAN with the options that tuning favours; so far none."""
+BEST: Flags = {"method": "clan", "augmentation.color-jitter": 0.4, "loss.lambda-self": 1.0}
+"""CLAN with the options that tuning favours: on val, 38.2 ± 0.6 over three seeds, where CLAN alone has 34.9 ± 1.6."""
 
 FINAL: Mapping[str, Flags] = {
     "source-only": {"method": "source-only"},
