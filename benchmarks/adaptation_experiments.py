@@ -57,8 +57,8 @@ PROPORTIONS: Flags = {"source.size": (272, 152), "target.size": (224, 168)}
 LARGER: Flags = {"source.size": (320, 240), "target.size": (320, 240), "batch-size": 1}
 """As many pixels in an iteration, of one image instead of two."""
 
-BEST: Flags = {"method": "clan"}
-"""CLAN with the options that tuning favours; so far none."""
+BEST: Flags = {"method": "clan", "augmentation.color-jitter": 0.4, "loss.lambda-self": 1.0}
+"""CLAN with the options that tuning favours: on val, 38.2 ± 0.6 over three seeds, where CLAN alone has 34.9 ± 1.6."""
 
 FINAL: Mapping[str, Flags] = {
     "source-only": {"method": "source-only"},
@@ -99,6 +99,27 @@ TUNING: Mapping[str, Flags] = {
     "clan-self": {"method": "clan", "loss.lambda-self": 1.0},
     "clan-jitter": {"method": "clan", "augmentation.color-jitter": 0.4},
     "clan-statistics-self": {"method": "clan", "augmentation.style": "statistics", "loss.lambda-self": 1.0},
+    "clan-jitter-self": {"method": "clan", "augmentation.color-jitter": 0.4, "loss.lambda-self": 1.0},
+    "clan-jitter-self-proportions": {
+        "method": "clan",
+        "augmentation.color-jitter": 0.4,
+        "loss.lambda-self": 1.0,
+        **PROPORTIONS,
+    },
+    "clan-jitter-self-sqrt-inverse": {
+        "method": "clan",
+        "augmentation.color-jitter": 0.4,
+        "loss.lambda-self": 1.0,
+        "loss.class-weighting": "sqrt-inverse",
+    },
+    "clan-jitter-self-sqrt-inverse-proportions": {
+        "method": "clan",
+        "augmentation.color-jitter": 0.4,
+        "loss.lambda-self": 1.0,
+        "loss.class-weighting": "sqrt-inverse",
+        **PROPORTIONS,
+    },
+    "clan-jitter-statistics": {"method": "clan", "augmentation.style": "statistics", "augmentation.color-jitter": 0.4},
 }
 """Options one at a time, tried on CamVid's val alone; those that change the source's images cheaply, without CLAN."""
 
