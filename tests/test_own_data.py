@@ -43,7 +43,7 @@ def folder(tmp_path, monkeypatch, tiny):
     (tmp_path / "my.yaml").write_text(PLAIN)
     monkeypatch.setitem(recipes.PRESETS, "official", lambda source: tiny(shuffle=False))
     # The first step may take long enough, compiling, for a line of progress.
-    monkeypatch.setattr("clan.reporting.console._Lines.first_after", 600.0)
+    monkeypatch.setattr("clan.reporting.console.Pace.first_after", 600.0)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -51,15 +51,16 @@ class Browser:
 
     def point(self, selector: str, right: float = 0.0, *, drag_to: float | None = None) -> None:
         """Scrolls to an element, moves the mouse to its middle plus `right` pixels, and drags from there if told to."""
-        at = self.run(
+        # The browser itself finds the middle when it moves: a page may still shift after it was scrolled.
+        element = self.run(
             "const e = document.querySelector(arguments[0]); e.scrollIntoView({block: 'center', behavior: 'instant'});"
-            "const b = e.getBoundingClientRect(); return [b.left + b.width / 2, b.top + b.height / 2]",
+            "return e",
             selector,
         )
-        move = {"type": "pointerMove", "duration": 0, "x": round(at[0] + right), "y": round(at[1])}
+        move = {"type": "pointerMove", "duration": 0, "origin": element, "x": round(right), "y": 0}
         steps = [move]
         if drag_to is not None:
-            target = {**move, "duration": 50, "x": round(at[0] + drag_to)}
+            target = {**move, "duration": 50, "x": round(drag_to)}
             steps += [{"type": "pointerDown", "button": 0}, target, {"type": "pointerUp", "button": 0}]
         mouse = {"type": "pointer", "id": "mouse", "parameters": {"pointerType": "mouse"}, "actions": steps}
         self._call("/actions", {"actions": [mouse]})
