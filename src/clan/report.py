@@ -180,7 +180,7 @@ def _missing(run: RunRecords, evaluations: Sequence[Evaluation]) -> Iterator[tup
     elif not run.snapshots:
         yield "No snapshot is saved yet: wait for the first, or continue the run.", f"{again} --resume"
     elif not evaluations:
-        yield f"None of its {len(run.snapshots)} snapshots was evaluated.", f"clan evaluate {run.folder}"
+        yield "No snapshot of it was evaluated.", f"clan evaluate {run.folder}"
 
 
 def _state(run: RunRecords) -> str:

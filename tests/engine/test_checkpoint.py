@@ -89,6 +89,13 @@ def test_damaged_states_are_named_and_passed_over(tmp_path):
     assert "4.safetensors has no manifest 4.json" in said[1]
 
 
+def test_a_manifest_nested_beyond_reading_is_damage(tmp_path):
+    states = filled(tmp_path, 2)
+    manifest_path(states.paths()[0]).write_text("[" * 30_000)
+    with pytest.raises(Damaged, match="damaged manifest"):
+        read_state(states.paths()[0])
+
+
 def test_a_damaged_state_does_not_count_as_kept(tmp_path):
     """Else the only whole one would go in its favour."""
     states = filled(tmp_path, 2, 4, keep=2)

@@ -179,7 +179,7 @@ def read_state(path: Path) -> State:
         )
     except OSError as error:
         raise Damaged(f"cannot be read ({error.strerror or error})") from None
-    except (SafetensorError, KeyError, ValueError, TypeError) as error:
+    except (SafetensorError, KeyError, ValueError, TypeError, RecursionError) as error:
         raise Damaged(f"is damaged ({' '.join(str(error).split())})") from None
 
 
@@ -193,7 +193,7 @@ def _check(path: Path) -> None:
         manifest = json.loads(read_whole(manifest_path(path), 64 << 10))
     except FileNotFoundError:
         raise Damaged(f"has no manifest {manifest_path(path).name}") from None
-    except (UnfitFile, ValueError) as error:
+    except (UnfitFile, ValueError, RecursionError) as error:
         raise Damaged(f"has a damaged manifest {manifest_path(path).name} ({error})") from None
     size, expected = path.stat().st_size, manifest["bytes"]
     if size != expected:
