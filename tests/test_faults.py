@@ -249,30 +249,33 @@ def test_a_label_s_loss_that_is_nan_ends_the_process_and_the_run_goes_on_from_th
 
 
 @pytest.fixture
-def train(tmp_path, monkeypatch, capsys):
-    """`clan train` on a written configuration; returns what it printed."""
+def command(tmp_path, monkeypatch):
+    """The arguments of `clan train` on a configuration, which is written to a file."""
     monkeypatch.chdir(tmp_path)
 
-    def call(config, *options):
+    def write(config, *options):
         path = tmp_path / "config.yaml"
         path.write_text(to_yaml(config), encoding="utf-8")
-        cli.dispatch(["train", "--config", str(path), *map(str, options)])
+        return ["train", "--config", str(path), *map(str, options)]
+
+    return write
+
+
+@pytest.fixture
+def train(command, capsys):
+    """`clan train` on a configuration; returns what it printed."""
+
+    def call(config, *options):
+        cli.dispatch(command(config, *options))
         return capsys.readouterr().out
 
     return call
 
 
 @pytest.fixture
-def train_error(tmp_path, monkeypatch, error_of):
+def train_error(command, error_of):
     """Like `train`, of a run that must fail; returns its sentence."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(config, *options):
-        path = tmp_path / "config.yaml"
-        path.write_text(to_yaml(config), encoding="utf-8")
-        return error_of(cli.dispatch, "train", "--config", path, *options)
-
-    return call
+    return lambda config, *options: error_of(cli.dispatch, *command(config, *options))
 
 
 def poison(monkeypatch, iterations, *, gradient=False):

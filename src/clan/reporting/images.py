@@ -2,6 +2,7 @@
 
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -59,9 +60,7 @@ def save_jpeg(image: Image.Image, path: Path) -> None:
     Raises:
         DataError: the file cannot be written.
     """
-    content = BytesIO()
-    image.save(content, format="JPEG", quality=92)
-    _save(content.getvalue(), path)
+    _save_as(image, path, format="JPEG", quality=92)
 
 
 def save_png(image: Image.Image, path: Path) -> None:
@@ -70,8 +69,13 @@ def save_png(image: Image.Image, path: Path) -> None:
     Raises:
         DataError: the file cannot be written.
     """
+    _save_as(image, path, format="PNG", compress_level=3)
+
+
+def _save_as(image: Image.Image, path: Path, **options: Any) -> None:
+    """Encoded in memory first: what cannot be encoded leaves no file."""
     content = BytesIO()
-    image.save(content, format="PNG", compress_level=3)
+    image.save(content, **options)
     _save(content.getvalue(), path)
 
 
