@@ -123,10 +123,15 @@ def test_either_side_shows_any_layer(shown):
 
 
 def test_a_cell_of_the_matrix_is_read_out(shown):
+    place = "return document.querySelector('.matrix tbody').getBoundingClientRect().top"
     shown.point(".matrix tbody tr:nth-child(1) td:nth-child(2)")
+    before = shown.run(place)
     said = shown.text(".says")
     assert said.endswith("pixels)")
     assert "of road is predicted as road" in said
+    # However long what is read out is, the cells stay where the pointer is.
+    shown.run("document.querySelector('.says').textContent = 'word '.repeat(200)")
+    assert shown.run(place) == before
 
 
 def test_a_curve_is_read_out_at_the_pointer(shown, report):
