@@ -258,8 +258,8 @@ def main() -> int:
         adaptation_report.write_tables(RESULTS, ROOT / "docs/benchmarks.md")
     elif args.sheet:
         for pair in args.pair:
-            # The first seed is shown, so it is put in last.
-            shown = {run.experiment: label_maps(run, args.split) for run in reversed(runs) if run.pair == pair}
+            first = [run for run in runs if run.pair == pair and run.seed == args.seeds[0]]
+            shown = {run.experiment: label_maps(run, args.split) for run in first}
             dataset = target_dataset(pair, args.split)
             sheet = args.scratch / f"{pair}-{args.split}.png"
             adaptation_report.side_by_side(dataset, {k: v for k, v in shown.items() if v.is_dir()}).save(sheet)
