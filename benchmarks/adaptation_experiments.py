@@ -25,7 +25,7 @@ COMMON: Flags = {
     "network.restore-from": Path("../shared/weights/mobilenet_v2_imagenet.pt"),
     "loss.gamma": 0,
     "optimizer.learning-rate": 2.5e-3,
-    "optimizer.head-multiplier": 1,
+    "optimizer.head-multiplier": 0.1,
     "optimizer.repeated-updates": False,
     "augmentation.random-scale": False,
     "num-workers": 2,
