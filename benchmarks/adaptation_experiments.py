@@ -98,11 +98,22 @@ TUNING: Mapping[str, Flags] = {
         "optimizer.discriminator-learning-rate": 1e-3,
     },
     "clan-adv-0.01-undamped": {"method": "clan", "loss.lambda-adv": 0.01, "loss.damping": False},
-    "clan-adv-0.003-judge-5e-4-undamped": {
+    "clan-adv-0.03-judge-1e-3": {
         "method": "clan",
-        "loss.lambda-adv": 0.003,
-        "loss.damping": False,
-        "optimizer.discriminator-learning-rate": 5e-4,
+        "loss.lambda-adv": 0.03,
+        "optimizer.discriminator-learning-rate": 1e-3,
+    },
+    "single-adv-0.01-judge-1e-3": {
+        "method": "adaptsegnet-single",
+        "loss.lambda-adv": 0.01,
+        "optimizer.discriminator-learning-rate": 1e-3,
+    },
+    "clan-jitter-self-adv-0.01-judge-1e-3": {
+        "method": "clan",
+        "augmentation.color-jitter": 0.4,
+        "loss.lambda-self": 1.0,
+        "loss.lambda-adv": 0.01,
+        "optimizer.discriminator-learning-rate": 1e-3,
     },
     "clan-statistics": {"method": "clan", "augmentation.style": "statistics"},
     "clan-amplitude": {"method": "clan", "augmentation.style": "amplitude"},
