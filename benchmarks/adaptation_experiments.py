@@ -98,6 +98,12 @@ TUNING: Mapping[str, Flags] = {
         "optimizer.discriminator-learning-rate": 1e-3,
     },
     "clan-adv-0.01-undamped": {"method": "clan", "loss.lambda-adv": 0.01, "loss.damping": False},
+    "clan-adv-0.01-judge-1e-3-undamped": {
+        "method": "clan",
+        "loss.lambda-adv": 0.01,
+        "loss.damping": False,
+        "optimizer.discriminator-learning-rate": 1e-3,
+    },
     "clan-adv-0.03-judge-1e-3": {
         "method": "clan",
         "loss.lambda-adv": 0.03,
