@@ -80,7 +80,6 @@ TUNING: Mapping[str, Flags] = {
     "clan-official-adversary": {"method": "clan"},
     "clan-adv-0.01": {"method": "clan", "loss.lambda-adv": 0.01},
     "clan-judge-1e-3": {"method": "clan", "optimizer.discriminator-learning-rate": 1e-3},
-    "clan-adv-0.03": {"method": "clan", **ADVERSARY, "loss.lambda-adv": 0.03},
     "clan-undamped": {"method": "clan", **ADVERSARY, "loss.damping": False},
     "clan-adv-0.01-undamped": {"method": "clan", "loss.lambda-adv": 0.01, "loss.damping": False},
     "clan-jitter-self-sqrt-inverse": {
@@ -91,6 +90,13 @@ TUNING: Mapping[str, Flags] = {
     },
     "clan-jitter-self-proportions": {"method": "clan", **ROBUST, **ADVERSARY, **PROPORTIONS},
     "clan-jitter-self-official-adversary": {"method": "clan", **ROBUST},
+    "clan-jitter-self-early": {
+        "method": "clan",
+        **ROBUST,
+        **ADVERSARY,
+        "loss.self-training-start": 0.25,
+        "loss.self-training-share": 0.7,
+    },
     "minent-0.01": {"method": "minent", "loss.lambda-entropy": 0.01},
 }
 """Options tried on CamVid's val alone."""
