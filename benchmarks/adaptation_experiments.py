@@ -82,6 +82,7 @@ TUNING: Mapping[str, Flags] = {
     "clan-judge-1e-3": {"method": "clan", "optimizer.discriminator-learning-rate": 1e-3},
     "clan-undamped": {"method": "clan", **ADVERSARY, "loss.damping": False},
     "clan-adv-0.01-undamped": {"method": "clan", "loss.lambda-adv": 0.01, "loss.damping": False},
+    "clan-local-40": {"method": "clan", **ADVERSARY, "loss.lambda-local": 40},
     "clan-jitter-self-sqrt-inverse": {
         "method": "clan",
         **ROBUST,
