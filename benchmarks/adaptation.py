@@ -73,7 +73,7 @@ class Run:
     def fingerprint(self) -> str:
         """Of all that the result depends on but the code: flags and descriptions."""
         files = [(ROOT / str(file)).read_text() for file in PAIRS[self.pair].domain_flags().values()]
-        return hashlib.sha256(json.dumps([self.flags, files], default=str).encode()).hexdigest()[:16]
+        return hashlib.sha256(json.dumps([self.flags, files], default=str, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
     def folder(self) -> Path:

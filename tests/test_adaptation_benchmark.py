@@ -104,7 +104,7 @@ def test_clan_train_takes_the_flags_of_every_experiment(driver, monkeypatch):
     monkeypatch.setattr("clan.train.train", lambda config, **options: configs.append(config))
     for pair, experiment in [
         *((pair, "clan") for pair in driver.PAIRS),
-        *(("rendered_to_camvid", n) for n in driver.TUNING),
+        *(("rendered_to_camvid", n) for n in {**driver.FINAL, **driver.TUNING}),
     ]:
         cli.train(driver.as_arguments({**driver.flags_of(pair, experiment), "seed": 7}))
         assert configs[-1].seed == 7
