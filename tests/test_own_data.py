@@ -100,6 +100,7 @@ WRONG_CLASSES = {
     "subset of nothing": ("classes:\n  road:\nsubsets:\n  few: [sky]", "line 4: subsets.few: sky is none of"),
     "none": ("classes: {}", "line 1: classes: "),
     "unknown key": ("class:\n  road:", "class is not an option here: did you mean classes?"),
+    "no key at all": ("road: mud", "line 1: road is not an option here: choose among classes, colors, subsets"),
     "mistyped": ("classes:\n  road:\n  up: [sky, clouds]", "merge clouds, a name that no class of my or my bears"),
 }
 

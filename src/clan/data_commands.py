@@ -136,5 +136,6 @@ def init_data(folder: Path, output: Path | None) -> Path:
     output.write_text(proposal.text, encoding="utf-8")
     for line in proposal.seen:
         print(line)
-    print(f"saved {output}: give its classes their names, then run clan data check {output}")
+    naming = "give its classes their names, then " if proposal.labelled else ""
+    print(f"saved {output}: {naming}run clan data check {output}")
     return output

@@ -75,9 +75,10 @@ def describe(error: ValidationError, section: type[Section] | None = None) -> st
     if first["type"] in ("value_error", "clan"):
         return f"{field}: {message}" if field else message
     if first["type"] == "extra_forbidden":
-        known = section.model_fields if section is not None and len(first["loc"]) == 1 else ()
-        close = difflib.get_close_matches(str(first["loc"][-1]), list(known), n=1)
-        return f"{field} is not an option here" + (f": did you mean {close[0]}?" if close else "")
+        known = list(section.model_fields) if section is not None and len(first["loc"]) == 1 else []
+        if close := difflib.get_close_matches(str(first["loc"][-1]), known, n=1):
+            return f"{field} is not an option here: did you mean {close[0]}?"
+        return f"{field} is not an option here" + (f": choose among {', '.join(known)}" if known else "")
     if first["type"] == "missing":
         return f"{field} is missing"
     return f"{field}: {message[:1].lower()}{message[1:]}, got {reprlib.repr(first['input'])}"

@@ -39,10 +39,12 @@ class Proposal:
     Args:
         text: YAML, with comments.
         seen: sentences about what was found.
+        labelled: whether it names classes.
     """
 
     text: str
     seen: list[str]
+    labelled: bool
 
 
 def propose(folder: Path, *, relative_to: Path) -> Proposal:
@@ -80,8 +82,8 @@ def propose(folder: Path, *, relative_to: Path) -> Proposal:
     head.append(f"# size: [{width}, {height}]  # to train at; without it, that of the first image")
     if pair:
         body, remark = _classes(folder, images, pair[1])
-        return Proposal("\n".join([*head, *body, ""]), [*seen, remark])
-    return Proposal("\n".join([*head, "# no labels: fit for a target", ""]), seen)
+        return Proposal("\n".join([*head, *body, ""]), [*seen, remark], labelled=True)
+    return Proposal("\n".join([*head, "# no labels: fit for a target", ""]), seen, labelled=False)
 
 
 def _first_image(folder: Path, description: Description) -> Path:
