@@ -281,8 +281,10 @@ def initialised(folder, capsys, name="found.yaml"):
     """Proposes a description, checks it, and returns it as values."""
     cli.dispatch(["data", "init", str(folder), "-o", name])
     cli.dispatch(["data", "check", name])
-    assert "NOT" not in capsys.readouterr().out
-    return yaml.safe_load(Path(name).read_text())
+    said, found = capsys.readouterr().out, yaml.safe_load(Path(name).read_text())
+    assert "NOT" not in said
+    assert ("give its classes their names" in said) == ("classes" in found)
+    return found
 
 
 LAYOUTS = {
