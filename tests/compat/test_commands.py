@@ -158,7 +158,7 @@ def test_not_restore_last_and_the_switch_of_the_source():
 
 def test_presets_differ_where_the_artefacts_do():
     official, paper, seed, best = (PRESETS[name]("synthia") for name in ("official", "paper", "seed", "best"))
-    assert (best.augmentation.color_jitter, best.loss.lambda_self) == (0.4, 1.0)
+    assert (best.augmentation.color_jitter, best.loss.lambda_self, best.loss.gamma) == (0.4, 1.0, 0.0)
     assert best.optimizer == official.optimizer
     assert (official.loss.gamma, paper.loss.gamma, seed.loss.gamma) == (2.0, 0.0, 0.0)
     assert (official.optimizer.repeated_updates, paper.optimizer.repeated_updates) == (True, False)
