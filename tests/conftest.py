@@ -14,6 +14,7 @@ from clan import runtime
 from clan.commandline import run as run_command
 from clan.config import Config, DomainConfig, NetworkConfig
 from clan.demo.worlds import write_worlds
+from clan.engine.checkpoint import States
 from clan.schema import build
 
 runtime.import_paddle()
@@ -135,6 +136,17 @@ def metrics(folder: Path) -> list[dict[str, float]]:
     """What a run's `metrics.jsonl` says, without the seconds."""
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     return [{name: value for name, value in json.loads(line).items() if name != "seconds"} for line in lines]
+
+
+def assert_same_end(left: Path, right: Path) -> None:
+    """Two runs' folders hold the same records and the same latest state, bit for bit."""
+    assert metrics(left) == metrics(right)
+    one, other = States(left).latest(), States(right).latest()
+    assert one
+    assert other
+    assert one.iteration == other.iteration
+    assert one.arrays.keys() == other.arrays.keys()
+    assert [name for name in one.arrays if not np.array_equal(one.arrays[name], other.arrays[name])] == []
 
 
 @pytest.fixture

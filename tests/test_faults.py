@@ -34,17 +34,8 @@ from clan.methods.clan import CLAN
 from clan.models.deeplab import Segmenter
 from clan.models.weight_files import write_arrays
 from clan.models.weights import to_file_names
-from tests.conftest import metrics
+from tests.conftest import assert_same_end, metrics
 from tests.models.malicious import CORPUS, WITNESS
-
-
-def assert_same_end(left, right):
-    """Two runs' folders hold the same records and the same latest state, bit for bit."""
-    assert metrics(left) == metrics(right)
-    one, other = States(left).latest(), States(right).latest()
-    assert one.iteration == other.iteration
-    assert one.arrays.keys() == other.arrays.keys()
-    assert [name for name in one.arrays if not np.array_equal(one.arrays[name], other.arrays[name])] == []
 
 
 def lines(folder):
