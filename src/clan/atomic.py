@@ -20,7 +20,8 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object], *, sync: b
     Raises:
         OSError: the folder is missing, not writable or full.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    begins = path.name if len(os.fsencode(path.name)) < 200 else path.name[:40]  # file systems take 255 bytes
+    temporary = path.with_name(f".{begins}.{secrets.token_hex(4)}")
     try:
         with temporary.open("xb") as file:
             write(file)

@@ -13,9 +13,10 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from clan import __version__, runtime
-from clan.commandline import fail, run
+from clan.commandline import add_resume, fail, resumes, run, speak
 from clan.recipes import PRESETS, SOURCE_ROOTS, Preset, Source
 from clan.show_commands import Precision, inspect, predict, report
+from clan.snapshots import require_weights
 
 Size = tuple[int, int]
 
@@ -76,6 +77,8 @@ def evaluate(  # noqa: PLR0913 (the signature is the command line)
         device: where to compute.
         gpu: index of the GPU among the visible ones.
     """
+    speak({"--root": "--data-dir", "--network.num-classes": "--num-classes"})
+    require_weights(weights)
     runtime.import_paddle()
     from clan.bulk import evaluate_and_score
     from clan.domain_options import evaluation_dataset
@@ -125,6 +128,7 @@ def iou(
     from clan.reporting.console import format_scores
     from clan.scoring import score_dataset, score_with_progress
 
+    speak({"with --root": "as root in its description"})
     ids = "labelId" if label_ids else "trainId"
     if truth.suffix in DESCRIPTION_SUFFIXES:
         named = named_domain(str(truth))
@@ -170,6 +174,17 @@ def demo(folder: Annotated[Path, tyro.conf.Positional] = Path("demo"), /, *, ste
         steps: iterations of each of the two runs.
         seed: seed of the worlds and of training.
     """
+    speak(
+        {
+            "another --snapshot-dir": "another folder",
+            "go on with --resume": "start the demo again",
+            "or save less often (--save-every)": "or give fewer --steps",
+            "lower the learning rates, look at these samples": "give another --seed",
+            ", or go on without such steps (--resume --on-nonfinite skip)": "",
+            "start without --resume": "name another folder",
+            "--data-timeout sets how long to wait": "start the demo again",
+        }
+    )
     runtime.import_paddle()
     from clan.demo.run import run_demo
 
@@ -231,8 +246,7 @@ def train(arguments: Sequence[str]) -> None:
     start.add_argument("--target")
     start.add_argument("--classes", type=Path)
     start.add_argument("--config", type=Path)
-    start.add_argument("--resume", action="store_true")
-    start.add_argument("--resume-with-changes", action="store_true")
+    add_resume(start)
     shown = start.add_mutually_exclusive_group()
     shown.add_argument("--quiet", dest="output", action="store_const", const="quiet", default="text")
     shown.add_argument("--json", dest="output", action="store_const", const="json")
@@ -253,8 +267,9 @@ def train(arguments: Sequence[str]) -> None:
             "Train a segmenter. First choose where to start from: --preset {official,paper,seed,best} (official), "
             "--source (synthia, gta5 or the description file of your own) and --target (cityscapes or a description "
             "file) with --classes FILE, the classes that both share, or --config FILE, the config.yaml of another "
-            "run; --resume continues the run in the snapshot folder, --resume-with-changes under options that "
-            "changed. --quiet shows errors and the last snapshot alone, --json prints an object a line. Then override "
+            "run; --resume continues the run in the snapshot folder, --resume auto does so or, without one, starts it, "
+            "--resume-with-changes goes on under options that changed. --quiet shows errors and the last snapshot "
+            "alone, --json prints an object a line. Then override "
             "any field; the defaults shown are those of what you chose."
         ),
         default=base,
@@ -263,8 +278,7 @@ def train(arguments: Sequence[str]) -> None:
     runtime.import_paddle()
     from clan.train import train as run_training
 
-    resume = flags.resume or flags.resume_with_changes
-    run_training(config, resume=resume, accept_changes=flags.resume_with_changes, output=flags.output)
+    run_training(config, resume=resumes(flags), accept_changes=flags.resume_with_changes, output=flags.output)
 
 
 def _given(flag: str, arguments: Sequence[str]) -> str | None:

@@ -2,14 +2,15 @@
 
 import argparse
 import os
+import re
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import redirect_stderr, redirect_stdout
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 from clan.errors import ClanError, Interrupted
+from clan.output import lost_output, nowhere, one_line, open_streams
 
 
 class Parser(argparse.ArgumentParser):
@@ -23,6 +24,28 @@ class Parser(argparse.ArgumentParser):
         fail(f"{message}; see --help")
 
 
+def add_resume(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags that say whether a run goes on."""
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        choices=("auto", "must", "never"),
+        const="must",
+        default="never",
+        help="continue the run in the snapshot folder; auto: if it has a state to go on from, else start anew",
+    )
+    parser.add_argument(
+        "--resume-with-changes", action="store_true", default=False, help="continue it under options that changed"
+    )
+
+
+def resumes(flags: argparse.Namespace) -> bool | Literal["auto"]:
+    """What the flags of `add_resume` ask for."""
+    if flags.resume == "auto":
+        return "auto"
+    return flags.resume == "must" or flags.resume_with_changes
+
+
 def size(text: str) -> tuple[int, int]:
     """`WIDTH,HEIGHT` → two positive integers."""
     parts = text.split(",")
@@ -31,9 +54,31 @@ def size(text: str) -> tuple[int, int]:
     return int(parts[0]), int(parts[1])
 
 
+_wording: dict[str, str] = {}
+
+
+def speak(wording: Mapping[str, str]) -> None:
+    """Sets what the command at hand calls things, so that errors name its own flags.
+
+    Args:
+        wording: what to write for flags as `clan train` has them, for dotted options, or for whole phrases.
+    """
+    _wording.clear()
+    _wording.update(wording)
+
+
+def worded(message: str) -> str:
+    """A message in the command's own words, on one line."""
+    message = one_line(" ".join(message.split()))
+    if not _wording:
+        return message
+    known = "|".join(re.escape(phrase) for phrase in sorted(_wording, key=len, reverse=True))
+    return re.sub(rf"(?<![\w.-])({known})(?![\w-]|\.\w)", lambda found: _wording[found[1]], message)
+
+
 def fail(message: str) -> NoReturn:
     """Prints one sentence and ends the program with exit code 2."""
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"error: {worded(message)}", file=sys.stderr)
     raise SystemExit(2)
 
 
@@ -42,11 +87,13 @@ def run(main: Callable[[], None]) -> None:
 
     Of the processes that Paddle's launcher starts together the first one alone talks; the others say what ends them.
     """
+    open_streams()
+    speak({})
     try:
         if os.environ.get("PADDLE_TRAINER_ID", "0") == "0":
             main()
         else:
-            with Path(os.devnull).open("w") as silence, redirect_stdout(silence), redirect_stderr(silence):
+            with nowhere() as silence, redirect_stdout(silence), redirect_stderr(silence):
                 main()
     except ClanError as error:
         if "PADDLE_TRAINER_ID" in os.environ:
@@ -54,11 +101,13 @@ def run(main: Callable[[], None]) -> None:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
         fail(str(error))
     except Interrupted as stop:
-        print(stop, file=sys.stderr)
+        print(worded(str(stop)), file=sys.stderr)
         raise SystemExit(128 + stop.signal) from None
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         raise SystemExit(130) from None
+    if reason := lost_output():
+        fail(f"not all of the output could be written ({reason}): free disk space or write it elsewhere")
 
 
 def model(text: str) -> str:

@@ -17,9 +17,11 @@ from clan.domains import (
     load_description,
     packaged,
 )
-from clan.errors import ConfigError
+from clan.errors import ConfigError, of_domain
 from clan.recipes import DEFAULT_ROOTS
+from clan.records import located
 from clan.schema import build, load_section
+from clan.snapshots import require_weights
 
 DESCRIPTION_SUFFIXES = (".yaml", ".yml")
 
@@ -98,7 +100,8 @@ def between(
             split = choose_split(named.description, root, "train")
             values[role]["split"] = split
             if named.size is None:
-                values[role]["size"] = image_size(Dataset(named.description, root, split=split).image_path(0))
+                with of_domain(role):
+                    values[role]["size"] = image_size(Dataset(named.description, root, split=split).image_path(0))
         if role == "source":
             merged = named.classes
     merged = load_classes(classes) if classes else merged
@@ -152,6 +155,7 @@ def evaluation_dataset(
     Raises:
         ClanError: a file does not fit, or there are no images.
     """
+    require_weights(weights)
     path = (weights if weights.is_dir() else weights.parent) / "config.yaml"
     run = load(path) if path.is_file() else None
     classes = run.classes if run else None
@@ -159,7 +163,7 @@ def evaluation_dataset(
         named = named_domain(domain or "cityscapes")
         description, root, classes = named.description, data_dir or named.root, classes or named.classes
     else:
-        description, root = run.target.dataset, data_dir or run.target.root
+        description, root = run.target.dataset, data_dir or located(run.target.root, path.parent, run)
     require_splits(description, split)
     split = split or choose_split(description, root, "val", "test")
     return Dataset(description, root, list_file=data_list, split=split, classes=classes or CITYSCAPES_CLASSES)

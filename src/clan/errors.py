@@ -4,6 +4,9 @@ The command line turns these into that sentence and exit code 2. Anything else t
 and keeps its traceback.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class ClanError(Exception):
     """Base of every error that a user can cause and mend."""
@@ -40,3 +43,16 @@ class Interrupted(Exception):
     def __init__(self, message: str, signal: int) -> None:
         super().__init__(message)
         self.signal = signal
+
+
+@contextmanager
+def of_domain(role: str) -> Iterator[None]:
+    """Within the block, errors of a data set name the folder's flag of its role in the run, "source" or "target".
+
+    Raises:
+        DataError: the block raised it.
+    """
+    try:
+        yield
+    except DataError as error:
+        raise DataError(str(error).replace("--root", f"--{role}.root")) from None

@@ -16,6 +16,7 @@ from clan.domains import CITYSCAPES_CLASSES, Classes, Description
 from clan.errors import DataError
 from clan.labels import IGNORE, LabelSpace
 from clan.metrics.iou import Scores, score
+from clan.output import encoded
 from clan.snapshots import BEST, LAST_ITERATION, Snapshot, iteration_of, snapshot_iteration
 from clan.untrusted import UnfitFile, quoted, read_whole
 
@@ -121,9 +122,9 @@ def write_evaluation(
         "confusion": confusion.tolist(),
         "images": {stem: _plain(miou) for stem, miou in images.items()},
     }
-    text = json.dumps(content, ensure_ascii=False).encode()
+    text = json.dumps(content, ensure_ascii=False)
     try:
-        write_atomically(folder / NAME, lambda file: file.write(text), sync=False)
+        write_atomically(folder / NAME, lambda file: file.write(encoded(text)), sync=False)
     except OSError as error:
         raise DataError(f"cannot write {folder / NAME} ({error.strerror}): make the folder writable") from None
 

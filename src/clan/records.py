@@ -81,6 +81,26 @@ def read_run(folder: Path) -> RunRecords:
     )
 
 
+def located(path: Path, folder: Path, config: Config) -> Path:
+    """A file or folder that a run's configuration names, found from any working directory.
+
+    A relative path starts at the working directory, else where training was started, else where it must have been for
+    the run to lie where it does, also if all was moved.
+
+    Args:
+        path: as the configuration has it.
+        folder: the run's.
+        config: its configuration.
+    """
+    if path.is_absolute() or path.exists():
+        return path
+    starts = [Path(str(_environment(folder).get("started_in", ".")))]
+    own, below = folder.resolve().parts, config.snapshot_dir.parts
+    if not config.snapshot_dir.is_absolute() and own[-len(below) :] == below:
+        starts.append(Path(*own[: -len(below)]))
+    return next((start / path for start in starts if (start / path).exists()), path)
+
+
 def read_metrics(path: Path) -> dict[str, np.ndarray]:
     """The columns of a `metrics.jsonl`, float64; see `RunRecords`.
 

@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 import tyro
 
 from clan import runtime
+from clan.commandline import speak
+from clan.snapshots import require_weights
 
 Precision = Literal["fp32", "bf16", "fp16"]
 """As in `clan.config`, which `clan --help` should not wait for."""
@@ -47,6 +49,8 @@ def predict(  # noqa: PLR0913 (the signature is the command line)
         device: where to compute.
         gpu: index of the GPU among the visible ones.
     """
+    speak({"--network.num-classes": "--num-classes"})
+    require_weights(weights)
     runtime.import_paddle()
     from clan.engine.device import select_device
     from clan.engine.precision import check_precision
@@ -81,6 +85,7 @@ def report(
         evaluations: folders of label maps to show, one for every run in order, instead of searching.
         images: pictures in the gallery, half of them the worst, half the best.
     """
+    speak({"or name its folder with --root": "or give --images 0"})
     runtime.import_paddle()
     from clan.report import make_report
 
@@ -125,6 +130,7 @@ def inspect(  # noqa: PLR0913 (the signature is the command line)
         device: where to compute.
         gpu: index of the GPU among the visible ones.
     """
+    speak({"--source.root": "--data-dir", "--target.root": "--data-dir-target", "--root": "--data-dir-target"})
     runtime.import_paddle()
     from clan.engine.device import select_device
     from clan.inspection.run import inspect_run

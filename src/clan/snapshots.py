@@ -1,6 +1,7 @@
 """What the snapshots of a run are called, and finding them."""
 
 import json
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +12,9 @@ PREFIXES = {"synthia": "SYS", "gta5": "GTA5"}
 
 BEST = "_best"
 """How the name of the snapshot that scored best in validation ends; what it scored is in the `.json` beside it."""
+
+BEFORE = ".before"
+"""What follows the name of a run's folder in that of an earlier run that was set aside, maybe before a number."""
 
 LAST_ITERATION = 10**15
 """Iterations from which on a number is none."""
@@ -23,6 +27,24 @@ class Snapshot(NamedTuple):
 
     path: Path
     iteration: int | None
+
+
+def require_weights(path: Path) -> None:
+    """Refuses weights that are not there, before anything else is looked for.
+
+    Raises:
+        WeightsError: there is no such file, nor a folder with snapshots.
+    """
+    if path.is_dir():
+        find_snapshots(path)
+    elif not path.exists():
+        raise WeightsError(f"{path} does not exist: name a file of weights or a folder of snapshots")
+
+
+def run_folders(parent: Path) -> list[Path]:
+    """The folders with snapshots in a folder of runs, but for earlier runs that were set aside."""
+    folders = {path.parent for path in parent.glob("*/*.pdparams")}
+    return sorted(folder for folder in folders if not re.search(rf"{re.escape(BEFORE)}(\d*|\.moving)$", folder.name))
 
 
 def prefix_of(source: str) -> str:

@@ -3,20 +3,41 @@
 from pathlib import Path
 
 from clan.config import Config
+from clan.engine.distributed import launched
+from clan.engine.earlier import finished, resumable
 from clan.engine.environment import RunRecord
+from clan.engine.interruption import Resume
 from clan.engine.trainer import Trainer
 from clan.reporting.live import Output, open_display
 
 
-def train(config: Config, *, resume: bool = False, accept_changes: bool = False, output: Output = "text") -> Path:
+def train(config: Config, *, resume: Resume = False, accept_changes: bool = False, output: Output = "text") -> Path:
     """Runs a configuration to its end, showing how it goes, and returns the last snapshot.
+
+    Args:
+        config: the run.
+        resume: see `Trainer`; with "auto", a run that is finished stays as it is.
+        accept_changes: see `Trainer`.
+        output: what is shown.
 
     Raises:
         ClanError, Interrupted: see `Trainer`.
     """
     with open_display(output) as display:
-        if config.network.restore_from is None and not resume:
-            display.note("no initial weights given: the network starts from random ones")
+        if resume == "auto" and not launched() and (last := finished(config, accept_changes=accept_changes)):
+            display.note(f"the run in {config.snapshot_dir} is finished: there is nothing left to do")
+            display.finished(last)
+            return last
+        goes_on = resumable(config.snapshot_dir) if resume == "auto" else resume
+        if config.network.restore_from is None and not goes_on:
+            if config.network.backbone != "resnet-tiny":
+                display.warn(
+                    "no initial weights are given or found, so the network starts from random ones and will not "
+                    "reproduce any published score: docs/weights.md tells where to get them; name the file with "
+                    "--network.restore-from"
+                )
+            else:
+                display.note("no initial weights given: the network starts from random ones")
         trainer = Trainer(config, resume=resume, accept_changes=accept_changes, notify=display.note)
         trainer.interruption.say = display.interrupted
         if not trainer.ranks.first:

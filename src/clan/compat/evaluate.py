@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from clan import runtime
-from clan.commandline import Parser, model, run, size
+from clan.commandline import Parser, model, run, size, speak
 from clan.errors import WeightsError
+from clan.snapshots import require_weights, run_folders
 
 SNAPSHOTS = Path("./snapshots")
 RESULTS = Path("./result")
@@ -45,6 +46,9 @@ def evaluate_snapshots(snapshots: Sequence[tuple[Path, Path]], flags: argparse.N
         snapshots: pairs of weights and result folder.
         flags: see `add_flags`.
     """
+    speak({"--root": "--data-dir", "--split": "--set", "--network.num-classes": "--num-classes"})
+    for weights, _ in snapshots:
+        require_weights(weights)
     runtime.import_paddle()
     from clan.bulk import write_label_maps
     from clan.data.datasets import Dataset
@@ -98,7 +102,7 @@ def _results(folder: Path | None, save: Path) -> list[tuple[Path, Path]]:
     runtime.import_paddle()
     from clan.bulk import result_folders
 
-    folders = [folder] if folder else sorted({path.parent for path in SNAPSHOTS.glob("*/*.pdparams")})
+    folders = [folder] if folder else run_folders(SNAPSHOTS)
     if not folders:
         raise WeightsError(f"no snapshots below {SNAPSHOTS}: train first or name a folder with --snapshot-dir")
     return [pair for run_folder in folders for pair in result_folders(run_folder, save)]

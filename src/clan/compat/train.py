@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from clan import runtime
-from clan.commandline import Parser, model, run, size
+from clan.commandline import Parser, add_resume, model, resumes, run, size, speak
 from clan.config import Config, Precision
 from clan.recipes import PRESETS, SOURCE_ROOTS
 from clan.schema import build
@@ -61,6 +61,18 @@ FLAG_FIELDS: dict[str, tuple[str, ...]] = {
 """Flag → the field of the configuration that it sets. A flag that is not given leaves the preset's value."""
 
 
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+WORDING = {
+    name: _flag(flag)
+    for flag, path in FLAG_FIELDS.items()
+    for name in ((_flag(".".join(path)), ".".join(path)) if path[1:] else (_flag(path[0]),))
+}
+"""What errors call an option, as a flag of `clan train` or with dots, and the flag that it has here."""
+
+
 def parser() -> argparse.ArgumentParser:
     """The seed's flags and those added since."""
     given = Parser(
@@ -73,9 +85,7 @@ def parser() -> argparse.ArgumentParser:
     add = given.add_argument
     add("--preset", choices=PRESETS, default="official", help="which of the published variants to compute")
     add("--source", type=_source, default="synthia", help="SYNTHIA or GTA5; sets data, size and λ_local")
-    add("--resume", action="store_true", default=False, help="continue the run in the snapshot folder")
-
-    add("--resume-with-changes", action="store_true", default=False, help="the same, under options that changed")
+    add_resume(given)
 
     data = given.add_argument_group("data").add_argument
     data("--target", type=_target, help="Cityscapes")
@@ -151,12 +161,13 @@ def configuration(flags: argparse.Namespace) -> Config:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Trains as the command line says."""
+    speak(WORDING)
     flags = parser().parse_args(arguments)
     config = configuration(flags)
     runtime.import_paddle()
     from clan.train import train
 
-    train(config, resume=flags.resume or flags.resume_with_changes, accept_changes=flags.resume_with_changes)
+    train(config, resume=resumes(flags), accept_changes=flags.resume_with_changes)
 
 
 def _source(text: str) -> str:

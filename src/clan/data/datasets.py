@@ -60,7 +60,7 @@ class Dataset:
         if not self.image_root.is_dir():
             raise DataError(
                 f"the {self.name} image folder {self.image_root} does not exist{self._known_splits()}: "
-                "put the data set there or name its root (--data-dir, --data-dir-target, --source.root, …)"
+                "put the data set there or name its folder with --root"
             )
         found = find_images(self.description, root, constraints)
         self._parts = {path[len(folder) :].lstrip("/"): parts for path, parts in found.items()}

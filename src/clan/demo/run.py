@@ -8,9 +8,11 @@ from PIL import Image, ImageDraw, ImageFont
 
 from clan import recipes
 from clan.bulk import score_together
+from clan.config import Config, load, to_yaml
 from clan.data.datasets import Dataset
 from clan.data.transforms import resize_image
 from clan.demo.worlds import write_worlds
+from clan.engine.checkpoint import changes
 from clan.engine.distributed import ALONE
 from clan.errors import ConfigError
 from clan.evaluate import evaluate, load_segmenter, options_for
@@ -46,10 +48,12 @@ def run_demo(folder: Path, *, steps: int, seed: int) -> None:
         seed: of the worlds and the runs.
 
     Raises:
-        ConfigError: fewer than 10 steps.
+        ConfigError: fewer than 10 steps, or the folder holds a demo of other steps or another seed.
     """
     if steps < 10:
         raise ConfigError(f"--steps {steps} is too few to learn anything: give 10 or more")
+    for method in METHODS:
+        require_same(recipes.demo(folder, method, steps=steps, seed=seed))
     print("Two street worlds, both drawn by this program; no photograph is used.")
     print(f"  rendered  {SOURCE_IMAGES} pictures with labels: the source")
     print(f"  camera    {TARGET_IMAGES} pictures without labels: the target; {VALIDATION_IMAGES} more to score on")
@@ -68,7 +72,7 @@ def run_demo(folder: Path, *, steps: int, seed: int) -> None:
     scores: dict[str, Scores] = {}
     for number, method in enumerate(METHODS, start=2):
         heading(number, f"{method}: {steps} iterations, then {len(validation)} pictures to score")
-        snapshot = train(recipes.demo(folder, method, steps=steps, seed=seed))
+        snapshot = train(recipes.demo(folder, method, steps=steps, seed=seed), resume="auto", accept_changes=True)
         options = options_for(snapshot, num_classes=None, upsampling=None)
         segmenter = load_segmenter(snapshot, backbone=options.backbone, num_classes=options.num_classes)
         result = folder / "result" / method
@@ -83,6 +87,25 @@ def run_demo(folder: Path, *, steps: int, seed: int) -> None:
     show(scores, len(validation))
     print(f"pictures  {folder / 'pictures'}/    image, truth, {', '.join(METHODS)}")
     print(f"report    {report}    open it in a browser")
+
+
+def require_same(config: Config) -> None:
+    """Refuses to go on with a run of another demo, or to write over it.
+
+    Raises:
+        ConfigError: the run in the configuration's folder has other options.
+    """
+    path = config.snapshot_dir / "config.yaml"
+    if not path.is_file():
+        return
+    there = load(path)
+    roles = ("source", "target")  # which may have moved
+    here = config.model_copy(update={role: getattr(there, role) for role in roles})
+    if changed := changes(to_yaml(there), to_yaml(here)):
+        raise ConfigError(
+            f"{config.snapshot_dir.parent} holds another demo ({changed}): give its --steps and --seed to go on with "
+            "it, or name another folder"
+        )
 
 
 def heading(number: int, text: str) -> None:

@@ -7,6 +7,9 @@ from typing import Any
 from clan.atomic import write_atomically
 from clan.data.loader import Batch, DomainSampler, too_many
 from clan.errors import CheckpointError
+from clan.output import encoded, one_line
+
+NAME = "bad_samples.txt"
 
 
 class BadSamples:
@@ -54,10 +57,10 @@ class BadSamples:
 
     def _write(self) -> None:
         lines = [
-            f"iteration {record['iteration']}, {record['domain']} {record['name']}: {record['reason']}\n"
+            one_line(f"iteration {record['iteration']}, {record['domain']} {record['name']}: {record['reason']}") + "\n"
             for record in self.records
         ]
         try:
-            write_atomically(self.path, lambda file: file.write("".join(lines).encode()))
+            write_atomically(self.path, lambda file: file.write(encoded("".join(lines))))
         except OSError as error:
             raise CheckpointError(f"cannot write {self.path} ({error.strerror}): free disk space") from None

@@ -7,6 +7,7 @@ import paddle
 from clan.config import Config
 from clan.data.datasets import open_domain
 from clan.data.loader import DomainSampler, PairedBatch
+from clan.errors import of_domain
 from clan.methods import METHODS
 from clan.methods.base import Domain, LabelledDomain, Pair
 
@@ -16,8 +17,10 @@ def build_samplers(config: Config) -> tuple[DomainSampler, DomainSampler]:
 
     def sampler(number: int, labelled: bool) -> DomainSampler:
         domain = (config.source, config.target)[number]
+        with of_domain(("source", "target")[number]):
+            dataset = open_domain(domain, config.classes)
         return DomainSampler(
-            open_domain(domain, config.classes),
+            dataset,
             size=domain.size,
             augmentation=config.augmentation,
             batch_size=config.batch_size,

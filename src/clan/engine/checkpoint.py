@@ -20,6 +20,7 @@ from safetensors.numpy import save
 from clan.atomic import remove_leftovers, write_atomically
 from clan.config import Config, flat_options, to_yaml
 from clan.errors import CheckpointError, ConfigError
+from clan.output import encoded
 from clan.schema import build
 from clan.untrusted import UnfitFile, read_whole
 from clan.yamlfile import parse_yaml
@@ -81,7 +82,7 @@ class States:
             "iteration": state.iteration,
             "bytes": len(content),
             "sha256": hashlib.sha256(content).hexdigest(),
-            "config_sha256": hashlib.sha256(state.config_yaml.encode()).hexdigest(),
+            "config_sha256": hashlib.sha256(encoded(state.config_yaml)).hexdigest(),
         }
         lines = json.dumps(manifest, indent=2).encode() + b"\n"
         try:
@@ -245,7 +246,7 @@ def changes(old: str, new: str) -> str:
 
 def _completed(text: str) -> Mapping[str, Any]:
     """The options of a configuration, with the defaults of those that were added since it was written."""
-    document = parse_yaml(text.encode(), Path("the state's configuration"))
+    document = parse_yaml(encoded(text), Path("the state's configuration"))
     try:
         return build(Config, document.values).model_dump(mode="json")
     except ConfigError:  # an option has gone or changed its meaning: let the comparison name it

@@ -37,7 +37,7 @@ def check_space(folder: Path, needed: int) -> None:
     if free < needed:
         raise ConfigError(
             f"the run will write {needed / 1e9:.2f} GB to {folder}, where {free / 1e9:.2f} GB are free: free space, "
-            "choose another --snapshot-dir, or save less often (save_every)"
+            "choose another --snapshot-dir, or save less often (--save-every)"
         )
 
 

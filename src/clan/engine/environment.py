@@ -14,6 +14,7 @@ import paddle
 
 from clan import __version__
 from clan.atomic import write_atomically
+from clan.output import encoded
 from clan.reporting.observer import Observer
 from clan.runtime import available_cores, processor
 
@@ -39,6 +40,7 @@ class RunRecord(Observer):
             "processor": processor().get("model name") or platform.processor() or platform.machine(),
             "cores": available_cores(),
             "threads": os.environ.get("OMP_NUM_THREADS", ""),
+            "started_in": str(Path.cwd()),
             "device": paddle.device.get_device(),
         }
         self.update()
@@ -51,7 +53,7 @@ class RunRecord(Observer):
         """Writes the file with the peak memory of now."""
         self._facts["peak_memory_bytes"] = peak_memory()
         text = json.dumps(self._facts, indent=2, ensure_ascii=False)
-        write_atomically(self._path, lambda file: file.write(text.encode()), sync=False)
+        write_atomically(self._path, lambda file: file.write(encoded(text)), sync=False)
 
 
 def peak_memory() -> dict[str, int]:

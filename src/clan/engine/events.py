@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from clan.atomic import write_atomically
+from clan.output import encoded
 from clan.reporting.observer import Observer, Step, Validation, writing
 
 LOSS_COLUMNS = ("loss_seg", "loss_adv", "loss_weight", "loss_D_s", "loss_D_t")
@@ -53,8 +54,8 @@ class EventLog(Observer):
 
     def validated(self, validation: Validation, best: Validation | None) -> None:
         """Records a validation; the file is there only where there are any."""
-        with writing(self.folder), (self.folder / self.NAMES[2]).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(validation.record(), ensure_ascii=False) + "\n")
+        with writing(self.folder), (self.folder / self.NAMES[2]).open("ab") as file:
+            file.write(encoded(json.dumps(validation.record(), ensure_ascii=False) + "\n"))
 
     def close(self) -> None:
         """Closes the files; what a full disk did not take, `step` has told."""

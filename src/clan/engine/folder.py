@@ -1,22 +1,21 @@
 """A run's folder: made ready for a new run, and the snapshots and previews that are written into it."""
 
-import itertools
+import hashlib
 import json
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from clan.atomic import write_atomically
 from clan.config import Config, to_yaml
 from clan.data import transforms
 from clan.data.loader import DomainSampler
-from clan.engine import checkpoint
-from clan.engine.events import EventLog
 from clan.engine.inference import evaluating, predict
 from clan.engine.learner import Learner
 from clan.errors import CheckpointError, ConfigError, DataError
 from clan.models.weights import save_weights
+from clan.output import encoded
 from clan.reporting.images import save_color
-from clan.reporting.loggers import FOLDERS
 from clan.reporting.observer import Validation
 from clan.snapshots import BEST, prefix_of
 
@@ -36,18 +35,6 @@ def make_folder(folder: Path) -> None:
         raise ConfigError(f"cannot write to {folder} ({error.strerror}): choose another --snapshot-dir") from None
 
 
-def set_aside(folder: Path, notify: Callable[[str], None]) -> None:
-    """Renames the states, records and best of an earlier run, which a new one must not mix with or lose."""
-    best = [path.name for suffix in (".pdparams", ".json") for path in folder.glob(f"*{BEST}{suffix}")]
-    for name in (checkpoint.FOLDER, checkpoint.OLD_NAME, "bad_samples.txt", *EventLog.NAMES, *FOLDERS, *best):
-        path = folder / name
-        if path.exists():
-            names = itertools.chain([f"{name}.before"], (f"{name}.before{number}" for number in itertools.count(2)))
-            free = next(before for before in names if not (folder / before).exists())
-            path.replace(folder / free)
-            notify(f"{path} belongs to an earlier run: kept as {free}")
-
-
 def write_config(folder: Path, config: Config) -> None:
     """Writes `config.yaml`, which runs the run again.
 
@@ -55,7 +42,7 @@ def write_config(folder: Path, config: Config) -> None:
         ConfigError: it cannot be written.
     """
     try:
-        write_atomically(folder / "config.yaml", lambda file: file.write(to_yaml(config).encode()))
+        write_atomically(folder / "config.yaml", lambda file: file.write(encoded(to_yaml(config))))
     except OSError as error:
         raise ConfigError(f"cannot write to {folder} ({error.strerror}): choose another folder") from None
 
@@ -108,7 +95,7 @@ class Snapshots:
             scores.unlink(missing_ok=True)
             with self.learner.averaged():
                 save_weights(self.learner.method.segmenter, path)
-            write_atomically(scores, lambda file: file.write(text.encode()))
+            write_atomically(scores, lambda file: file.write(encoded(text)))
         except OSError as error:
             raise CheckpointError(f"cannot write {scores} ({error.strerror}): free disk space") from None
 
@@ -126,8 +113,14 @@ class Snapshots:
                     continue  # named when training meets it
                 planes = transforms.normalize(image, self.target.normalization)
                 train_ids = predict(segmenter, planes[None], [(size[1], size[0])])[0]()
-                name = dataset.stems[index].replace("/", "_")
+                name = _short(dataset.stems[index].replace("/", "_"))
                 path = self.config.snapshot_dir / "images" / f"{self.path(iteration).stem}_{name}.png"
                 save_color(train_ids, path, self.config.classes.label_space)
                 saved[name] = path
         return saved
+
+
+def _short(name: str) -> str:
+    """A name that leaves room for what is added to it: file systems take 255 bytes."""
+    content = os.fsencode(name)
+    return name if len(content) <= 150 else f"{os.fsdecode(content[:100])}_{hashlib.sha256(content).hexdigest()[:8]}"

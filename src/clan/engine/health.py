@@ -12,6 +12,7 @@ from paddle import Tensor
 from safetensors.numpy import save
 
 from clan.atomic import write_atomically
+from clan.output import encoded
 
 FOLDER = "nonfinite"
 
@@ -47,11 +48,11 @@ def write_dump(folder: Path, iteration: int, arrays: Mapping[str, np.ndarray], f
     """
     path = folder / FOLDER / f"{iteration}.safetensors"
     content = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
-    text = json.dumps(facts, indent=2, ensure_ascii=False).encode()
+    text = json.dumps(facts, indent=2, ensure_ascii=False)
     try:
         path.parent.mkdir(exist_ok=True)
         write_atomically(path, lambda file: file.write(content))
-        write_atomically(path.with_suffix(".json"), lambda file: file.write(text))
+        write_atomically(path.with_suffix(".json"), lambda file: file.write(encoded(text)))
     except OSError as error:
         return f"the networks could not be written to {path} ({error.strerror})"
     return f"networks and gradients are in {path}"

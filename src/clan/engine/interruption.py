@@ -1,13 +1,14 @@
 """Signals that ask a run to end: it finishes its iteration and saves before it does."""
 
 import os
+import re
 import shlex
 import signal
 import sys
 import threading
 from collections.abc import Callable
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, Literal
 
 from clan.errors import Interrupted
 from clan.reporting.console import write_unbuffered
@@ -17,18 +18,26 @@ SIGNALS = tuple(
 )  # Windows has no SIGUSR1
 
 
+Resume = bool | Literal["auto"]
+"""Whether a run goes on from a state: "auto" means from the latest, if there is one."""
+
+
 class Interruption:
     """Within its block the first signal is only noted; a second SIGINT ends the process at once.
 
     Once one came, SIGTERM and SIGUSR1 stay without effect after the block too: launchers send them several times, and
     the process is still to say how to go on.
 
+    Args:
+        resume: how the run was started.
+
     Attributes:
         signal: the number of the first that came, 0 if none did.
         say: takes a sentence for the user; it is called in the handler, so it must not print.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, resume: Resume = False) -> None:
+        self.resume = resume
         self.say: Callable[[str], None] = write_unbuffered
         self.signal = 0
         self._before: dict[int, Any] = {}
@@ -63,14 +72,21 @@ class Interruption:
         number = self.signal or signal.SIGTERM  # of another rank's, the number is not known
         return Interrupted(
             f"{signal.Signals(number).name}: stopped at iteration {iteration} of {total}, all saved; go on with: "
-            f"{resuming_command()}",
+            f"{resuming_command(self.resume)}",
             number,
         )
 
 
-def resuming_command() -> str:
-    """The command that this process was started with, as one that resumes."""
+def resuming_command(resume: Resume) -> str:
+    """The command that this process was started with, as one that resumes.
+
+    Args:
+        resume: whether it does already.
+    """
     if "PADDLE_TRAINERS_NUM" in os.environ:
-        return "the same command, with --resume"
-    command = [*sys.orig_argv, *(["--resume"] if "--resume" not in sys.orig_argv else [])]
+        return "the same command" + (", with --resume" if not resume else "")
+    command = sys.orig_argv
+    if not resume:
+        text = "\0".join(command)
+        command = [*re.sub(r"\0--resume(=|\0)never(?=\0|$)", "", text).split("\0"), "--resume"]
     return shlex.join(command)

@@ -2,14 +2,14 @@
 
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import paddle
 
 from clan.config import Config, to_yaml
 from clan.data.loader import PairedBatch, PairedLoader
-from clan.engine import health
+from clan.engine import earlier, health
 from clan.engine.bad_samples import BadSamples
 from clan.engine.balance import loss_weights
 from clan.engine.batches import build_samplers, sample_names, to_device
@@ -19,15 +19,15 @@ from clan.engine.disk import check_space, needed_space
 from clan.engine.distributed import connect, synchronise_batch_norm
 from clan.engine.environment import memory
 from clan.engine.events import EventLog
-from clan.engine.folder import Snapshots, make_folder, set_aside, write_config
-from clan.engine.interruption import Interruption
+from clan.engine.folder import Snapshots, make_folder, write_config
+from clan.engine.interruption import Interruption, Resume
 from clan.engine.learner import Learner, load_initial_weights
 from clan.engine.precision import check_precision
 from clan.engine.validation import Validator
 from clan.errors import TrainingError
 from clan.methods import build_method
 from clan.reporting import loggers
-from clan.reporting.observer import Everyone, Observer, Step
+from clan.reporting.observer import Everyone, Observer, Step, Validation
 
 MOST_SKIPPED_IN_A_ROW = 100
 """Steps left out one after another from which on the network itself must be spoiled, and the run ends."""
@@ -38,7 +38,7 @@ class Trainer:
 
     Args:
         config: the run.
-        resume: continue from the latest whole state in the snapshot folder.
+        resume: continue from the latest whole state in the snapshot folder; "auto": if there is one.
         accept_changes: do so though the configuration changed.
         notify: takes sentences for the user.
 
@@ -50,13 +50,13 @@ class Trainer:
         self,
         config: Config,
         *,
-        resume: bool = False,
+        resume: Resume = False,
         accept_changes: bool = False,
         notify: Callable[[str], None] = print,
     ) -> None:
         self.config = config
         self.notify = notify
-        self.interruption = Interruption()
+        self.interruption = Interruption(resume)
         self.folder = config.snapshot_dir
         loggers.require(config.loggers)
         device = select_device(config.device, config.gpu)
@@ -64,6 +64,8 @@ class Trainer:
         notify(f"computing on {device}" + (f" and {ranks.size - 1} more like it" if ranks.size > 1 else ""))
         if remark := check_precision(config.precision):
             notify(remark)
+        if resume == "auto":
+            resume = ranks.from_first(lambda: earlier.resumable(self.folder))
         paddle.seed(config.seed)
         with ranks.together():
             self.source, self.target = build_samplers(config)
@@ -77,7 +79,7 @@ class Trainer:
             ranks.from_first(lambda: load_initial_weights(config, self.method, notify))
         self.learner = Learner(config, self.method)
         self.snapshots = Snapshots(config, self.learner, self.target)
-        self.observer = Observer()
+        self.records = self.observer = Observer()
         self.iteration = 0
         self.states = States(self.folder, config.keep_last)
         record = "bad_samples.txt" if ranks.first else f"bad_samples.rank{ranks.rank}.txt"
@@ -86,6 +88,7 @@ class Trainer:
         )
         self.skipped_steps = self.skipped_in_a_row = 0
         self.stopping = False
+        self.saved = -1
         self.past_validation = {}  # what a run that does not validate hands on to one that does
         self._restore(ranks.from_first(lambda: self._start(resume, accept_changes)))
 
@@ -101,29 +104,32 @@ class Trainer:
         config = self.config
         with self.ranks.together():
             if self.ranks.first:
-                self.observer = Everyone([*self._records(), *observers])
+                self.records, given = self._records(), self.config.model_dump(mode="json")
+                self.observer = Everyone(
+                    [*loggers.open_loggers(config.loggers, self.folder, self.iteration, given), *observers]
+                )
         batches = iter(self._loader())
         try:
             self.observer.started(self.iteration, config.stop)
             with self.interruption:
                 if self._validation_due():  # the signal that ended the run before has put it off
-                    self._validate_when_due()
+                    found = self._validate_when_due()
                     self._save_state()
+                    self._tell(found=found)
                 while self.iteration < config.stop and not self.stopping:
                     self._advance(batches)
                 if self.stopping and (self.iteration < config.stop or self._validation_due()):
                     raise self.interruption.stop(self.iteration, config.stop)
         finally:
             batches.close()
+            self.records.close()
             self.observer.close()
         return self.snapshots.path(self.iteration)
 
-    def _records(self) -> list[Observer]:
-        """What the run keeps about itself: its own records first, whatever becomes of the others."""
+    def _records(self) -> Observer:
+        """What the run keeps about itself: a line that cannot be written ends it, as a state does."""
         validated = self.validator.latest if self.validator else self.iteration
-        log = EventLog(self.folder, self.iteration, validated)
-        options = self.config.model_dump(mode="json")
-        return [log, *loggers.open_loggers(self.config.loggers, self.folder, self.iteration, options)]
+        return EventLog(self.folder, self.iteration, validated)
 
     def _loader(self) -> PairedLoader:
         """Ranks take pairs in turn, so that R ranks see in k passes what one process sees in R·k."""
@@ -145,10 +151,27 @@ class Trainer:
         losses, numbers = self._iterate(batches)
         seconds = time.perf_counter() - started
         images = 2 * config.batch_size * config.iter_size * self.ranks.size
-        self.observer.step(Step(self.iteration, losses, numbers, seconds, images, memory()))
+        step = Step(self.iteration, losses, numbers, seconds, images, memory())
+        self.records.step(step)
         self.iteration += 1
-        improved = self._validate_when_due()
-        self._save_when_due(improved)
+        found = self._validate_when_due()
+        self._tell(step, found, self._save_when_due(found))
+
+    def _tell(
+        self,
+        step: Step | None = None,
+        found: Validation | None = None,
+        previews: Mapping[str, Path] | None = None,
+    ) -> None:
+        """Tells observers what is on the disk already, so that none of them, hanging or failing, costs a state."""
+        if step:
+            self.observer.step(step)
+        if found and self.validator:
+            self.observer.validated(found, self.validator.best)
+        if previews is not None:
+            self.observer.saved(self.iteration, self.snapshots.path(self.iteration), previews)
+        if self.saved == self.iteration:
+            self.observer.flush()
 
     def _iterate(self, batches: Iterator[PairedBatch]) -> tuple[dict[str, float], dict[str, float]]:
         """One iteration; returns its losses, averaged over the ranks, its rates and counts."""
@@ -220,14 +243,14 @@ class Trainer:
             return False
         return self.iteration % self.config.validate_every == 0 or self.iteration == self.config.num_steps
 
-    def _validate_when_due(self) -> bool:
-        """Validates; returns whether that was the best so far.
+    def _validate_when_due(self) -> Validation | None:
+        """Validates; returns what came of it.
 
         While a signal asks to stop, what is due is left to the run that resumes this one.
         """
         validator = self.validator
         if validator is None or not self._validation_due() or (self.stopping and self.iteration < self.config.stop):
-            return False
+            return None
         with self.learner.averaged():
             found = validator.validate(
                 self.method.segmenter,
@@ -237,32 +260,33 @@ class Trainer:
             )
         if found is None:
             self.stopping = True
-            return False
-        self.observer.validated(found, validator.best)
-        improved = found is validator.best
+            return None
+        self.records.validated(found, validator.best)
         with self.ranks.together():
-            if improved and self.ranks.first:
+            if found is validator.best and self.ranks.first:
                 self.snapshots.save_best(found)
-        return improved
+        return found
 
-    def _save_when_due(self, improved: bool) -> None:
-        """At its interval and at the end, a snapshot for users, previews and the state.
+    def _save_when_due(self, found: Validation | None) -> Mapping[str, Path] | None:
+        """At its interval and at the end, a snapshot for users, previews, which it returns, and the state.
 
         When stopping, and beside a new best, which is to be of the history that a resumed run goes on from, the state.
         """
         due = self.iteration % self.config.save_every == 0 or self.iteration == self.config.stop
+        improved = found is not None and self.validator is not None and found is self.validator.best
+        previews = None
         with self.ranks.together():
             if due and self.ranks.first:
                 previews = self.snapshots.save(self.iteration)
-                self.observer.saved(self.iteration, self.snapshots.path(self.iteration), previews)
         if due or improved or self.stopping:
             self._save_state()
+        return previews
 
     def _save_state(self) -> None:
         with self.ranks.together():
             if self.ranks.first:
-                self.observer.flush()
                 self.states.save(self._state())
+        self.saved = self.iteration
 
     def _state(self) -> State:
         arrays = {name: tensor.numpy() for name, tensor in self.learner.state().items()}
@@ -285,15 +309,17 @@ class Trainer:
         config, notify = self.config, self.notify
         make_folder(self.folder)
         if resume:
+            earlier.bring_back(self.folder)
             state = self.states.latest(notify)
             if changed := check_fits(state, config, ranks=self.ranks.size, accept_changes=accept_changes):
                 notify(f"the configuration changed in {changed}")
             notify(f"resuming at iteration {state.iteration}")
         else:
-            set_aside(self.folder, notify)
             state = self._state()
+        states = len(self.states.paths()) if resume else 0
+        check_space(self.folder, needed_space(config, self.learner, iteration=state.iteration, states=states))
+        if not resume:
+            earlier.set_aside(self.folder, notify)
         self.states.remove_leftovers()
-        needed = needed_space(config, self.learner, iteration=state.iteration, states=len(self.states.paths()))
-        check_space(self.folder, needed)
         write_config(self.folder, config)
         return state

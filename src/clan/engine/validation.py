@@ -10,7 +10,7 @@ from clan.config import Config
 from clan.data.datasets import Dataset
 from clan.engine.distributed import Ranks
 from clan.engine.inference import EvaluationOptions, each_label_map
-from clan.errors import ConfigError
+from clan.errors import ConfigError, of_domain
 from clan.metrics.confusion import confusion_matrix
 from clan.metrics.iou import headline, score
 from clan.models.deeplab import Segmenter
@@ -124,7 +124,8 @@ def open_labelled(config: Config) -> Dataset:
         ClanError: the split is not there, or lacks labels.
     """
     target = config.target
-    whole = Dataset(target.dataset, target.root, split=config.validation_split, classes=config.classes)
+    with of_domain("target"):
+        whole = Dataset(target.dataset, target.root, split=config.validation_split, classes=config.classes)
     count = min(config.validation_images or len(whole), len(whole))
     chosen = whole.part(np.linspace(0, len(whole) - 1, count).round().astype(int).tolist())
     bare = [index for index in range(len(chosen)) if not chosen.has_label(index)]

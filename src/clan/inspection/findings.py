@@ -1,5 +1,6 @@
 """`inspect.json`: every number that `clan inspect` found, for the report and for others' scripts."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -9,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from clan.atomic import write_atomically
 from clan.errors import DataError
+from clan.output import encoded
 
 FOLDER, NAME = "inspect", "inspect.json"
 
@@ -105,7 +107,7 @@ def write_findings(findings: Findings, folder: Path) -> None:
     Raises:
         DataError: it cannot be written.
     """
-    text = findings.model_dump_json(indent=1).encode()
+    text = encoded(json.dumps(findings.model_dump(mode="json"), indent=1, ensure_ascii=False))
     try:
         write_atomically(folder / NAME, lambda file: file.write(text), sync=False)
     except OSError as error:
@@ -120,7 +122,7 @@ def read_findings(folder: Path) -> Findings | None:
     """
     path = folder / NAME
     try:
-        return Findings.model_validate_json(path.read_bytes())
+        return Findings.model_validate(json.loads(path.read_bytes()))
     except FileNotFoundError:
         return None
     except (OSError, ValidationError) as error:

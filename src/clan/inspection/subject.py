@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -11,14 +12,14 @@ from clan.data.datasets import Dataset, open_domain
 from clan.data.loader import DomainSampler, PairedLoader
 from clan.domain_options import evaluation_dataset
 from clan.engine.trainer import build_samplers, to_device
-from clan.errors import ConfigError, DataError, WeightsError
+from clan.errors import ConfigError, DataError, WeightsError, of_domain
 from clan.inspection import measures
 from clan.inspection.alignment import COMPONENTS, FeatureSample, centre_distances, principal_components, tsne
 from clan.inspection.findings import Features, Labels, SnapshotFindings, known
 from clan.inspection.measures import OnImage
 from clan.methods.base import Pair
 from clan.predict import label_space_of
-from clan.records import read_run
+from clan.records import RunRecords, located, read_run
 from clan.snapshots import Snapshot
 
 
@@ -77,13 +78,14 @@ class Subject:
         self.options = options
         self.run = read_run(folder)
         self.snapshots = numbered(folder, self.run.snapshots, options.snapshots)
-        self.config = moved(self.run.config, options)
+        self.config = moved(self.run, options)
         self.label_space = label_space_of(self.snapshots[0].path, self.config.network.num_classes)
         target = evaluation_dataset(
             folder, domain=None, data_dir=options.data_dir_target, data_list=None, split=options.split
         )
         self.target = target.part(self._choose(target, 1))
-        source = open_domain(self.config.source, self.config.classes)
+        with of_domain("source"):
+            source = open_domain(self.config.source, self.config.classes)
         self.source = source.part(self._choose(source, 0))
         self.labelled = all(self.target.has_label(index) for index in range(len(self.target)))
         self.method = measures.open_networks(self.config)
@@ -205,10 +207,13 @@ def numbered(folder: Path, snapshots: list[Snapshot], most: int) -> list[Snapsho
     return [known[place] for place in places[::-1]]
 
 
-def moved(config: Config, options: Options) -> Config:
+def moved(run: RunRecords, options: Options) -> Config:
     """The configuration with the folders, the seed and the batches that are asked for here."""
-    changes = {"seed": options.seed, "batch_size": 1}
+    changes: dict[str, Any] = {"seed": options.seed, "batch_size": 1}
     for role, root in (("source", options.data_dir), ("target", options.data_dir_target)):
-        if root:
-            changes[role] = getattr(config, role).model_copy(update={"root": root})
-    return config.model_copy(update=changes)
+        domain = getattr(run.config, role)
+        places = {"root": root or located(domain.root, run.folder, run.config)}
+        if domain.list_file:
+            places["list_file"] = located(domain.list_file, run.folder, run.config)
+        changes[role] = domain.model_copy(update=places)
+    return run.config.model_copy(update=changes)

@@ -6,10 +6,12 @@ import math
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import timedelta
 from time import monotonic
 from typing import TYPE_CHECKING, Protocol
+
+from clan.output import encoded
 
 if TYPE_CHECKING:
     from clan.metrics.iou import Scores
@@ -32,7 +34,8 @@ def format_scores(scores: Scores) -> str:
 
 def write_unbuffered(sentence: str) -> None:
     """Writes to stderr as handlers of signals may: they must not enter a buffer that they may have interrupted."""
-    os.write(2, f"{sentence}\n".encode())
+    with suppress(OSError):
+        os.write(2, encoded(f"{sentence}\n"))
 
 
 class Advance(Protocol):

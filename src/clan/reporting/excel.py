@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from clan.atomic import write_atomically
 from clan.errors import DataError
+from clan.output import encoded, one_line
 from clan.reporting.console import percent
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ def write_bulk(
     table = Table(means, label_space.names, list(_rows(ordered, means, headline)), headline)
     workbook, text = Path(folder) / f"{stem}.xlsx", Path(folder) / f"{stem}.csv"
     _replace(workbook, workbook_of(table, about or About({"run": stem})))
-    _replace(text, _csv(table).encode())
+    _replace(text, encoded(_csv(table)))
     return workbook, text
 
 
@@ -144,7 +145,9 @@ def _rows(snapshots: Sequence[SnapshotScore], means: Sequence[str], headline: st
     best = max(present, key=lambda one: one.scores.means[headline], default=None)
     for one in snapshots:
         scores = one.scores
-        yield Row(one.name, one.iteration, one is best, [scores.means[name] for name in means], scores.iou.tolist())
+        yield Row(
+            one_line(one.name), one.iteration, one is best, [scores.means[name] for name in means], scores.iou.tolist()
+        )
 
 
 def _csv(table: Table) -> str:

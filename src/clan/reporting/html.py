@@ -15,6 +15,7 @@ from PIL import Image
 
 from clan.atomic import write_atomically
 from clan.errors import DataError
+from clan.output import encoded
 from clan.reporting.console import ABSENT, percent
 
 if TYPE_CHECKING:
@@ -201,7 +202,7 @@ def write_report(page: Page, path: Path) -> None:
     Raises:
         DataError: the file cannot be written.
     """
-    content = render(page).encode(errors="replace")  # names may hold half characters
+    content = encoded(render(page))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, lambda file: file.write(content))

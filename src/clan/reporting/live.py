@@ -11,6 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
+from clan.commandline import worded
+from clan.output import one_line
 from clan.reporting.console import Pace, clock, percent, write_unbuffered
 from clan.reporting.meter import SPAN, Meter
 from clan.reporting.observer import Observer, Step, Validation
@@ -35,7 +37,11 @@ class Display(Observer):
 
     def note(self, sentence: str) -> None:
         """A sentence for the user."""
-        print(sentence, flush=True)
+        print(worded(sentence), flush=True)
+
+    def warn(self, sentence: str) -> None:
+        """A sentence that nobody should overlook: on a line of its own on stderr, whatever else is shown."""
+        print(f"\nwarning: {worded(sentence)}\n", file=sys.stderr, flush=True)
 
     def interrupted(self, sentence: str) -> None:
         """A signal came; called in its handler."""
@@ -77,7 +83,7 @@ class Quiet(Display):
 
     def finished(self, snapshot: Path) -> None:
         """See `Display`."""
-        print(f"saved {snapshot}", flush=True)
+        print(one_line(f"saved {snapshot}"), flush=True)
 
 
 class Lines(Display):
@@ -108,7 +114,7 @@ class Lines(Display):
 
 
 class Json(Display):
-    """One object a line on stdout, each with its "event": note, start, step, validation, snapshot, end."""
+    """One object a line on stdout, each with its "event": note, warning, start, step, validation, snapshot, end."""
 
     def started(self, iteration: int, total: int) -> None:
         """See `Observer`."""
@@ -142,7 +148,12 @@ class Json(Display):
 
     def note(self, sentence: str) -> None:
         """See `Display`."""
-        self._say("note", text=sentence)
+        self._say("note", text=worded(sentence))
+
+    def warn(self, sentence: str) -> None:
+        """See `Display`."""
+        super().warn(sentence)
+        self._say("warning", text=worded(sentence))
 
     def finished(self, snapshot: Path) -> None:
         """See `Display`."""
@@ -204,7 +215,7 @@ class Live(Display):
     def note(self, sentence: str) -> None:
         """See `Display`."""
         if self._live.is_started and sys.stdout.isatty():
-            self._live.console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+            self._live.console.print(worded(sentence), markup=False, highlight=False, soft_wrap=True)
         else:
             super().note(sentence)
 

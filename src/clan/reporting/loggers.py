@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image
 
 from clan.errors import ConfigError
+from clan.output import one_line
 from clan.reporting.observer import Observer, Step, Validation, writing
 
 FLUSH_SECONDS = 30.0
@@ -70,7 +71,7 @@ class Logger(Observer):
     def saved(self, iteration: int, snapshot: Path, previews: Mapping[str, Path]) -> None:
         """Colour masks."""
         with writing(self.folder):
-            self.images(iteration, {f"preview/{name}": path for name, path in previews.items()})
+            self.images(iteration, {f"preview/{one_line(name)}": path for name, path in previews.items()})
 
     def flush(self) -> None:
         """See `Observer`."""

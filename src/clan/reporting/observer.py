@@ -1,13 +1,15 @@
 """What a run tells of itself while it goes, to whoever listens: records, loggers, displays."""
 
 import math
+import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from clan.errors import CheckpointError
+from clan.output import one_line
 
 
 @dataclass(frozen=True)
@@ -106,52 +108,60 @@ class Observer:
         """A snapshot is on the disk, and colour masks of some images by their names."""
 
     def flush(self) -> None:
-        """What was told is to be on the disk: the state that goes on from here is saved next."""
+        """What was told is to be on the disk: the state that goes on from here is there."""
 
     def close(self) -> None:
         """Nothing more will be told."""
 
 
 class Everyone(Observer):
-    """Passes on what it is told to others, in their order."""
+    """Passes on what it is told to others, in their order; one that fails is told nothing more, and the run goes on.
+
+    What has failed is said on stderr, once.
+    """
 
     def __init__(self, observers: Sequence[Observer]) -> None:
-        self.observers = observers
+        self.observers = list(observers)
+
+    def _tell(self, event: str, *facts: Any) -> None:
+        for observer in tuple(self.observers):
+            try:
+                getattr(observer, event)(*facts)
+            except Exception as error:
+                self.observers.remove(observer)
+                with suppress(Exception):
+                    name, reason = type(observer).__name__, one_line(str(error)) or type(error).__name__
+                    print(f"warning: {name} failed and is left out from now on: {reason}", file=sys.stderr)
+                with suppress(Exception):
+                    observer.close()
 
     def started(self, iteration: int, total: int) -> None:
         """See `Observer`."""
-        for observer in self.observers:
-            observer.started(iteration, total)
+        self._tell("started", iteration, total)
 
     def step(self, step: Step) -> None:
         """See `Observer`."""
-        for observer in self.observers:
-            observer.step(step)
+        self._tell("step", step)
 
     def validating(self, done: int, total: int) -> None:
         """See `Observer`."""
-        for observer in self.observers:
-            observer.validating(done, total)
+        self._tell("validating", done, total)
 
     def validated(self, validation: Validation, best: Validation | None) -> None:
         """See `Observer`."""
-        for observer in self.observers:
-            observer.validated(validation, best)
+        self._tell("validated", validation, best)
 
     def saved(self, iteration: int, snapshot: Path, previews: Mapping[str, Path]) -> None:
         """See `Observer`."""
-        for observer in self.observers:
-            observer.saved(iteration, snapshot, previews)
+        self._tell("saved", iteration, snapshot, previews)
 
     def flush(self) -> None:
         """See `Observer`."""
-        for observer in self.observers:
-            observer.flush()
+        self._tell("flush")
 
     def close(self) -> None:
         """See `Observer`."""
-        for observer in self.observers:
-            observer.close()
+        self._tell("close")
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import xlsxwriter
 
+from clan.output import one_line
 from clan.reporting.console import ABSENT
 from clan.reporting.excel import BEST, About, Row, Table
 
@@ -166,7 +167,7 @@ def _put(sheet: Worksheet, line: int, column: int, value: str | float | None, st
     if value is None or value == "":
         sheet.write_blank(line, column, None, style)
     elif isinstance(value, str):
-        sheet.write_string(line, column, value, style)
+        sheet.write_string(line, column, one_line(value), style)
     else:
         sheet.write_number(line, column, value, style)
 

@@ -1,0 +1,155 @@
+"""An earlier run in the folder of a new one: set aside as a whole, so that nothing mixes both and nothing is lost.
+
+Everything is moved by renaming, into `NAME.before` (`NAME.before2`, …) beside the folder NAME. While that goes on it is
+called `NAME.before.moving`: whoever is killed in between leaves that folder, and the next run in NAME first completes
+it, or moves everything back if it resumes the earlier one.
+"""
+
+import itertools
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from clan.config import Config, load
+from clan.engine import bad_samples, checkpoint, environment, health
+from clan.engine.events import EventLog
+from clan.errors import ClanError, ConfigError
+from clan.reporting.loggers import FOLDERS
+from clan.snapshots import BEFORE, BEST, prefix_of
+
+CONFIG = "config.yaml"
+
+_OWN = (
+    *(checkpoint.OLD_NAME, *EventLog.NAMES, *FOLDERS, bad_samples.NAME, health.FOLDER),
+    checkpoint.FOLDER,  # last of what `--resume` needs: as long as it is there, the earlier run can go on
+)
+_ABOUT = (environment.NAME, CONFIG)
+"""What tells of a run; by themselves they are none."""
+
+_HIDDEN = {"tfevents": "tf-events", "vdlrecords": "vdl-records"}
+"""What TensorBoard and VisualDL look for in the names of files anywhere below a folder, and what stands there in the
+files of a run that was set aside."""
+
+
+def set_aside(folder: Path, notify: Callable[[str], None]) -> None:
+    """Moves what an earlier run wrote into a folder of its own; files that no run writes stay.
+
+    Raises:
+        ConfigError: it cannot be moved.
+    """
+    moving = _moving(folder)
+    found = list(_written(folder))
+    if not found and not moving:
+        return
+    try:
+        moving = moving or _home(folder) / f"{folder.resolve().name}{BEFORE}.moving"
+        moving.mkdir(exist_ok=True)
+        for path in [*found, *(folder / name for name in _ABOUT)]:
+            if path.exists():
+                target = moving / path.relative_to(folder)
+                target.parent.mkdir(exist_ok=True)
+                path.replace(target)
+        _show_to_loggers(moving, shown=False)
+        names = itertools.chain([BEFORE], (f"{BEFORE}{number}" for number in itertools.count(2)))
+        kept = next(
+            path for path in (moving.with_name(folder.resolve().name + name) for name in names) if not _is(path)
+        )
+        moving.rename(kept)
+    except OSError as error:
+        raise ConfigError(
+            f"{folder} holds an earlier run that cannot be set aside ({error.strerror}): choose another --snapshot-dir"
+        ) from None
+    goes_on = " (to go on with it: --resume with that as --snapshot-dir)" if checkpoint.States(kept).paths() else ""
+    notify(f"{folder} held an earlier run, which is now in {kept} as a whole{goes_on}")
+
+
+def resumable(folder: Path) -> bool:
+    """Whether there is a state to go on from, whole or not, also if a run was killed while it set that aside."""
+    return any(checkpoint.States(place).paths() for place in (folder, _moving(folder)) if place)
+
+
+def finished(config: Config, *, accept_changes: bool = False) -> Path | None:
+    """The last snapshot of a run that came to its end in its folder; None: it is not there, or has more to do.
+
+    Raises:
+        CheckpointError: the run there is one of other options, or no state of it is whole.
+    """
+    states = checkpoint.States(config.snapshot_dir)
+    if not states.paths():
+        return None
+    state = states.latest(lambda sentence: None)
+    checkpoint.check_fits(state, config, accept_changes=accept_changes)
+    every, done = config.validate_every, state.iteration
+    put_off = every and state.notes.get("validated", 0) < done and (done % every == 0 or done == config.num_steps)
+    snapshot = config.snapshot_dir / f"{prefix_of(config.source.dataset.name)}_{done}.pdparams"
+    return snapshot if done >= config.stop and not put_off and snapshot.is_file() else None
+
+
+def bring_back(folder: Path) -> None:
+    """Undoes what a run that was killed while it set the earlier one aside had done of it; shows events again.
+
+    Raises:
+        ConfigError: it cannot be moved.
+    """
+    try:
+        if moving := _moving(folder):
+            for path in [path for path in moving.rglob("*") if not path.is_dir()]:
+                target = folder / path.relative_to(moving)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                if not _is(target):
+                    path.rename(target)
+            for path in sorted((path for path in moving.rglob("*") if path.is_dir()), reverse=True):
+                path.rmdir()
+            moving.rmdir()
+        _show_to_loggers(folder, shown=True)
+    except OSError as error:
+        raise ConfigError(f"cannot move files in {folder} ({error.strerror}): make the folder writable") from None
+
+
+def _home(folder: Path) -> Path:
+    """The folder above, or the folder itself where nothing can be renamed into that: one that a disk is mounted as."""
+    above = folder.resolve().parent
+    same_disk = above.stat().st_dev == folder.stat().st_dev
+    return above if same_disk and not folder.is_mount() and os.access(above, os.W_OK | os.X_OK) else folder
+
+
+def _moving(folder: Path) -> Path | None:
+    """What a run that was killed while setting aside has left."""
+    name = f"{folder.resolve().name}{BEFORE}.moving"
+    return next((path for path in (folder.resolve().parent / name, folder / name) if path.is_dir()), None)
+
+
+def _written(folder: Path) -> Iterator[Path]:
+    """The files and folders in which a run in a folder has written."""
+    number = r"(\d+|best)"
+    snapshots = [
+        path
+        for path in sorted(folder.glob("*"))
+        if re.fullmatch(rf"(?s).+_{number}(_D|_D_aux)?\.pdparams|.+{BEST}\.json", path.name)
+    ]
+    prefixes = {re.sub(rf"(?s)_{number}(_D|_D_aux)?\.\w+$", "", path.name) for path in snapshots}
+    with suppress(ClanError):
+        prefixes.add(prefix_of(load(folder / CONFIG).source.dataset.name))
+    for path in sorted((folder / "images").glob("*.png")):
+        if any(re.match(rf"{re.escape(prefix)}_\d+_", path.name) for prefix in prefixes):
+            yield path
+    if (folder / "inspect" / "inspect.json").is_file():
+        yield folder / "inspect"
+    yield from snapshots
+    yield from sorted(folder.glob("bad_samples.rank*.txt"))
+    yield from (folder / name for name in _OWN if _is(folder / name))
+
+
+def _show_to_loggers(folder: Path, *, shown: bool) -> None:
+    """Gives the files of TensorBoard and VisualDL the names that these look for, or takes them away."""
+    for known, hidden in _HIDDEN.items():
+        old, new = (hidden, known) if shown else (known, hidden)
+        for name in FOLDERS:
+            for path in (folder / name).glob(f"*{old}*"):
+                path.rename(path.with_name(path.name.replace(old, new)))
+
+
+def _is(path: Path) -> bool:
+    return os.path.lexists(path)
