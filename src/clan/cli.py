@@ -16,7 +16,6 @@ from clan import __version__, runtime
 from clan.commandline import add_resume, fail, resumes, run, speak
 from clan.recipes import PRESETS, SOURCE_ROOTS, Preset, Source
 from clan.show_commands import Precision, inspect, predict, report
-from clan.snapshots import require_weights
 
 Size = tuple[int, int]
 
@@ -78,7 +77,6 @@ def evaluate(  # noqa: PLR0913 (the signature is the command line)
         gpu: index of the GPU among the visible ones.
     """
     speak({"--root": "--data-dir", "--network.num-classes": "--num-classes"})
-    require_weights(weights)
     runtime.import_paddle()
     from clan.bulk import evaluate_and_score
     from clan.domain_options import evaluation_dataset

@@ -67,13 +67,13 @@ def speak(wording: Mapping[str, str]) -> None:
     _wording.update(wording)
 
 
-def worded(message: str) -> str:
-    """A message in the command's own words, on one line."""
+def worded(message: str, wording: Mapping[str, str] = _wording) -> str:
+    """A message on one line, in the command's own words or those that are given."""
     message = one_line(" ".join(message.split()))
-    if not _wording:
+    if not wording:
         return message
-    known = "|".join(re.escape(phrase) for phrase in sorted(_wording, key=len, reverse=True))
-    return re.sub(rf"(?<![\w.-])({known})(?![\w-]|\.\w)", lambda found: _wording[found[1]], message)
+    known = "|".join(re.escape(phrase) for phrase in sorted(wording, key=len, reverse=True))
+    return re.sub(rf"(?<![\w.-])({known})(?![\w-]|\.\w)", lambda found: wording[found[1]], message)
 
 
 def fail(message: str) -> NoReturn:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from clan.config import Config
 from clan.engine.distributed import launched
-from clan.engine.earlier import finished, resumable
+from clan.engine.earlier import finished
 from clan.engine.environment import RunRecord
 from clan.engine.interruption import Resume
 from clan.engine.trainer import Trainer
@@ -28,18 +28,17 @@ def train(config: Config, *, resume: Resume = False, accept_changes: bool = Fals
             display.note(f"the run in {config.snapshot_dir} is finished: there is nothing left to do")
             display.finished(last)
             return last
-        goes_on = resumable(config.snapshot_dir) if resume == "auto" else resume
-        if config.network.restore_from is None and not goes_on:
+        trainer = Trainer(config, resume=resume, accept_changes=accept_changes, notify=display.note)
+        trainer.interruption.say = display.interrupted
+        if config.network.restore_from is None and not trainer.iteration:
             if config.network.backbone != "resnet-tiny":
                 display.warn(
-                    "no initial weights are given or found, so the network starts from random ones and will not "
+                    "no initial weights are given, so the network starts from random ones and will not "
                     "reproduce any published score: docs/weights.md tells where to get them; name the file with "
                     "--network.restore-from"
                 )
             else:
                 display.note("no initial weights given: the network starts from random ones")
-        trainer = Trainer(config, resume=resume, accept_changes=accept_changes, notify=display.note)
-        trainer.interruption.say = display.interrupted
         if not trainer.ranks.first:
             return trainer.run()
         snapshot = trainer.run(display, RunRecord(config.snapshot_dir))

@@ -400,7 +400,7 @@ def test_a_workbook_that_cannot_be_written(error_of, predictions, tmp_path):
 
 PROCESSES = {
     "CLAN_train.py": (["--data-dir", "nowhere"], "nowhere"),
-    "CLAN_evaluate.py": (["--restore-from", "nowhere.pdparams"], "data/Cityscapes"),
+    "CLAN_evaluate.py": (["--restore-from", "nowhere.pdparams"], "nowhere.pdparams does not exist"),
     "CLAN_iou.py": (["nowhere", "result"], "nowhere"),
     "CLAN_evaluate_bulk.py": ([], "snapshots"),
     "CLAN_iou_bulk.py": ([], "result"),

@@ -228,7 +228,7 @@ def test_batch_norm_is_frozen_unless_it_is_trained_and_the_stem_s_always(tiny, t
     assert (state["trunk.layer4.0.downsample.1.bias"].numpy() != 0).any() == trained
 
 
-def test_a_new_run_in_an_old_folder_keeps_the_old_records_and_cannot_resume_the_old_state(tiny):
+def test_a_new_run_in_an_old_folder_keeps_the_old_records_and_cannot_resume_the_old_state(tiny, tmp_path):
     config = tiny()
     train(config)
     old = (config.snapshot_dir / "metrics.jsonl").read_text()
@@ -238,7 +238,7 @@ def test_a_new_run_in_an_old_folder_keeps_the_old_records_and_cannot_resume_the_
 
     with pytest.raises(Killed):
         train(config, on_step=kill)
-    assert (config.snapshot_dir / "metrics.jsonl.before").read_text() == old
+    assert (tmp_path / f"{config.snapshot_dir.name}.before/metrics.jsonl").read_text() == old
     with pytest.raises(CheckpointError):
         train(config, resume=True)
 

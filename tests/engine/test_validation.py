@@ -244,10 +244,10 @@ def test_a_new_run_in_the_folder_keeps_the_old_best_apart(whole, tmp_path):
     train(config)
     old = (config.snapshot_dir / "SYS_best.json").read_text()
     train(config.model_copy(update={"validate_every": 0}))
-    names = {path.name for path in config.snapshot_dir.iterdir()}
-    assert {"SYS_best.json.before", "SYS_best.pdparams.before", "validation.jsonl.before"} <= names
-    assert not {"SYS_best.json", "SYS_best.pdparams", "validation.jsonl"} & names
-    assert (config.snapshot_dir / "SYS_best.json.before").read_text() == old
+    of_best = {"SYS_best.json", "SYS_best.pdparams", "validation.jsonl"}
+    assert not of_best & {path.name for path in config.snapshot_dir.iterdir()}
+    assert of_best <= {path.name for path in (tmp_path / "run.before").iterdir()}
+    assert (tmp_path / "run.before/SYS_best.json").read_text() == old
 
 
 def test_a_run_that_stops_validating_hands_on_the_best(whole, tmp_path):

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any, get_args
 
 from clan import runtime
-from clan.commandline import Parser, add_resume, model, resumes, run, size, speak
+from clan.commandline import Parser, add_resume, model, resumes, run, size, speak, worded
 from clan.config import Config, Precision
+from clan.errors import ConfigError
 from clan.recipes import PRESETS, SOURCE_ROOTS
 from clan.schema import build
 
@@ -65,12 +66,8 @@ def _flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-WORDING = {
-    name: _flag(flag)
-    for flag, path in FLAG_FIELDS.items()
-    for name in ((_flag(".".join(path)), ".".join(path)) if path[1:] else (_flag(path[0]),))
-}
-"""What errors call an option, as a flag of `clan train` or with dots, and the flag that it has here."""
+WORDING = {_flag(".".join(path)): _flag(flag) for flag, path in FLAG_FIELDS.items()}
+"""A flag of `clan train`, as errors name it, and the one that this command has in its place."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -156,12 +153,21 @@ def configuration(flags: argparse.Namespace) -> Config:
             for name in sections:
                 section = section[name]
             section[field] = getattr(flags, flag)
-    return build(Config, values, origin="CLAN_train.py")
+    try:
+        return build(Config, values, origin="CLAN_train.py")
+    except ConfigError as error:
+        nested = {".".join(path): _flag(flag) for flag, path in FLAG_FIELDS.items() if path[1:]}
+        raise ConfigError(worded(str(error), nested)) from None
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Trains as the command line says."""
-    speak(WORDING)
+    absent = (
+        {}
+        if DEFAULT_WEIGHTS.is_file()
+        else {"weights are given": f"weights are given and there is no {DEFAULT_WEIGHTS}"}
+    )
+    speak(WORDING | absent)
     flags = parser().parse_args(arguments)
     config = configuration(flags)
     runtime.import_paddle()

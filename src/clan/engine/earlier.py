@@ -39,12 +39,12 @@ def set_aside(folder: Path, notify: Callable[[str], None]) -> None:
     Raises:
         ConfigError: it cannot be moved.
     """
-    moving = _moving(folder)
+    moving = _unfinished(folder)
     found = list(_written(folder))
     if not found and not moving:
         return
     try:
-        moving = moving or _home(folder) / f"{folder.resolve().name}{BEFORE}.moving"
+        moving = moving or _moving(_destination(folder))
         moving.mkdir(exist_ok=True)
         for path in [*found, *(folder / name for name in _ABOUT)]:
             if path.exists():
@@ -52,10 +52,9 @@ def set_aside(folder: Path, notify: Callable[[str], None]) -> None:
                 target.parent.mkdir(exist_ok=True)
                 path.replace(target)
         _show_to_loggers(moving, shown=False)
-        names = itertools.chain([BEFORE], (f"{BEFORE}{number}" for number in itertools.count(2)))
-        kept = next(
-            path for path in (moving.with_name(folder.resolve().name + name) for name in names) if not _is(path)
-        )
+        name = moving.name.removesuffix(".moving")
+        names = itertools.chain([name], (f"{name}{number}" for number in itertools.count(2)))
+        kept = next(path for path in map(moving.with_name, names) if not _is(path))
         moving.rename(kept)
     except OSError as error:
         raise ConfigError(
@@ -67,7 +66,7 @@ def set_aside(folder: Path, notify: Callable[[str], None]) -> None:
 
 def resumable(folder: Path) -> bool:
     """Whether there is a state to go on from, whole or not, also if a run was killed while it set that aside."""
-    return any(checkpoint.States(place).paths() for place in (folder, _moving(folder)) if place)
+    return any(checkpoint.States(place).paths() for place in (folder, _unfinished(folder)) if place)
 
 
 def finished(config: Config, *, accept_changes: bool = False) -> Path | None:
@@ -94,7 +93,7 @@ def bring_back(folder: Path) -> None:
         ConfigError: it cannot be moved.
     """
     try:
-        if moving := _moving(folder):
+        if moving := _unfinished(folder):
             for path in [path for path in moving.rglob("*") if not path.is_dir()]:
                 target = folder / path.relative_to(moving)
                 target.parent.mkdir(parents=True, exist_ok=True)
@@ -108,17 +107,28 @@ def bring_back(folder: Path) -> None:
         raise ConfigError(f"cannot move files in {folder} ({error.strerror}): make the folder writable") from None
 
 
-def _home(folder: Path) -> Path:
-    """The folder above, or the folder itself where nothing can be renamed into that: one that a disk is mounted as."""
-    above = folder.resolve().parent
-    same_disk = above.stat().st_dev == folder.stat().st_dev
-    return above if same_disk and not folder.is_mount() and os.access(above, os.W_OK | os.X_OK) else folder
+def _places(folder: Path) -> list[Path]:
+    """Where an earlier run may be moved to, named like the folder: beside it, and in it."""
+    if folder.is_symlink() or folder.name in ("", ".."):
+        folder = folder.resolve()
+    name = f"{folder.name}{BEFORE}"
+    return [folder.with_name(name), folder / name]
 
 
-def _moving(folder: Path) -> Path | None:
+def _destination(folder: Path) -> Path:
+    """The place beside a folder, or the one in it where nothing can be renamed into the folder above, as of a mount."""
+    beside, inside = _places(folder)
+    movable = not folder.is_mount() and beside.parent.stat().st_dev == folder.stat().st_dev
+    return beside if movable and os.access(beside.parent, os.W_OK | os.X_OK) else inside
+
+
+def _unfinished(folder: Path) -> Path | None:
     """What a run that was killed while setting aside has left."""
-    name = f"{folder.resolve().name}{BEFORE}.moving"
-    return next((path for path in (folder.resolve().parent / name, folder / name) if path.is_dir()), None)
+    return next((path for path in map(_moving, _places(folder)) if path.is_dir()), None)
+
+
+def _moving(place: Path) -> Path:
+    return place.with_name(f"{place.name}.moving")
 
 
 def _written(folder: Path) -> Iterator[Path]:

@@ -37,7 +37,7 @@ class Interruption:
     """
 
     def __init__(self, resume: Resume = False) -> None:
-        self.resume = resume
+        self.resume: Resume = resume
         self.say: Callable[[str], None] = write_unbuffered
         self.signal = 0
         self._before: dict[int, Any] = {}
