@@ -1,7 +1,7 @@
 """What a training run survives: `python -m benchmarks.faults --kills 50 --seed 0` prints a table.
 
-A small run is killed with SIGKILL again and again, at random moments and while it writes a state, each time resumed
-with `--resume` and another number of workers, and must end in the very parameters of a run that was never killed.
+A small run is killed with SIGKILL again and again, at random moments and while it writes a state, each time repeated
+with `--resume auto` and another number of workers, and must end in the very parameters of a run that was never killed.
 Then its states and images are damaged in random places, each of which must be noticed, and hostile and mutated files
 of weights are read, none of which may do anything.
 """
@@ -123,7 +123,7 @@ def kill_and_resume(folder: Path, *, kills: int, writing: int, seed: int, steps:
         run = folder / f"run{tally.runs}"
         while tally.kills < kills and kill_once(config, run, draw, startup, tally, aimed=tally.while_writing < writing):
             pass
-        finish(config, run, *resuming(run), "--num-workers", draw.choice(WORKERS))
+        finish(config, run, "--resume", "auto", "--num-workers", draw.choice(WORKERS))
         found = States(run).latest().arrays
         different = [name for name in expected if not np.array_equal(expected[name], found[name])]
         if different or found.keys() != expected.keys():
@@ -131,15 +131,10 @@ def kill_and_resume(folder: Path, *, kills: int, writing: int, seed: int, steps:
     return tally
 
 
-def resuming(run: Path) -> list[str]:
-    """How to go on with a run; one that was killed before its first state starts again."""
-    return ["--resume"] if States(run).paths() else []
-
-
 def kill_once(config: Path, run: Path, draw: random.Random, startup: float, tally: Tally, *, aimed: bool) -> bool:
     """Goes on with a run and kills it; False if it came to its end before."""
     before, halves = [path.name for path in States(run).paths()], half_states(run)
-    process = start(config, run, *resuming(run), "--num-workers", draw.choice(WORKERS))
+    process = start(config, run, "--resume", "auto", "--num-workers", draw.choice(WORKERS))
     if aimed and draw.random() < 0.5:
         wait_until(process, lambda: not half_states(run))  # of the last kill
         for _ in range(draw.randrange(3)):

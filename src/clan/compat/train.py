@@ -162,12 +162,8 @@ def configuration(flags: argparse.Namespace) -> Config:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Trains as the command line says."""
-    absent = (
-        {}
-        if DEFAULT_WEIGHTS.is_file()
-        else {"weights are given": f"weights are given and there is no {DEFAULT_WEIGHTS}"}
-    )
-    speak(WORDING | absent)
+    absent = {"weights are given": f"weights are given and there is no {DEFAULT_WEIGHTS}"}
+    speak(WORDING | ({} if DEFAULT_WEIGHTS.is_file() else absent))
     flags = parser().parse_args(arguments)
     config = configuration(flags)
     runtime.import_paddle()

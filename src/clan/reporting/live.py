@@ -89,6 +89,9 @@ class Quiet(Display):
 class Lines(Display):
     """A line now and then, on stderr, for logs."""
 
+    def __init__(self) -> None:
+        self._pace = Pace()
+
     def started(self, iteration: int, total: int) -> None:
         """See `Observer`."""
         self._meter = Meter(iteration, total)

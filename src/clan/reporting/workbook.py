@@ -52,7 +52,8 @@ def workbook_of(table: Table, about: About) -> bytes:
     """
     content = io.BytesIO()
     with xlsxwriter.Workbook(content, {"in_memory": True}) as book:
-        book.set_properties({"title": f"{about.facts.get('run', '')}: mean IoU", "comments": "Written by CLAN-Paddle."})
+        title = one_line(f"{about.facts.get('run', '')}: mean IoU")
+        book.set_properties({"title": title, "comments": "Written by CLAN-Paddle."})
         summary, classes, config = (book.add_worksheet(name) for name in (SUMMARY, CLASSES, CONFIG))
         styles = Styles(book)
         _write_summary(book, summary, styles, table, about)
