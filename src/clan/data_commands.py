@@ -8,6 +8,7 @@ from clan.data.check import Findings, check
 from clan.data.datasets import Dataset, find_splits
 from clan.domain_options import load_classes, named_domain, require_splits
 from clan.errors import ConfigError
+from clan.output import one_line
 from clan.reporting.bars import print_bars
 from clan.reporting.console import progress
 from clan.reporting.images import save_png
@@ -109,7 +110,7 @@ def _print_some(what: str, lines: list[str]) -> None:
     if lines:
         print(f"  {len(lines)} {what}:")
         for line in lines[:SHOWN]:
-            print(f"    {line}")
+            print(f"    {one_line(line)}")
         if len(lines) > SHOWN:
             print(f"    … and {len(lines) - SHOWN} more; --json lists all")
 

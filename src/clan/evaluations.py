@@ -17,6 +17,7 @@ from clan.errors import DataError
 from clan.labels import IGNORE, LabelSpace
 from clan.metrics.iou import Scores, score
 from clan.output import encoded
+from clan.records import began, moment
 from clan.snapshots import BEST, LAST_ITERATION, Snapshot, iteration_of, snapshot_iteration
 from clan.untrusted import UnfitFile, quoted, read_whole
 
@@ -187,10 +188,11 @@ def find_evaluations(
         run: the run's folder.
         snapshots: what it saved.
         results: folders whose folders are looked at; other runs' label maps may lie there too.
-        on_damaged: called with what is wrong with each `scores.json` that cannot be read and is left out.
+        on_damaged: called with why each `scores.json` is left out that cannot be read or is older than the run.
     """
     saved = {path.resolve() for path in [*(snapshot.path for snapshot in snapshots), *run.glob(f"*{BEST}.pdparams")]}
     found: dict[Path, Evaluation] = {}
+    start = began(run)
     for path in sorted(path for folder in results for path in folder.glob(f"*/{NAME}")):
         try:
             evaluation = read_evaluation(path.parent)
@@ -199,7 +201,11 @@ def find_evaluations(
             continue
         # What was scored by the commands that know no weights is recognised by the folder's name.
         named = evaluation.weights is None and path.parent.name.rpartition("_")[0] == run.resolve().name
-        if named or evaluation.weights in saved:
+        if not named and evaluation.weights not in saved:
+            continue
+        if start and (scored := moment(evaluation.date)) and scored < start:
+            on_damaged(DataError(f"{path.parent} was scored before the run in {run} began: it is of an earlier one"))
+        else:
             found[path.parent.resolve()] = evaluation
     ordered = sorted(
         found.values(), key=lambda one: (one.iteration is None, one.iteration or 0, _is_best(one), one.date)

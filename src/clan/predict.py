@@ -305,9 +305,7 @@ def video_writer(path: Path, rate: float, size: tuple[int, int]) -> Iterator[Cal
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     except OSError as error:
-        raise DataError(
-            f"cannot write {path} ({error.strerror}): choose another folder, or shorten the name if it is too long"
-        ) from None
+        raise DataError(f"cannot write {path} ({error.strerror}): choose another folder or shorter names") from None
     right, below = size[0] % 2, size[1] % 2
     even = (size[0] + right, size[1] + below)
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*CODEC), rate, even)

@@ -6,6 +6,7 @@ from array import array
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,19 @@ def read_run(folder: Path) -> RunRecords:
         environment=_environment(folder),
         snapshots=snapshots,
     )
+
+
+def began(folder: Path) -> datetime | None:
+    """When the run in a folder began; what was scored earlier is of another that was there before. None: not known."""
+    return moment(str(_environment(folder).get("started", "")))
+
+
+def moment(text: str) -> datetime | None:
+    """A time in ISO 8601 that says its zone; None: it is something else."""
+    with suppress(ValueError):
+        found = datetime.fromisoformat(text)
+        return found if found.tzinfo else None
+    return None
 
 
 def located(path: Path, folder: Path, config: Config) -> Path:

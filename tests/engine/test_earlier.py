@@ -1,16 +1,24 @@
 """A new run in the folder of an earlier one."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 
+from clan import records
+from clan.bulk import evaluate_and_score
+from clan.compat import iou
 from clan.compat.evaluate import _results
+from clan.data.datasets import Dataset
+from clan.domain_options import evaluation_dataset
 from clan.engine import earlier
 from clan.engine.checkpoint import States
 from clan.engine.trainer import Trainer
-from clan.errors import ConfigError
+from clan.errors import ConfigError, DataError
+from clan.evaluations import find_evaluations
+from clan.inspection.subject import Options, Subject
 from clan.snapshots import find_snapshots, run_folders
 from clan.train import train
 from tests.conftest import assert_same_end, metrics
@@ -131,6 +139,52 @@ def test_no_table_mixes_two_runs_and_the_earlier_one_goes_on_where_it_is(tiny, t
     whole = config.model_copy(update={"snapshot_dir": tmp_path / "whole"})
     train(whole)
     assert_same_end(kept, whole.snapshot_dir)
+
+
+def test_scores_of_an_earlier_run_are_not_those_of_the_new_one(tiny, worlds, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = tiny(num_steps_stop=2, snapshot_dir=Path("snapshots/run"))
+    dataset = Dataset("cityscapes", worlds / "Cityscapes", split="val")
+    train(config)
+    evaluate_and_score(config.snapshot_dir, dataset, Path("result"), Path("books"), num_classes=None, upsampling=None)
+    shutil.copytree("result/run_2", "result/run_4")
+    for path in (Path("result/run_2"), Path("result/run_4")):
+        os.utime(path, (0, 0))
+    scores = Path("result/run_2/scores.json")
+    date = json.loads(scores.read_bytes())["date"]
+    scores.write_text(scores.read_text().replace(date, "2000-01-01T00:00:00+00:00"))
+    shutil.copy(scores, "result/run_4")
+    os.utime("result/run_4", (0, 0))
+    train(config)
+    snapshots, complaints = find_snapshots(config.snapshot_dir), []
+    assert find_evaluations(config.snapshot_dir, snapshots, [Path("result")], on_damaged=complaints.append) == []
+    assert "was scored before the run in snapshots/run began" in str(complaints[0])
+    with pytest.raises(DataError, match="all label maps of run are of an earlier run"):
+        iou.main_bulk([str(worlds / "Cityscapes/gtFine/val"), "result"])
+    evaluate_and_score(config.snapshot_dir, dataset, Path("result"), Path("books"), num_classes=None, upsampling=None)
+    assert len(find_evaluations(config.snapshot_dir, snapshots, [Path("result")])) == 1
+    iou.main_bulk([str(worlds / "Cityscapes/gtFine/val"), "result"])
+    assert "result/run_4 was written before the run in snapshots/run began: left out" in capsys.readouterr().out
+    began = records.began(config.snapshot_dir)
+    train(config.model_copy(update={"num_steps_stop": 3}), resume=True)
+    assert records.began(config.snapshot_dir) == began
+
+
+def test_a_run_is_found_with_its_data_from_any_folder(tiny, worlds, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(worlds, "project/data")
+    monkeypatch.chdir("project")
+    roots = {"source__root": Path("data/SYNTHIA/RAND_CITYSCAPES"), "target__root": Path("data/Cityscapes")}
+    train(tiny(**roots, num_steps_stop=2, snapshot_dir=Path("snapshots/run")))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    for project in ("project", "moved"):
+        run = tmp_path / project / "snapshots/run"
+        dataset = evaluation_dataset(run, domain=None, data_dir=None, data_list=None, split=None)
+        assert dataset.root == tmp_path / project / "data/Cityscapes"
+        assert Subject(run, Options(images=1)).source.root == tmp_path / project / "data/SYNTHIA/RAND_CITYSCAPES"
+        if project == "project":
+            (tmp_path / "project").rename(tmp_path / "moved")
 
 
 def test_a_run_that_cannot_start_leaves_the_earlier_one_in_place(run, tiny, monkeypatch):

@@ -48,6 +48,7 @@ def main_bulk(arguments: Sequence[str] | None = None) -> None:
 
     ids = "labelId" if flags.label_ids else "trainId"
     for name, folders in _runs(flags.pred_dir).items():
+        folders = _of_run(SNAPSHOTS / name, folders)
         rows = score_label_maps(
             folders,
             lambda folder: score_cityscapes(flags.gt_dir, folder, devkit_dir=flags.devkit_dir, prediction_ids=ids),
@@ -68,6 +69,20 @@ def _runs(root: Path) -> dict[str, list[Path]]:
     if not runs:
         raise DataError(f"{root} holds no folder RUN_ITERATION of label maps: run CLAN_evaluate_bulk.py first")
     return runs
+
+
+def _of_run(run: Path, folders: list[Path]) -> list[Path]:
+    """Without the label maps that are older than the run: those of an earlier one in its folder."""
+    from clan.records import began
+
+    start = began(run)
+    older = [folder for folder in folders if start and folder.stat().st_mtime < start.timestamp()]
+    for folder in older:
+        print(f"{folder} was written before the run in {run} began: left out")
+    left = [folder for folder in folders if folder not in older]
+    if not left:
+        raise DataError(f"all label maps of {run.name} are of an earlier run: run CLAN_evaluate_bulk.py again")
+    return left
 
 
 def entry() -> None:

@@ -6,6 +6,7 @@ import os
 import platform
 import sys
 from collections.abc import Mapping
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ class RunRecord(Observer):
             "processor": processor().get("model name") or platform.processor() or platform.machine(),
             "cores": available_cores(),
             "threads": os.environ.get("OMP_NUM_THREADS", ""),
+            "started": _started(self._path),
             "started_in": str(Path.cwd()),
             "device": paddle.device.get_device(),
         }
@@ -54,6 +56,15 @@ class RunRecord(Observer):
         self._facts["peak_memory_bytes"] = peak_memory()
         text = json.dumps(self._facts, indent=2, ensure_ascii=False)
         write_atomically(self._path, lambda file: file.write(encoded(text)), sync=False)
+
+
+def _started(path: Path) -> str:
+    """When the run began, in ISO 8601: now, unless this process goes on with it; empty where that was not recorded."""
+    if path.is_file():
+        with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
+            return str(json.loads(path.read_bytes())["started"])
+        return ""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
 def peak_memory() -> dict[str, int]:

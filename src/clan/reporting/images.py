@@ -84,6 +84,4 @@ def _save(content: bytes, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, lambda file: file.write(content), sync=False)
     except OSError as error:
-        raise DataError(
-            f"cannot write {path} ({error.strerror}): choose another folder, or shorten the name if it is too long"
-        ) from None
+        raise DataError(f"cannot write {path} ({error.strerror}): choose another folder or shorter names") from None
