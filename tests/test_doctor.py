@@ -30,6 +30,7 @@ GOOD = {
     "packages": {"numpy": "2.0", "numba": None},
     "nvidia_gpu": False,
     "numba_threads": "omp",
+    "chinese_font": "/usr/share/fonts/wqy-microhei.ttc",
     "free_disk_bytes": 80e9,
     "matrix_product_gflops": 200.0,
 }
@@ -55,6 +56,7 @@ def test_a_good_machine_has_nothing_to_complain_of():
 @pytest.mark.parametrize(
     ("path", "value", "said"),
     [
+        (("chinese_font",), None, "install the package fonts-wqy-microhei"),
         (("settings", "OMP_NUM_THREADS", "value"), "1", "OMP_NUM_THREADS is 1 on 4 cores"),
         (("settings", "OMP_WAIT_POLICY", "value"), "active", "OMP_WAIT_POLICY is active"),
         (("settings", "MKL_DEBUG_CPU_TYPE", "value"), "3", "MKL_DEBUG_CPU_TYPE is 3"),

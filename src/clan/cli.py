@@ -14,8 +14,9 @@ import tyro
 
 from clan import __version__, runtime
 from clan.commandline import add_resume, fail, resumes, run, speak
+from clan.normalization import Scheme
 from clan.recipes import PRESETS, SOURCE_ROOTS, Preset, Source
-from clan.show_commands import Precision, inspect, predict, report
+from clan.show_commands import Backbone, Precision, convert, inspect, predict, report
 
 Size = tuple[int, int]
 
@@ -50,6 +51,10 @@ def evaluate(  # noqa: PLR0913 (the signature is the command line)
     output_size: Size | None = None,
     num_classes: int | None = None,
     upsampling: Literal["bilinear", "bicubic"] | None = None,
+    backbone: Backbone | None = None,
+    output_stride: Literal[8, 16] | None = None,
+    head_dilations: tuple[int, ...] | None = None,
+    input_normalization: Scheme | None = None,
     label_ids: bool = False,
     batch_size: int = 1,
     precision: Precision = "fp32",
@@ -68,8 +73,12 @@ def evaluate(  # noqa: PLR0913 (the signature is the command line)
         workbooks: folder of the workbook and the CSV.
         input_size: width and height that the network sees; without it, the run's, else 1024 512.
         output_size: width and height of label maps; without it, the ground truth's, or the image's.
-        num_classes: number of classes; without it, the run's, else 19.
+        num_classes: number of classes; without it, the run's, else what the weights tell.
         upsampling: of the logits; without it, the run's, else bilinear.
+        backbone: the trunk; without it, the run's, else what the weights tell.
+        output_stride: input's resolution over that of the features; without it, the run's, else 8.
+        head_dilations: dilations of a head's convolutions; without it, the run's, else 6 12 18 24.
+        input_normalization: how pixels become numbers; without it, the run's, else caffe-bgr.
         label_ids: write Cityscapes labelIds, as its benchmark server wants.
         batch_size: images that the network sees at once; more than one can help on a GPU.
         precision: what convolutions and matrix products compute in on a GPU.
@@ -93,6 +102,10 @@ def evaluate(  # noqa: PLR0913 (the signature is the command line)
         workbooks,
         num_classes=num_classes,
         upsampling=upsampling,
+        backbone=backbone,
+        output_stride=output_stride,
+        head_dilations=head_dilations,
+        input_normalization=input_normalization,
         input_size=input_size,
         output_size=output_size,
         label_ids=label_ids,
@@ -136,18 +149,6 @@ def iou(
     else:
         scores = score_with_progress(truth, predictions, devkit_dir=devkit_dir, prediction_ids=ids)
     print(format_scores(scores))
-
-
-def convert(source: Annotated[Path, tyro.conf.Positional], target: Annotated[Path, tyro.conf.Positional], /) -> None:
-    """Rewrite weights in the format of the target's suffix, under that format's usual names.
-
-    Args:
-        source: .pdparams, .pth, .pt or .safetensors; nothing that it holds is executed.
-        target: .pdparams, .safetensors, .pth or .pt.
-    """
-    from clan.models.weights import convert as rewrite
-
-    print(f"{rewrite(source, target)} arrays written to {target}")
 
 
 def doctor(*, json: bool = False) -> None:

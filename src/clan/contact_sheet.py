@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from clan.data.datasets import Dataset
 from clan.data.transforms import resize_image, resize_label
 from clan.errors import DataError
 from clan.labels import IGNORE, LabelSpace
 from clan.reporting.heat import BACKGROUND, FAINT, INK, legend, overlay
+from clan.reporting.lettering import draw_text, text_width, writable
 
 TILE = 320
 """Width of an image on the sheet."""
@@ -18,6 +19,7 @@ COLUMNS = 4
 """Two images a row, each beside its overlay."""
 
 GAP, LINE = 10, 22
+TEXT, TITLE = 13, 18
 
 
 def contact_sheet(dataset: Dataset, indices: Sequence[int], title: str) -> Image.Image:
@@ -28,7 +30,7 @@ def contact_sheet(dataset: Dataset, indices: Sequence[int], title: str) -> Image
         indices: which; those that cannot be read are shown as grey panels.
         title: what stands at the top.
     """
-    space, font = dataset.classes.label_space, ImageFont.load_default(13)
+    space = dataset.classes.label_space
     panels = [panel for index in indices for panel in _panels(dataset, index, space)]
     height = max((panel.height for _, panel in panels), default=TILE // 2)
     rows = -(-len(panels) // COLUMNS)
@@ -37,12 +39,12 @@ def contact_sheet(dataset: Dataset, indices: Sequence[int], title: str) -> Image
     top = 44
     sheet = Image.new("RGB", (width, top + rows * (height + LINE + GAP) + (colors.height if colors else 0)), BACKGROUND)
     draw = ImageDraw.Draw(sheet)
-    draw.text((GAP, 12), title, fill=INK, font=ImageFont.load_default(18))
+    draw_text(draw, (GAP, 12), title, TITLE, INK)
     for number, (caption, panel) in enumerate(panels):
         left = GAP + (TILE + GAP) * (number % COLUMNS)
         upper = top + (height + LINE + GAP) * (number // COLUMNS)
         sheet.paste(panel, (left, upper))
-        draw.text((left, upper + panel.height + 3), _shortened(caption, font), fill=FAINT, font=font)
+        draw_text(draw, (left, upper + panel.height + 3), _shortened(caption), TEXT, FAINT)
     if colors:
         sheet.paste(colors, (0, sheet.height - colors.height))
     return sheet
@@ -65,10 +67,11 @@ def _panels(dataset: Dataset, index: int, space: LabelSpace) -> list[tuple[str, 
     return panels
 
 
-def _shortened(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+def _shortened(text: str) -> str:
     """The end of a text that is wider than a panel: names differ there."""
-    if font.getlength(text) <= TILE:
+    text = writable(text)
+    if text_width(text, TEXT) <= TILE:
         return text
-    while font.getlength(f"…{text}") > TILE:
+    while text_width(f"…{text}", TEXT) > TILE:
         text = text[1:]
     return f"…{text}"

@@ -17,6 +17,7 @@ import numpy as np
 from clan import __version__, runtime
 from clan.compiled import compiled
 from clan.errors import ConfigError
+from clan.reporting.lettering import CHINESE, font_with
 
 Facts = Mapping[str, Any]
 """What was found, as JSON has it."""
@@ -43,6 +44,7 @@ def examine() -> dict[str, Any]:
         "packages": {name: _version(name) for name in PACKAGES},
         "nvidia_gpu": Path("/dev/nvidia0").exists() or shutil.which("nvidia-smi") is not None,
         "numba_threads": _numba_threading_layer(),
+        "chinese_font": str(chinese[0]) if (chinese := font_with(CHINESE)) else None,
         "free_disk_bytes": shutil.disk_usage(Path.cwd()).free,
         "matrix_product_gflops": _matrix_product_gflops() if paddle["version"] else None,
     }
@@ -56,7 +58,7 @@ def complaints(facts: Facts) -> list[str]:
 def report(facts: Facts) -> str:
     """The facts for people, and below them the complaints."""
     cpu, paddle = facts["processor"], facts["paddle"]
-    speed = facts["matrix_product_gflops"]
+    speed, font = facts["matrix_product_gflops"], facts["chinese_font"]
     lines = [
         ("clan", f"{facts['clan']}, Python {facts['python']}, {facts['system']}"),
         ("processor", f"{cpu['name']}, {cpu['cores']} cores for us, {', '.join(cpu['vectors']) or 'no vector units'}"),
@@ -66,6 +68,7 @@ def report(facts: Facts) -> str:
         *(("device", f"{device['name']}, {device['memory_bytes'] / GIGA:.1f} GB") for device in paddle["devices"]),
         ("packages", ", ".join(f"{name} {version or 'missing'}" for name, version in facts["packages"].items())),
         ("compiled loops", f"threads by {facts['numba_threads']}"),
+        ("Chinese names", f"drawn with {font}" if font else "drawn as escapes such as \\u8def, since no font has them"),
         ("free disk", f"{facts['free_disk_bytes'] / GIGA:.1f} GB here"),
         ("matrix product", f"{speed:.0f} GFLOP/s, float32" if speed else "not measured"),
     ]
@@ -132,6 +135,11 @@ def _about_machine(facts: Facts) -> list[str]:
         found.append(
             f"compiled loops share their work by {facts['numba_threads']}: install tbb or an OpenMP runtime, "
             "so that several threads may run them"
+        )
+    if facts["chinese_font"] is None:
+        found.append(
+            "no font here has Chinese characters, which pictures then show as escapes such as \\u8def: install the "
+            "package fonts-wqy-microhei (2 MB) or fonts-noto-cjk, if names of yours hold any"
         )
     if cpu["memory_bytes"] and cpu["memory_bytes"] < 4 * GIGA:
         found.append(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from clan.config import Config, load
+from clan.config import Config
 from clan.data.datasets import Dataset, find_splits
 from clan.data.files import image_size
 from clan.domains import (
@@ -22,6 +22,7 @@ from clan.recipes import DEFAULT_ROOTS
 from clan.records import located
 from clan.schema import build, load_section
 from clan.snapshots import require_weights
+from clan.weights_config import config_of
 
 DESCRIPTION_SUFFIXES = (".yaml", ".yml")
 
@@ -146,7 +147,7 @@ def evaluation_dataset(
     """The images to evaluate weights on: by default the target of the run that they are from.
 
     Args:
-        weights: a snapshot, or a folder of them, with or without the run's `config.yaml` beside.
+        weights: a snapshot, or a folder of them, with or without the run's configuration (see `clan.weights_config`).
         domain: packaged name or description file instead of the run's target.
         data_dir: folder instead of the one that the run or the description names.
         data_list: text file of image names.
@@ -156,8 +157,7 @@ def evaluation_dataset(
         ClanError: a file does not fit, or there are no images.
     """
     require_weights(weights)
-    path = (weights if weights.is_dir() else weights.parent) / "config.yaml"
-    run = load(path) if path.is_file() else None
+    run = config_of(weights)
     classes = run.classes if run else None
     if domain or not run:
         named = named_domain(domain or "cityscapes")

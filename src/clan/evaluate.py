@@ -1,49 +1,112 @@
 """Evaluation: a segmenter's weights and a data set in, label maps as PNG files out (SPEC section 6)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from clan.config import load
 from clan.data.datasets import Dataset
 from clan.engine.inference import EvaluationOptions, each_label_map
+from clan.errors import WeightsError
 from clan.labels import CITYSCAPES_TO_TRAIN_ID
-from clan.models.deeplab import Segmenter
+from clan.models.deeplab import BACKBONES, Segmenter
 from clan.models.heads import DILATIONS
-from clan.models.weight_files import read_arrays
-from clan.models.weights import has_projection_bias, load_weights
+from clan.models.recognition import recognise
+from clan.models.weights import has_projection_bias, load_weights, read_network
+from clan.normalization import SCHEMES, Scheme
 from clan.reporting.images import save_label_map
+from clan.weights_config import RUN_FILE, config_of
 
 
 def options_for(
-    weights: Path, *, num_classes: int | None, upsampling: str | None, dataset: Dataset | None = None, **others: Any
+    weights: Path,
+    *,
+    num_classes: int | None,
+    upsampling: str | None,
+    dataset: Dataset | None = None,
+    input_normalization: Scheme | None = None,
+    notify: Callable[[str], object] = lambda sentence: None,
+    **others: Any,
 ) -> EvaluationOptions:
-    """Options for a snapshot: what is None is taken from the run's `config.yaml` beside it, if there is one.
+    """Options for weights: what is None is what their run's configuration says, or else what their arrays tell.
 
     Args:
-        weights: the snapshot.
+        weights: a file of weights; see `clan.weights_config.config_of`.
         num_classes: see `EvaluationOptions`.
         upsampling: likewise.
         dataset: what is evaluated; None: the run's target.
+        input_normalization: how pixels become numbers.
+        notify: takes a sentence about what was assumed for want of a configuration.
         others: further options.
+
+    Raises:
+        ClanError: there is no configuration, and the arrays do not tell the network.
     """
-    path = weights.parent / "config.yaml"
-    known = EvaluationOptions()
-    if path.is_file():
-        config = load(path)
-        known = EvaluationOptions.of_run(config, dataset.description if dataset else config.target.dataset)
     given = {"num_classes": num_classes, "upsampling": upsampling, **others}
-    return replace(known, **{name: value for name, value in given.items() if value is not None})
+    if input_normalization:
+        given["normalization"] = SCHEMES[input_normalization]
+    given = {name: value for name, value in given.items() if value is not None}
+    if config := config_of(weights):
+        known = EvaluationOptions.of_run(config, dataset.description if dataset else config.target.dataset)
+        return replace(known, **given)
+    options = replace(EvaluationOptions(), **(_told_by_arrays(weights, given) | given))
+    # Weights of other classes than the labels' would be scored against the wrong ones.
+    if dataset and "num_classes" not in given and options.num_classes != dataset.classes.label_space.num_classes:
+        raise WeightsError(
+            f"{weights} was trained for {options.num_classes} classes, {dataset.name} has "
+            f"{dataset.classes.label_space.num_classes}: {REMEDY}"
+        )
+    notify(_assumptions(weights, options, given))
+    return options
+
+
+REMEDY = f"put the {RUN_FILE} of its run beside it, or say --backbone and --num-classes"
+
+
+def _told_by_arrays(weights: Path, given: Mapping[str, Any]) -> dict[str, Any]:
+    told = recognise(read_network(weights).arrays)
+    if "backbone" not in given and told.backbone is None:
+        raise WeightsError(
+            f"{weights} has no {RUN_FILE} beside it, and its arrays are of none of the networks that are known: put "
+            f"that file there, or name the network with --backbone {{{','.join(BACKBONES)}}}"
+        )
+    if "head_dilations" not in given and told.num_classes is not None and not told.usual_heads:
+        raise WeightsError(
+            f"{weights} has no {RUN_FILE} beside it, and heads of {told.branches} convolutions, whose dilations no "
+            "array tells: put that file there, or say --head-dilations"
+        )
+    known = {"backbone": told.backbone, "num_classes": told.num_classes}
+    return {name: value for name, value in known.items() if value is not None}
+
+
+def _assumptions(weights: Path, options: EvaluationOptions, given: Mapping[str, Any]) -> str:
+    assumed = {
+        "output_stride": f"--output-stride {options.output_stride}",
+        "head_dilations": f"--head-dilations {' '.join(map(str, options.head_dilations))}",
+        "normalization": "--input-normalization caffe-bgr",
+    }
+    said = ", ".join(text for name, text in assumed.items() if name not in given)
+    return (
+        f"{weights} has no {RUN_FILE} beside it: by its arrays it is a {options.backbone} for {options.num_classes} "
+        "classes" + (f"; assumed, since no array tells: {said}" if said else "")
+    )
 
 
 def load_segmenter(
     weights: Path, *, backbone: str, num_classes: int, output_stride: int = 8,
-    head_dilations: tuple[int, ...] = DILATIONS,
+    head_dilations: tuple[int, ...] = DILATIONS, notify: Callable[[str], object] = lambda sentence: None,
 ) -> Segmenter:  # fmt: skip
     """A segmenter in eval mode with weights from a file, its projection convolutions as the file has them.
+
+    Args:
+        weights: the file.
+        backbone: see `Segmenter`.
+        num_classes: likewise.
+        output_stride: likewise.
+        head_dilations: likewise.
+        notify: takes sentences about where in the file the weights were found.
 
     Raises:
         WeightsError: the file cannot be read or does not fit completely.
@@ -53,9 +116,16 @@ def load_segmenter(
         num_classes,
         output_stride=output_stride,
         head_dilations=head_dilations,
-        projection_bias=has_projection_bias(read_arrays(weights)),
+        projection_bias=backbone.startswith("resnet") and has_projection_bias(read_network(weights).arrays),
     )
-    load_weights(segmenter, weights, strict=True)
+    try:
+        report = load_weights(segmenter, weights, strict=True)
+    except WeightsError as error:
+        if config_of(weights) is None and "another network" in str(error):
+            raise WeightsError(f"{error} ({REMEDY})") from None
+        raise
+    for note in report.notes:
+        notify(f"{weights}: {note}")
     segmenter.eval()
     return segmenter
 

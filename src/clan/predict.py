@@ -13,7 +13,6 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
-from clan.config import load
 from clan.data import transforms
 from clan.data.files import read_rgb
 from clan.domains import Classes
@@ -26,6 +25,7 @@ from clan.reporting.console import progress
 from clan.reporting.heat import CONFIDENCE, DISCREPANCY, Scale, heat_palette, legend, overlay
 from clan.reporting.images import save_heat, save_jpeg, save_label_map, save_png
 from clan.runtime import available_cores
+from clan.weights_config import config_of
 
 IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 VIDEOS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg")
@@ -78,7 +78,7 @@ def predict(source: Path, weights: Path, save: Path, *, products: Products | Non
 
     Args:
         source: what to look at; of a folder all images, those in folders below it too.
-        weights: a segmenter's weights; the `config.yaml` beside them says what network it is.
+        weights: a segmenter's weights; see `clan.weights_config.config_of` for what says which network it is.
         save: the folder for the results.
         products: what to write; None: everything.
         given: see `clan.evaluate.options_for`. Without `input_size` the network sees each image in its own proportions,
@@ -94,7 +94,7 @@ def predict(source: Path, weights: Path, save: Path, *, products: Products | Non
     video = is_video(source)
     images = [] if video else find_images(source)
     refuse_own_folder(source, save)
-    options = options_for(weights, **{"num_classes": None, "upsampling": None, **given})
+    options = options_for(weights, **{"num_classes": None, "upsampling": None, "notify": print, **given})
     network = Predictor(weights, options, keep_proportions=given.get("input_size") is None)
     if video:
         count = predict_video(network, source, save, products)
@@ -128,6 +128,7 @@ class Predictor:
             num_classes=options.num_classes,
             output_stride=options.output_stride,
             head_dilations=options.head_dilations,
+            notify=print,
         )
 
     def __call__(self, image: Image.Image) -> Analysis:
@@ -141,9 +142,9 @@ class Predictor:
 
 
 def label_space_of(weights: Path, num_classes: int) -> LabelSpace:
-    """The classes of the run that saved the weights; without its `config.yaml`, Cityscapes' or numbered ones."""
-    path = weights.parent / "config.yaml"
-    known = load(path).classes.label_space if path.is_file() else CITYSCAPES
+    """The classes of the run that saved the weights; without its configuration, Cityscapes' or numbered ones."""
+    config = config_of(weights)
+    known = config.classes.label_space if config else CITYSCAPES
     if known.num_classes == num_classes:
         return known
     return Classes(classes={f"class {train_id}": () for train_id in range(num_classes)}).label_space

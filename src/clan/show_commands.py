@@ -1,4 +1,4 @@
-"""`clan predict`, `clan report` and `clan inspect`: what each takes is its signature."""
+"""`clan predict`, `clan report`, `clan inspect` and `clan convert`: what each takes is its signature."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -7,10 +7,14 @@ import tyro
 
 from clan import runtime
 from clan.commandline import speak
+from clan.normalization import Scheme
 from clan.snapshots import require_weights
 
 Precision = Literal["fp32", "bf16", "fp16"]
 """As in `clan.config`, which `clan --help` should not wait for."""
+
+Backbone = Literal["resnet101", "resnet50", "mobilenetv2", "resnet-tiny"]
+"""Likewise."""
 
 
 def predict(  # noqa: PLR0913 (the signature is the command line)
@@ -27,6 +31,10 @@ def predict(  # noqa: PLR0913 (the signature is the command line)
     input_size: tuple[int, int] | None = None,
     num_classes: int | None = None,
     upsampling: Literal["bilinear", "bicubic"] | None = None,
+    backbone: Backbone | None = None,
+    output_stride: Literal[8, 16] | None = None,
+    head_dilations: tuple[int, ...] | None = None,
+    input_normalization: Scheme | None = None,
     precision: Precision = "fp32",
     device: Literal["auto", "cpu", "gpu"] = "auto",
     gpu: int = 0,
@@ -35,7 +43,7 @@ def predict(  # noqa: PLR0913 (the signature is the command line)
 
     Args:
         source: an image, a folder of images or a video.
-        weights: weights of a segmenter; a run's config.yaml beside them says what network it is.
+        weights: weights of a segmenter; a run's config.yaml beside or in them says what network it is.
         output: folder of the results.
         labels: write label maps and colour masks.
         overlay: write the colours over the image.
@@ -43,8 +51,12 @@ def predict(  # noqa: PLR0913 (the signature is the command line)
         discrepancy: write maps of where the two heads disagree.
         opacity: opacity of the colours in the overlay, 0 to 1.
         input_size: width and height that the network sees; without it, each image's proportions are kept.
-        num_classes: number of classes; without it, the run's, else 19.
+        num_classes: number of classes; without it, the run's, else what the weights tell.
         upsampling: of the logits; without it, the run's, else bilinear.
+        backbone: the trunk; without it, the run's, else what the weights tell.
+        output_stride: input's resolution over that of the features; without it, the run's, else 8.
+        head_dilations: dilations of a head's convolutions; without it, the run's, else 6 12 18 24.
+        input_normalization: how pixels become numbers; without it, the run's, else caffe-bgr.
         precision: what convolutions and matrix products compute in on a GPU.
         device: where to compute.
         gpu: index of the GPU among the visible ones.
@@ -61,7 +73,16 @@ def predict(  # noqa: PLR0913 (the signature is the command line)
     if remark := check_precision(precision):
         print(remark)
     products = Products(labels, overlay, confidence, discrepancy, opacity)
-    given = {"num_classes": num_classes, "upsampling": upsampling, "input_size": input_size, "precision": precision}
+    given = {
+        "num_classes": num_classes,
+        "upsampling": upsampling,
+        "backbone": backbone,
+        "output_stride": output_stride,
+        "head_dilations": head_dilations,
+        "input_normalization": input_normalization,
+        "input_size": input_size,
+        "precision": precision,
+    }
     count = run_prediction(source, weights, output, products=products, **given)
     kind = "frame" if is_video(source) else "image"
     print(f"{count} {kind}{'s' * (count != 1)} in {output}; legend.png tells what the colours mean")
@@ -141,3 +162,28 @@ def inspect(  # noqa: PLR0913 (the signature is the command line)
     for remark in inspect_run(run, output, options=options).remarks:
         print(remark)
     print(f"saved {output or run / 'inspect'}")
+
+
+def convert(
+    source: Annotated[Path, tyro.conf.Positional],
+    target: Annotated[Path, tyro.conf.Positional],
+    /,
+    *,
+    take: str | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Rewrite weights in the format of the target's suffix, and keep with them what their run's config.yaml says.
+
+    Args:
+        source: .pdparams, .pth, .pt or .safetensors; nothing that it holds is executed.
+        target: .pdparams, .safetensors, .pth or .pt.
+        take: key or prefix of the network to take, such as ema, from a file that holds several.
+        overwrite: replace files that exist.
+    """
+    from clan.weights_config import convert as rewrite
+
+    found, kept = rewrite(source, target, take=take, overwrite=overwrite)
+    for note in found.notes:
+        print(f"{source}: {note}")
+    print(f"{len(found.arrays)} arrays written to {target}")
+    print(f"classes and options kept in {kept}" if kept else f"no config.yaml beside {source}: classes are not kept")

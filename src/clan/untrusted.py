@@ -3,6 +3,7 @@
 import os
 import stat
 from pathlib import Path
+from typing import BinaryIO
 
 # Not to wait for a pipe's writer; and Windows would translate line ends.
 _ALWAYS = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
@@ -28,18 +29,36 @@ def read_whole(path: Path, limit: int) -> bytes:
         UnfitFile: it is a folder, a pipe, a device, empty, or larger.
         OSError: it is missing or must not be read.
     """
-    require_ordinary(path.stat().st_mode)  # first: to open a device may already do something
-    with os.fdopen(os.open(path, os.O_RDONLY | _ALWAYS), "rb") as file:
-        status = os.fstat(file.fileno())
-        require_ordinary(status.st_mode)  # again: another one may have taken its place
-        if status.st_size > limit:
-            raise UnfitFile(f"has {status.st_size} bytes, over the limit of {limit}: is it the right file?")
-        content = file.read(status.st_size + 1)
+    file, size = _open_ordinary(path)
+    with file:
+        if size > limit:
+            raise UnfitFile(f"has {size} bytes, over the limit of {limit}: is it the right file?")
+        content = file.read(size + 1)
     if not content:
         raise UnfitFile("is empty: download or save it again")
-    if len(content) != status.st_size:
+    if len(content) != size:
         raise UnfitFile("is still being written: wait until it is complete")
     return content
+
+
+def read_start(path: Path, limit: int) -> bytes:
+    """The first bytes of an ordinary file, at most `limit`; raises what `read_whole` does."""
+    file, _ = _open_ordinary(path)
+    with file:
+        return file.read(limit)
+
+
+def _open_ordinary(path: Path) -> tuple[BinaryIO, int]:
+    """An ordinary file, and how many bytes it has."""
+    require_ordinary(path.stat().st_mode)  # first: to open a device may already do something
+    file = os.fdopen(os.open(path, os.O_RDONLY | _ALWAYS), "rb")
+    try:
+        status = os.fstat(file.fileno())
+        require_ordinary(status.st_mode)  # again: another one may have taken its place
+    except UnfitFile:
+        file.close()
+        raise
+    return file, status.st_size
 
 
 def require_ordinary(mode: int) -> None:

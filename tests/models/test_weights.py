@@ -1,5 +1,7 @@
 """Which array belongs to which parameter, under everybody's names."""
 
+import pickle
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -16,6 +18,7 @@ from clan.models.weights import (
     save_weights,
     to_file_names,
 )
+from clan.models.wrappings import PREFIXES, WRAPPERS
 
 
 class Head(nn.Layer):
@@ -71,6 +74,83 @@ def test_every_name_has_one_name_on_file(name, prefixes):
     assert canonical is None or canonical_name(canonical) == canonical
 
 
+@given(prefixes=st.lists(st.sampled_from(PREFIXES), min_size=1, max_size=4))
+def test_any_words_of_wrappers_may_stand_in_front(prefixes):
+    assert canonical_name(".".join([*prefixes, "trunk.conv1.weight"])) == "conv1.weight"
+
+
+WRAPPINGS = [
+    [], ["state_dict"], ["params"], ["params_ema"], ["model_state"], ["state_dict_ema"], ["teacher"], ["ema"],
+    ["student"], ["network"], ["model", "state_dict"], ["teacher", "params"],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("keys", WRAPPINGS, ids=".".join)
+def test_wrapped_and_prefixed_weights_load_and_the_summary_says_so(keys, tmp_path):
+    saved = Network()
+    content = {f"module.backbone.{name}": array for name, array in values(saved).items()}
+    for key in reversed(keys):
+        content = {"epoch": 3, key: content}
+    (tmp_path / "w.pdparams").write_bytes(pickle.dumps(content, 4))
+    loaded = Network()
+    report = load_weights(loaded, tmp_path / "w.pdparams", strict=True)
+    assert_equal(values(saved), values(loaded))
+    said = [f"found under the key {'.'.join(keys)}"] if keys else []
+    assert report.summary().splitlines() == [
+        "18 of 18 arrays matched",
+        *said,
+        "without the prefix module.backbone.",
+    ]
+
+
+def two(network, other, first, second):
+    """Arrays of two networks as keys of a dict, if the keys end so, or as prefixes."""
+    if first.endswith("."):
+        return {f"{word}{name}": a for word, one in ((first, network), (second, other)) for name, a in one.items()}
+    return {first: network, second: other}
+
+
+@pytest.mark.parametrize("dots", ["", "."])
+@pytest.mark.parametrize(("other", "wanted"), [("ema", "model"), ("teacher", "student")])
+def test_of_two_networks_the_trained_one_is_taken_and_the_other_named(other, wanted, dots, tmp_path):
+    saved, average = Network(), Network()
+    content = two(values(average), values(saved), other + dots, wanted + dots)
+    (tmp_path / "w.pdparams").write_bytes(pickle.dumps(content, 4))
+    loaded = Network()
+    report = load_weights(loaded, tmp_path / "w.pdparams", strict=True)
+    assert_equal(values(loaded), values(saved))
+    assert f"not taken, though it is there: {other}{dots} (clan convert --take chooses)" in report.summary()
+    convert(tmp_path / "w.pdparams", tmp_path / "chosen.pdparams", take=other)
+    assert_equal(read_arrays(tmp_path / "chosen.pdparams"), values(average))
+    with pytest.raises(WeightsError, match="holds nothing under queue: it has "):
+        convert(tmp_path / "w.pdparams", tmp_path / "none.pdparams", take="queue")
+
+
+def test_shapes_decide_which_of_two_networks_is_meant(tmp_path):
+    saved, loaded = Network(), Network()
+    narrow = {name: array[..., :1] for name, array in values(saved).items()}
+    write_arrays(two(narrow, values(saved), "student.", "teacher."), tmp_path / "w.pdparams")
+    load_weights(loaded, tmp_path / "w.pdparams", strict=True)
+    assert_equal(values(loaded), values(saved))
+
+
+def test_a_head_of_another_kind_beside_the_backbone_is_left_over(tmp_path):
+    arrays = values(Network())
+    others = {"decode_head.conv_seg.weight": np.zeros((19, 4, 1, 1)), "decoder.conv1.weight": arrays["conv1.weight"]}
+    trunk = {f"backbone.{name}": array for name, array in arrays.items() if not name.startswith("layer5")}
+    write_arrays(trunk | others, tmp_path / "w.pdparams")
+    report = load_weights(Network(), tmp_path / "w.pdparams")
+    assert (len(report.matched), report.left_over) == (14, tuple(others))
+
+
+def test_dicts_that_hold_themselves_are_read_once(tmp_path):
+    content = dict.fromkeys(WRAPPERS)
+    content.update(dict.fromkeys(WRAPPERS, content))
+    (tmp_path / "w.pdparams").write_bytes(pickle.dumps(content, 4))
+    with pytest.raises(WeightsError, match="holds no named arrays"):
+        read_arrays(tmp_path / "w.pdparams")
+
+
 def test_unknown_names_pass_through():
     assert canonical_name("features.0.1.weight") == "features.0.1.weight"
     assert canonical_name("the.module.weight") == "the.module.weight"
@@ -95,7 +175,7 @@ def test_saved_weights_load_again(suffix, tmp_path):
 def test_the_references_names_load(prefix, tmp_path):
     saved, loaded = Network(), Network()
     save_weights(saved, tmp_path / "w.pdparams")
-    assert convert(tmp_path / "w.pdparams", tmp_path / "w.pth") == 18
+    assert len(convert(tmp_path / "w.pdparams", tmp_path / "w.pth").arrays) == 18
     foreign = read_arrays(tmp_path / "w.pth")
     assert {"bn1.running_mean", "bn1.running_var", "layer5.conv2d_list.0.weight"} <= set(foreign)
     foreign = {prefix + name: array for name, array in foreign.items()}

@@ -8,22 +8,23 @@ Paddle nor PyTorch is needed.
 import io
 import json
 import math
-import pickle
 import struct
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, Literal
 
 import numpy as np
 from safetensors import SafetensorError, deserialize
-from safetensors import numpy as safetensors_numpy
 
 from clan.atomic import write_atomically
 from clan.errors import WeightsError
-from clan.models.safe_pickle import TORCH_STORAGES, Interpreter, NumpyArray, TorchTensor
-from clan.untrusted import UnfitFile, quoted, read_whole
+from clan.models.safe_pickle import Interpreter, NumpyArray, TorchTensor
+from clan.models.weight_writers import WRITERS, write_safetensors
+from clan.models.wrappings import wrapped_tables
+from clan.untrusted import UnfitFile, quoted, read_start, read_whole
 
 # Limits, each with room to spare for the largest honest file: a ResNet-101 segmenter has 180 MB in 700
 # arrays, and with all that its optimizer keeps below 1 GB in 2,000.
@@ -36,12 +37,8 @@ _MOST_DIMENSIONS = 32
 _LONGEST_NAME = 1000
 _GROWTH = 4  # bytes of arrays per byte of file: enough for float16 held as text, widened, and named twice
 
-_WRAPPERS = ("state_dict", "model_state_dict", "model", "network", "net")
-_DEEPEST_WRAPPING = 4
-
 _ZIP_ENTRY = b"PK\x01\x02"  # what an entry of a zip's directory begins with
 _TORCH_MAGIC = b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"  # the integer that older files begin with
-_TORCH_SCALARS = {number_format: f"{name}Storage" for name, number_format in TORCH_STORAGES.items()}
 
 _SAFETENSORS = {
     "F16": "f2", "BF16": "bf16", "F32": "f4", "F64": "f8", "BOOL": "b1",
@@ -59,29 +56,46 @@ _DAMAGE = (
 """What bytes that break the rules of their format make the readers raise."""
 
 
+@dataclass(frozen=True)
+class Contents:
+    """What was read of a file of weights.
+
+    Args:
+        arrays: name → array in C order, in the file's order. float16 and bfloat16 become float32, everything else
+            keeps its type. uint16 in a `.pdparams` is bfloat16, as it is to `paddle.load`.
+        wrapping: the keys that led to them, such as "model.state_dict"; "" if they lay open.
+        others: the keys to further dicts of arrays, which were not read.
+    """
+
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    wrapping: str = ""
+    others: tuple[str, ...] = ()
+
+
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays alone that `read_contents` reads."""
+    return read_contents(path).arrays
+
+
+def read_contents(path: Path, take: str | None = None) -> Contents:
     """Reads the named arrays of a file, executing nothing that it contains.
 
-    The content tells the format, the suffix does not matter. If there is a dict under `state_dict`,
-    `model_state_dict`, `model`, `network` or `net`, it is taken for the arrays, up to four levels deep.
-    Entries that are no arrays are ignored.
+    The content tells the format, the suffix does not matter. Dicts under the keys of `wrappings.WRAPPERS` are looked
+    into, up to four levels deep. Entries that are no arrays are ignored.
 
     Args:
         path: a file of at most 2 GiB. Reading takes a few times its size of memory.
-
-    Returns:
-        Name → array in C order, in the file's order. float16 and bfloat16 become float32, everything else
-        keeps its type. uint16 in a `.pdparams` is bfloat16, as it is to `paddle.load`.
+        take: a key on the way to the dict that is wanted, where a file holds several.
 
     Raises:
         WeightsError: the file is missing, unreadable, damaged, hostile or holds no array.
     """
     try:
         data = read_whole(path, _LARGEST_FILE)
-        arrays = _reader_of(data)(data, _Budget(_GROWTH * len(data) + (1 << 16)))
-        if not arrays:
+        contents = _reader_of(data)(data, _Budget(_GROWTH * len(data) + (1 << 16), take=take))
+        if not contents.arrays:
             raise UnfitFile("holds no named arrays: save the network's state_dict() alone")
-        return arrays
+        return contents
     except UnfitFile as error:
         raise WeightsError(f"{path} {error}") from error
     except OSError as error:
@@ -91,19 +105,32 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         raise WeightsError(f"{path} is damaged or cut short ({reason}): download or save it again") from error
 
 
-def write_arrays(arrays: Mapping[str, np.ndarray], path: Path) -> None:
+def read_metadata(path: Path) -> dict[str, str]:
+    """The texts by name that a `.safetensors` file carries; none of another or a damaged file."""
+    try:
+        data = read_start(path, 8 + _LARGEST_HEADER)
+        length = int.from_bytes(data[:8], "little")
+        known = json.loads(data[8 : 8 + length]) if data[8:9] == b"{" and length <= _LARGEST_HEADER else {}
+        return {str(name): text for name, text in known.get("__metadata__", {}).items() if isinstance(text, str)}
+    except (OSError, UnfitFile, *_DAMAGE):  # which reading the arrays will tell
+        return {}
+
+
+def write_arrays(arrays: Mapping[str, np.ndarray], path: Path, metadata: dict[str, str] | None = None) -> None:
     """Writes named arrays in the format that the suffix names: the whole file or, upon failure, nothing.
 
     Args:
         arrays: name → array of any shape, of float16/32/64, integers or bool.
         path: ends in `.pdparams` (for `paddle.load`), `.pth` or `.pt` (for `torch.load`), or `.safetensors`.
+        metadata: texts by name, which only `.safetensors` can carry.
 
     Raises:
         WeightsError: another suffix, a type that the format lacks, or a folder that cannot be written to.
     """
-    writer = _WRITERS.get(path.suffix.lower())
-    if writer is None:
-        raise WeightsError(f"{path} does not say its format: end the name in one of {', '.join(_WRITERS)}")
+    suffix = path.suffix.lower()
+    if suffix not in WRITERS:
+        raise WeightsError(f"{path} does not say its format: end the name in one of {', '.join(WRITERS)}")
+    writer = partial(write_safetensors, metadata=metadata) if suffix == ".safetensors" else WRITERS[suffix]
     # The writers copy memory as it lies: Fortran's order or foreign byte order would come back scrambled.
     plain = {name: np.asarray(a, a.dtype.newbyteorder("="), order="C") for name, a in arrays.items()}
     try:
@@ -114,15 +141,16 @@ def write_arrays(arrays: Mapping[str, np.ndarray], path: Path) -> None:
         raise WeightsError(f"{path} cannot be written ({error.strerror}): check the folder and its space") from error
 
 
-# --- Reading ---
-
-
 @dataclass
 class _Budget:
-    """How many bytes and arrays may still be made: overlapping or repeated ones must not fill the memory."""
+    """How many bytes and arrays may still be made: overlapping or repeated ones must not fill the memory.
+
+    `take` says which of several dicts is read (see `read_contents`).
+    """
 
     bytes_left: int
     arrays_left: int = _MOST_ARRAYS
+    take: str | None = None
 
     def spend(self, amount: int, *, arrays: int = 0) -> None:
         self.bytes_left -= amount
@@ -133,7 +161,7 @@ class _Budget:
             raise UnfitFile(f"holds more than {_MOST_ARRAYS} arrays, far more than a network: do not use it")
 
 
-def _reader_of(data: bytes) -> Callable[[bytes, _Budget], dict[str, np.ndarray]]:
+def _reader_of(data: bytes) -> Callable[[bytes, _Budget], Contents]:
     """The reader for the format that the first bytes show."""
     # Safetensors begins with the length of its JSON header. The first eight bytes of a pickle or of a zip,
     # read as such a length, are far beyond the limit.
@@ -148,7 +176,7 @@ def _reader_of(data: bytes) -> Callable[[bytes, _Budget], dict[str, np.ndarray]]
     raise UnfitFile("is none of .pdparams, .pth, .pt, .safetensors: did its download end in a web page?")
 
 
-def _read_safetensors(data: bytes, budget: _Budget) -> dict[str, np.ndarray]:
+def _read_safetensors(data: bytes, budget: _Budget) -> Contents:
     """Reads a file whose header the library checks: no overlaps, no holes, nothing beyond the end."""
     length = int.from_bytes(data[:8], "little")
     if length > _LARGEST_HEADER:
@@ -157,10 +185,11 @@ def _read_safetensors(data: bytes, budget: _Budget) -> dict[str, np.ndarray]:
         )
     entries = deserialize(data)
     json.loads(data[8 : 8 + length], object_pairs_hook=_without_repetition)  # which the library does not notice
-    return {
+    arrays = {
         _text(name): _array(entry["data"], _SAFETENSORS.get(entry["dtype"], entry["dtype"]), entry["shape"], budget)
         for name, entry in entries
     }
+    return Contents(arrays)
 
 
 def _without_repetition(entries: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -170,12 +199,12 @@ def _without_repetition(entries: list[tuple[str, Any]]) -> dict[str, Any]:
     return table
 
 
-def _read_paddle(data: bytes, budget: _Budget) -> dict[str, np.ndarray]:
+def _read_paddle(data: bytes, budget: _Budget) -> Contents:
     """Reads a file of `paddle.save`: one pickle of numpy arrays."""
     return _named_arrays(Interpreter(io.BytesIO(data)).run(), budget)
 
 
-def _read_torch_zip(data: bytes, budget: _Budget) -> dict[str, np.ndarray]:
+def _read_torch_zip(data: bytes, budget: _Budget) -> Contents:
     """Reads PyTorch's format since 1.6: a zip of `ROOT/data.pkl` and an uncompressed `ROOT/data/KEY` each."""
     _check_directory(data)
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
@@ -216,7 +245,7 @@ def _check_directory(data: bytes) -> None:
         raise UnfitFile("is a zip with a directory too large: it was not written by PyTorch")
 
 
-def _read_torch_legacy(data: bytes, budget: _Budget) -> dict[str, np.ndarray]:
+def _read_torch_legacy(data: bytes, budget: _Budget) -> Contents:
     """Reads PyTorch's format before 1.6: five pickles, then every storage as its length and its numbers."""
     stream = io.BytesIO(data)
     for _ in ("magic number", "protocol version", "system"):
@@ -238,20 +267,25 @@ def _read_torch_legacy(data: bytes, budget: _Budget) -> dict[str, np.ndarray]:
     return _named_arrays(table, budget)
 
 
-def _named_arrays(content: Any, budget: _Budget) -> dict[str, np.ndarray]:
-    """The arrays of an unpickled dict, or of the dict it wraps (see `read_arrays`)."""
-    for _ in range(_DEEPEST_WRAPPING):
-        if isinstance(content, dict):
-            content = next((content[key] for key in _WRAPPERS if isinstance(content.get(key), dict)), content)
+def _named_arrays(content: Any, budget: _Budget) -> Contents:
+    """The arrays of an unpickled dict, or of a dict that it wraps (see `read_contents`)."""
+    tables = wrapped_tables(content, lambda value: isinstance(_bare(value), NumpyArray | TorchTensor))
+    tables.sort(key=lambda found: budget.take is not None and budget.take not in found[0])  # stable
+    if not tables:
+        return Contents()
+    (wrapping, table), *others = tables
     arrays = {}
-    for name, value in content.items() if isinstance(content, dict) else ():
-        if isinstance(value, tuple) and len(value) == 2:  # since Paddle 2.1: (the parameter's own name, array)
-            value = value[1]
-        if isinstance(value, NumpyArray):
-            arrays[_text(name)] = _numpy_array(value, budget)
-        elif isinstance(value, TorchTensor):
-            arrays[_text(name)] = _torch_array(value, budget)
-    return arrays
+    for name, value in table.items():
+        if isinstance(bare := _bare(value), NumpyArray):
+            arrays[_text(name)] = _numpy_array(bare, budget)
+        elif isinstance(bare, TorchTensor):
+            arrays[_text(name)] = _torch_array(bare, budget)
+    return Contents(arrays, ".".join(wrapping), tuple(".".join(keys) or "(open)" for keys, _ in others))
+
+
+def _bare(value: Any) -> Any:
+    """An array out of the pair that Paddle since 2.1 writes: (the parameter's own name, array)."""
+    return value[1] if isinstance(value, tuple) and len(value) == 2 else value
 
 
 def _numpy_array(described: NumpyArray, budget: _Budget) -> np.ndarray:
@@ -324,64 +358,3 @@ def _text(value: Any) -> str:
         raise ValueError("impossible name")
     value.encode()
     return value
-
-
-# --- Writing ---
-
-
-def _write_paddle(arrays: dict[str, np.ndarray], file: BinaryIO) -> None:
-    pickle.dump(arrays, file, protocol=4)
-
-
-def _write_safetensors(arrays: dict[str, np.ndarray], file: BinaryIO) -> None:
-    file.write(safetensors_numpy.save(arrays))
-
-
-def _write_torch(arrays: dict[str, np.ndarray], file: BinaryIO) -> None:
-    """Writes what `torch.save` would: the pickle names each array's storage, the zip holds its bytes."""
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-
-        def store(name: str, content: bytes) -> None:
-            archive.writestr(zipfile.ZipInfo(f"weights/{name}"), content)  # a ZipInfo has no date: same bytes
-
-        store("data.pkl", _torch_pickle(arrays))
-        store("byteorder", b"little")
-        for key, array in enumerate(arrays.values()):
-            store(f"data/{key}", array.astype(array.dtype.newbyteorder("<")).tobytes())
-        store("version", b"3\n")
-
-
-def _torch_pickle(arrays: dict[str, np.ndarray]) -> bytes:
-    """The pickle of {name: tensor}, put together by hand since PyTorch's classes are not at hand."""
-
-    def integer(value: int) -> bytes:
-        digits = pickle.encode_long(value)
-        return pickle.LONG1 + bytes([len(digits)]) + digits
-
-    def text(value: str) -> bytes:
-        return pickle.BINUNICODE + struct.pack("<I", len(value.encode())) + value.encode()
-
-    def entries(*items: bytes) -> bytes:
-        return pickle.MARK + b"".join(items) + pickle.TUPLE
-
-    hooks = pickle.GLOBAL + b"collections\nOrderedDict\n" + pickle.EMPTY_TUPLE + pickle.REDUCE
-    table = [pickle.PROTO, b"\x02", pickle.EMPTY_DICT]
-    for key, (name, array) in enumerate(arrays.items()):
-        if array.dtype.str[1:] not in _TORCH_SCALARS:
-            raise UnfitFile(f"cannot hold {name}, whose type is {array.dtype}: convert it to float32")
-        kind = pickle.GLOBAL + f"torch\n{_TORCH_SCALARS[array.dtype.str[1:]]}\n".encode()
-        storage = entries(text("storage"), kind, text(str(key)), text("cpu"), integer(array.size)) + pickle.BINPERSID
-        shape = entries(*map(integer, array.shape))
-        strides = entries(*(integer(stride // array.itemsize) for stride in array.strides))
-        rebuild = pickle.GLOBAL + b"torch._utils\n_rebuild_tensor_v2\n"
-        window = entries(storage, integer(0), shape, strides, pickle.NEWFALSE, hooks)
-        table += [text(name), rebuild, window, pickle.REDUCE, pickle.SETITEM]
-    return b"".join([*table, pickle.STOP])
-
-
-_WRITERS: dict[str, Callable[[dict[str, np.ndarray], BinaryIO], None]] = {
-    ".pdparams": _write_paddle,
-    ".pth": _write_torch,
-    ".pt": _write_torch,
-    ".safetensors": _write_safetensors,
-}

@@ -6,15 +6,17 @@ Networks come in from outside, so converting a file needs no Paddle.
 """
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 import numpy as np
 
 from clan.errors import WeightsError
-from clan.models.weight_files import read_arrays, write_arrays
+from clan.models.weight_files import read_contents, write_arrays
+from clan.models.wrappings import PREFIXES, roles, split_prefix
 from clan.untrusted import quoted
 
 if TYPE_CHECKING:
@@ -23,14 +25,13 @@ if TYPE_CHECKING:
 Value = TypeVar("Value")
 
 RENAMES = (
-    (r"^(module\.|Scale\.)+", ""),  # what DataParallel and multi-scale wrappers put in front
     (r"^trunk\.", ""),
     (r"^head1\.", "layer5."),
     (r"^head2\.", "layer6."),
     (r"\.running_mean$", "._mean"),
     (r"\.running_var$", "._variance"),
 )
-"""Any known name → the name on file: patterns and replacements, applied from top to bottom."""
+"""Any known name without its prefix → the name on file: patterns and replacements, applied from top to bottom."""
 
 TORCH_RENAMES = ((r"\._mean$", ".running_mean"), (r"\._variance$", ".running_var"))
 """The name on file → PyTorch's."""
@@ -49,6 +50,7 @@ class MatchReport:
         left_over: in the file, not of the network.
         mismatched: name → (shape in the file, shape in the network); not loaded.
         skipped: the heads' arrays, when the caller wanted them left alone.
+        notes: where in the file the arrays were, if not under their bare names, and what else it holds.
     """
 
     matched: tuple[str, ...]
@@ -56,6 +58,7 @@ class MatchReport:
     left_over: tuple[str, ...]
     mismatched: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]
     skipped: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def summary(self) -> str:
         """The report for a person: a count, then a line for each kind of exception that there is."""
@@ -68,16 +71,29 @@ class MatchReport:
             "skipped (heads start afresh)": self.skipped,
         }
         lines = [f"{title}: {_listed(entries)}" for title, entries in exceptions.items() if entries]
-        return "\n".join([f"{len(self.matched)} of {total} arrays matched", *lines])
+        return "\n".join([f"{len(self.matched)} of {total} arrays matched", *self.notes, *lines])
+
+
+@dataclass(frozen=True)
+class FoundArrays:
+    """The arrays of one network in a file.
+
+    Args:
+        arrays: by their names on file.
+        notes: sentences about where they were and what else the file holds; none where they lay open alone.
+    """
+
+    arrays: dict[str, np.ndarray]
+    notes: tuple[str, ...]
 
 
 def canonical_name(name: str) -> str | None:
     """The name on file of a parameter under Paddle's, the reference's, the seed's or our network's name.
 
-    Unknown names come back as they are, without `module.` and `Scale.`; None means that there is nothing to
-    keep (PyTorch's `num_batches_tracked`, which no computation here reads).
+    Unknown names come back as they are, without the words of `wrappings.PREFIXES`; None means that there is nothing
+    to keep (PyTorch's `num_batches_tracked`, which no computation here reads).
     """
-    return None if name.endswith("num_batches_tracked") else _renamed(name, RENAMES)
+    return None if name.endswith("num_batches_tracked") else _renamed(split_prefix(name)[1], RENAMES)
 
 
 def to_file_names(state: Mapping[str, Value]) -> dict[str, Value]:
@@ -106,9 +122,11 @@ def load_weights(network: "nn.Layer", path: Path, *, restore_heads: bool = True,
         WeightsError: the file cannot be read, nothing matches, a number that would be loaded is not finite, or, if
             `strict`, an array is missing or has another shape.
     """
-    arrays = _read_canonical(path)
     state = to_file_names(network.state_dict())
-    report = _match(arrays, {name: tuple(tensor.shape) for name, tensor in state.items()}, restore_heads)
+    shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    found = read_network(path, shapes)
+    arrays = found.arrays
+    report = _match(found, shapes, restore_heads)
     if not report.matched:
         raise WeightsError(
             f"{path} has no array that fits the network by name and shape (it has {_listed(list(arrays))}, "
@@ -135,23 +153,103 @@ def save_weights(network: "nn.Layer", path: Path) -> None:
     write_arrays({name: tensor.astype("float32").numpy() for name, tensor in state.items()}, path)
 
 
-def convert(source: Path, target: Path) -> int:
+def convert(
+    source: Path, target: Path, *, take: str | None = None, metadata: dict[str, str] | None = None
+) -> FoundArrays:
     """Rewrites a file of weights in the format of the target's suffix, under that format's usual names.
 
     `.pth` and `.pt` get the reference's PyTorch names, the others the names on file; what has no other name
     keeps its own.
 
+    Args:
+        source: see `weight_files.read_contents`.
+        target: see `weight_files.write_arrays`.
+        take: see `read_network`.
+        metadata: see `weight_files.write_arrays`.
+
     Returns:
-        The number of arrays written.
+        What was written.
 
     Raises:
-        WeightsError: the source cannot be read or the target cannot be written.
+        WeightsError: the source cannot be read, or the target exists or cannot be written.
     """
-    arrays = _read_canonical(source)
+    found = read_network(source, take=take)
+    arrays = found.arrays
     if target.suffix.lower() in (".pth", ".pt"):
         arrays = {_renamed(name, TORCH_RENAMES): array for name, array in arrays.items()}
-    write_arrays(arrays, target)
-    return len(arrays)
+    write_arrays(arrays, target, metadata)
+    return found
+
+
+def read_network(
+    path: Path, shapes: Mapping[str, tuple[int, ...]] | None = None, *, take: str | None = None
+) -> FoundArrays:
+    """A file's arrays under their names on file; of several networks in it, one.
+
+    Args:
+        path: see `weight_files.read_contents`.
+        shapes: of the network that they are for, by names on file. Of several networks in the file that one is taken
+            of which most arrays fit, or without shapes the largest; among equals a model before averages of it, and
+            a student before its teacher.
+        take: a key or prefix, such as "ema", that decides instead.
+
+    Raises:
+        WeightsError: the file cannot be read, holds a name twice, or has nothing under `take`.
+    """
+    contents = read_contents(path, take)
+    entries = []
+    for name, array in contents.arrays.items():
+        canonical = canonical_name(name)
+        if canonical is not None:
+            entries.append(_Entry(split_prefix(name)[0], canonical, array))
+    networks = _networks(path, entries)
+    if take is not None and take not in contents.wrapping.split("."):
+        networks = {label: entries for label, entries in networks.items() if take in label.split(".")} or _absent(
+            path, take, [contents.wrapping, *contents.others, *networks]
+        )
+
+    def rank(label: str) -> tuple[int, list[int]]:
+        fitting = sum(shapes is None or shapes.get(e.name) == e.array.shape for e in networks[label])
+        return -fitting, [PREFIXES.index(word) for word in label.split(".") if word]
+
+    label = min(networks, key=rank)
+    chosen = networks[label]
+    others = [*contents.others, *(f"{other or '(without prefix)'}" for other in networks if other != label)]
+    prefixes = sorted({entry.prefix for entry in chosen} - {""})
+    notes = [
+        *([f"found under the key {contents.wrapping}"] if contents.wrapping else []),
+        *([f"without the prefix {_listed(prefixes)}"] if prefixes else []),
+        *([f"not taken, though it is there: {_listed(others)} (clan convert --take chooses)"] if others else []),
+    ]
+    return FoundArrays({entry.name: entry.array for entry in chosen}, tuple(notes))
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """An array of a file: the prefix that it had, its name on file."""
+
+    prefix: str
+    name: str
+    array: np.ndarray
+
+
+def _networks(path: Path, entries: Sequence[_Entry], label: str = "") -> dict[str, Sequence[_Entry]]:
+    """The networks of a file by the prefix that tells them apart: a single one if no name occurs twice."""
+    if len({entry.name for entry in entries}) == len(entries):
+        return {label: entries}
+    depth = label.count(".")
+    groups: dict[str, list[_Entry]] = {}
+    for entry in entries:
+        groups.setdefault("".join(f"{word}." for word in roles(entry.prefix)[: depth + 1]), []).append(entry)
+    if set(groups) == {label}:
+        twice = next(name for name, count in Counter(entry.name for entry in entries).items() if count > 1)
+        raise WeightsError(f"{path} holds {quoted(twice)} under two names: keep one of them")
+    return {deeper: found for group in groups for deeper, found in _networks(path, groups[group], group).items()}
+
+
+def _absent(path: Path, take: str, there: Sequence[str]) -> NoReturn:
+    known = [name for name in there if name]
+    raise WeightsError(f"{path} holds nothing under {quoted(take)}: it has {_listed(known) or 'one network alone'}")
 
 
 def _renamed(name: str, renames: Sequence[tuple[str, str]]) -> str:
@@ -160,20 +258,9 @@ def _renamed(name: str, renames: Sequence[tuple[str, str]]) -> str:
     return name
 
 
-def _read_canonical(path: Path) -> dict[str, np.ndarray]:
-    """A file's arrays under their names on file."""
-    arrays: dict[str, np.ndarray] = {}
-    for name, array in read_arrays(path).items():
-        canonical = canonical_name(name)
-        if canonical in arrays:
-            raise WeightsError(f"{path} holds {quoted(canonical)} under two names: keep one of them")
-        if canonical is not None:
-            arrays[canonical] = array
-    return arrays
-
-
-def _match(arrays: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]], restore_heads: bool) -> MatchReport:
+def _match(found: FoundArrays, shapes: Mapping[str, tuple[int, ...]], restore_heads: bool) -> MatchReport:
     """Compares a file's arrays with the shapes of a network's, both by their names on file."""
+    arrays = found.arrays
     skipped = () if restore_heads else tuple(name for name in shapes if name.startswith(_HEADS))
     wanted = {name: shape for name, shape in shapes.items() if name not in skipped}
     return MatchReport(
@@ -186,6 +273,7 @@ def _match(arrays: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...
             if name in arrays and arrays[name].shape != shape
         },
         skipped=skipped,
+        notes=found.notes,
     )
 
 

@@ -17,9 +17,16 @@ def print_bars(names: Sequence[str], shares: Sequence[float], colors: Sequence[t
         shares: 0…1 each.
         colors: RGB of each, used on a terminal.
     """
-    largest, wide = max([*shares, 1e-12]), max(map(len, names), default=0)
+    from rich.cells import cell_len  # here: scores import without a terminal library
+
+    # A Chinese character takes two columns of a terminal.
+    largest, wide = max([*shares, 1e-12]), max(map(cell_len, names), default=0)
     lines = [
-        (f"  {name:{wide}}  ", bar(share / largest), f"  {'never' if share == 0 else _percent(share)}")
+        (
+            f"  {name}{' ' * (wide - cell_len(name))}  ",
+            bar(share / largest),
+            f"  {'never' if share == 0 else _percent(share)}",
+        )
         for name, share in zip(names, shares, strict=True)
     ]
     if not sys.stdout.isatty():
@@ -41,4 +48,6 @@ def bar(fraction: float) -> str:
 
 
 def _percent(share: float) -> str:
+    if share == 0:
+        return "never"
     return f"{100 * share:6.2f} %" if share >= 0.0001 else f"{100 * share:6.4f} %"

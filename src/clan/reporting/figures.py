@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from PIL import Image
 from clan.errors import ConfigError
 from clan.labels import LabelSpace
 from clan.reporting.images import save_png
+from clan.reporting.lettering import fonts_for, writable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,6 +38,7 @@ STYLE: dict[Any, object] = {
     "ytick.color": INK,
     "legend.frameon": False,
     "figure.dpi": 160,
+    "text.parse_math": False,  # names may hold dollars
 }
 LARGEST_SHARE = 99.5
 """Percentile of a sheet's numbers that its scale ends at, so that a few pixels do not darken all others."""
@@ -52,8 +55,14 @@ def require_matplotlib() -> None:
 
 
 @contextmanager
-def drawing(path: Path, width: float, height: float) -> Iterator[Figure]:
+def drawing(path: Path, width: float, height: float, names: Sequence[str] = ()) -> Iterator[Figure]:
     """Within the block an empty figure, in inches, which is then written.
+
+    Args:
+        path: the file.
+        width: of the figure.
+        height: likewise.
+        names: texts that people chose, which may need further fonts; they are drawn as `_written` gives them.
 
     Raises:
         DataError: the file cannot be written.
@@ -63,13 +72,38 @@ def drawing(path: Path, width: float, height: float) -> Iterator[Figure]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context({**STYLE, "font.family": ["DejaVu Sans", *_families(names)]}):
         figure = Figure((width, height), layout="constrained", facecolor="white")
         yield figure
         canvas = FigureCanvasAgg(figure)
         canvas.draw()
         pixels = np.asarray(canvas.buffer_rgba())[..., :3]
     save_png(Image.fromarray(np.ascontiguousarray(pixels)), path)
+
+
+def _own_font() -> Path:
+    """Matplotlib's own font, which comes with it."""
+    import matplotlib
+
+    return Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf"
+
+
+def _families(names: Sequence[str]) -> list[str]:
+    """The families of fonts, made known to matplotlib, that have what its own lacks of some texts."""
+    return [_family(path) for path in fonts_for(names, _own_font())]
+
+
+@cache
+def _family(path: Path) -> str:
+    from matplotlib.font_manager import FontProperties, fontManager
+
+    fontManager.addfont(path)
+    return FontProperties(fname=path).get_name()
+
+
+def _written(text: str) -> str:
+    """A text without anything that no font has."""
+    return "\n".join(writable(line, _own_font()) for line in text.split("\n"))
 
 
 def draw_maps(
@@ -127,18 +161,18 @@ def draw_courses(
         level: a number of meaning, and what it means.
         percent: whether they are shares, shown from 0 to 100 %.
     """
-    with drawing(path, 5.6, 3.2) as figure:
+    with drawing(path, 5.6, 3.2, [title, *courses]) as figure:
         axes = figure.add_subplot()
         for number, (x, y) in enumerate(background):
             axes.plot(x, y, color=SOFT, linewidth=0.8, alpha=0.55, label=background_name if number == 0 else None)
         for (name, y), color in zip(courses.items(), (BLUE, ORANGE, INK, SOFT) * 2, strict=False):
-            axes.plot(iterations, y, color=color, marker="o", markersize=4, label=name)
+            axes.plot(iterations, y, color=color, marker="o", markersize=4, label=_written(name))
         if level:
             axes.axhline(level[0], color=SOFT, linestyle=(0, (4, 3)), linewidth=1, label=level[1])
         if percent:
             axes.set_ylim(-0.02, 1.02)
             axes.yaxis.set_major_formatter("{x:.0%}")
-        axes.set_title(title, loc="left")
+        axes.set_title(_written(title), loc="left")
         last = max([*iterations, *(x[-1] for x, _ in background if len(x))])
         axes.set_xlim(0, 1.03 * last)
         axes.set_xlabel("iteration")
@@ -159,7 +193,7 @@ def draw_table(path: Path, title: str, values: np.ndarray, rows: LabelSpace, col
         columns: iterations.
     """
     classes, count = values.shape
-    with drawing(path, max(4.0, 1.9 + 0.62 * count), 0.95 + 0.24 * classes) as figure:
+    with drawing(path, max(4.0, 1.9 + 0.62 * count), 0.95 + 0.24 * classes, [title, *rows.names]) as figure:
         axes = figure.add_subplot()
         largest = np.fmax.reduce(values, axis=None, initial=1e-6)
         axes.imshow(values, cmap="viridis", vmin=0, vmax=largest, aspect="auto")
@@ -168,11 +202,11 @@ def draw_table(path: Path, title: str, values: np.ndarray, rows: LabelSpace, col
             color = INK if np.isnan(value) or value > 0.6 * largest else "white"
             axes.text(column, row, text, ha="center", va="center", color=color, fontsize=8)
         axes.set_xticks(range(count), [f"{iteration:,}" for iteration in columns])
-        axes.set_yticks(range(classes), rows.names)
+        axes.set_yticks(range(classes), [_written(name) for name in rows.names])
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
         axes.set_xlabel("iteration")
-        axes.set_title(title, loc="left")
+        axes.set_title(_written(title), loc="left")
 
 
 @dataclass(frozen=True)
@@ -207,7 +241,10 @@ def draw_features(path: Path, rows: Sequence[Sequence[FeatureMap]], label_space:
 
     present = {int(train_id) for row in rows for one in row for train_id in one.classes}
     colors = np.array(label_space.colors) / 255
-    with drawing(path, 4.3 * len(rows[0]) + 0.4, 3.9 * len(rows) + 0.6 + 0.16 * len(present) / 3) as figure:
+    height = 3.9 * len(rows) + 0.6 + 0.16 * len(present) / 3
+    note = _written(note)
+    names = [note, *(one.title for row in rows for one in row), *label_space.names]
+    with drawing(path, 4.3 * len(rows[0]) + 0.4, height, names) as figure:
         every = figure.subplots(len(rows), len(rows[0]), squeeze=False)
         for axes, one in zip(every.flat, itertools.chain(*rows), strict=True):
             _draw_feature_map(axes, one, colors)
@@ -216,11 +253,13 @@ def draw_features(path: Path, rows: Sequence[Sequence[FeatureMap]], label_space:
             for marker, name in (("o", "source"), ("x", "target"))
         ]
         handles += [
-            Line2D([], [], linestyle="", marker="s", color=colors[train_id], markeredgecolor=SOFT, label=name)
+            Line2D([], [], linestyle="", marker="s", color=colors[train_id], markeredgecolor=SOFT, label=_written(name))
             for train_id, name in enumerate(label_space.names)
             if train_id in present
         ]
-        legend = figure.legend(handles=handles, loc="outside lower center", ncols=6, title=note, title_fontsize=8)
+        legend = figure.legend(
+            handles=handles, loc="outside lower center", ncols=6, title=_written(note), title_fontsize=8
+        )
         legend.get_title().set_color(SOFT)
 
 
@@ -229,7 +268,7 @@ def _draw_feature_map(axes: Axes, one: FeatureMap, colors: np.ndarray) -> None:
     source, target = one.is_source, ~one.is_source
     axes.scatter(*one.places[source].T, s=11, c=own[source], alpha=0.75, linewidths=0)
     axes.scatter(*one.places[target].T, s=15, c=own[target], alpha=0.9, marker="x", linewidths=0.9)
-    axes.set_title(one.title, loc="left")
+    axes.set_title(_written(one.title), loc="left")
     axes.set_xticks([])
     axes.set_yticks([])
     low, high = np.percentile(one.places, (one.cut, 100 - one.cut), axis=0)
@@ -249,17 +288,17 @@ def draw_centres(path: Path, title: str, courses: Mapping[str, np.ndarray], labe
     """
     places = np.arange(label_space.num_classes)
     values = np.stack(list(courses.values()))
-    with drawing(path, 5.6, 1.6 + 0.24 * len(places)) as figure:
+    with drawing(path, 5.6, 1.6 + 0.24 * len(places), [*courses, *label_space.names]) as figure:
         axes = figure.add_subplot()
         axes.hlines(places, np.fmin.reduce(values), np.fmax.reduce(values), color=SOFT, linewidth=1.2)
         for place in places[np.isnan(values).all(axis=0)]:
             axes.text(0.01, place, "too few cells", transform=axes.get_yaxis_transform(), va="center", color=SOFT)
         for (name, numbers), color in zip(courses.items(), (SOFT, BLUE)[-len(courses) :], strict=True):
-            axes.plot(numbers, places, "o", color=color, markersize=6, label=name)
-        axes.set_yticks(places, label_space.names)
+            axes.plot(numbers, places, "o", color=color, markersize=6, label=_written(name))
+        axes.set_yticks(places, [_written(name) for name in label_space.names])
         axes.set_ylim(len(places) - 0.5, -0.5)
         axes.set_xlim(left=0)
         axes.grid(axis="x")
         axes.tick_params(axis="y", length=0)
-        axes.set_title(title, loc="left")
+        axes.set_title(_written(title), loc="left")
         figure.legend(loc="outside lower left")

@@ -6,12 +6,14 @@ from functools import cache
 
 import cv2
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from clan.labels import LabelSpace
+from clan.reporting.lettering import draw_text, text_width
 
 BACKGROUND, INK, FAINT = (250, 250, 250), (30, 30, 30), (120, 120, 120)
 GAP, LINE, SWATCH, BAR = 16, 26, 16, 256
+TEXT, TITLE = 15, 17
 
 
 @cache
@@ -77,31 +79,30 @@ def legend(label_space: LabelSpace, scales: Sequence[Scale] = (), *, width: int 
         scales: those of the maps.
         width: of the picture; None: of two columns of classes, or of more where there are many.
     """
-    font, bold = ImageFont.load_default(15), ImageFont.load_default(17)
-    column = GAP + SWATCH + 8 + round(max(font.getlength(name) for name in label_space.names))
+    column = GAP + SWATCH + 8 + round(max(text_width(name, TEXT) for name in label_space.names))
     columns = max(1, (width - GAP) // column) if width else max(2, -(-label_space.num_classes // 10))
     rows = -(-label_space.num_classes // columns)
     bars = len(scales) * (3 * LINE + GAP)
     width = width or max(columns * column, BAR) + 2 * GAP
     sheet = Image.new("RGB", (width, 2 * GAP + LINE + rows * LINE + bars), BACKGROUND)
     draw = ImageDraw.Draw(sheet)
-    draw.text((GAP, GAP), "Classes", fill=INK, font=bold)
+    draw_text(draw, (GAP, GAP), "Classes", TITLE, INK)
     for train_id, (name, color) in enumerate(zip(label_space.names, label_space.colors, strict=True)):
         left, top = GAP + train_id // rows * column, GAP + LINE + train_id % rows * LINE
         draw.rectangle((left, top + 2, left + SWATCH, top + 2 + SWATCH), fill=color, outline=FAINT)
-        draw.text((left + SWATCH + 8, top), name, fill=INK, font=font)
+        draw_text(draw, (left + SWATCH + 8, top), name, TEXT, INK)
     for number, scale in enumerate(scales):
         _draw_scale(sheet, GAP + LINE + rows * LINE + GAP + number * (3 * LINE + GAP), scale)
     return sheet
 
 
 def _draw_scale(sheet: Image.Image, top: int, scale: Scale) -> None:
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(15)
+    draw = ImageDraw.Draw(sheet)
     right = sheet.width - GAP
-    draw.text((GAP, top), scale.title, fill=INK, font=ImageFont.load_default(17))
+    draw_text(draw, (GAP, top), scale.title, TITLE, INK)
     bar = Image.fromarray(np.tile(heat_palette()[None], (LINE - 6, 1, 1)))
     sheet.paste(bar.resize((right - GAP, LINE - 6)), (GAP, top + LINE))
     middle = "0.25" if scale.rooted else "0.5"
     for share, text in ((0.0, scale.low), (0.5, middle), (1.0, scale.high)):
-        left = GAP + round(share * (right - GAP - font.getlength(text)))
-        draw.text((left, top + 2 * LINE), text, fill=INK, font=font)
+        left = GAP + round(share * (right - GAP - text_width(text, TEXT)))
+        draw_text(draw, (left, top + 2 * LINE), text, TEXT, INK)

@@ -268,10 +268,12 @@ class Live(Display):
 
 def packed(items: Sequence[str], width: int) -> Iterator[str]:
     """Items side by side, two spaces apart, in as few lines of a width as there is no need to cut one for."""
+    from rich.cells import cell_len
+
     row = ""
     for item in items:
         longer = f"{row}  {item}" if row else item
-        if row and len(longer.rstrip()) > width:
+        if row and cell_len(longer.rstrip()) > width:
             yield row
             longer = item
         row = longer

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import xlsxwriter
+from rich.cells import cell_len
 
 from clan.output import one_line
 from clan.reporting.console import ABSENT
@@ -104,8 +105,8 @@ def _write_summary(book: Workbook, sheet: Worksheet, styles: Styles, table: Tabl
     left = len(KEYS) + len(table.means) + 1
     for column, name in enumerate(("", "snapshot", "iteration", *table.means), start=left):
         _put(sheet, 0, column, name, styles.heading(right=column > left + 1))
-        sheet.set_column(column, column, max(10, len(name) + 2))
-    sheet.set_column(left, left, max([16, *map(len, about.facts)]) + 2)
+        sheet.set_column(column, column, max(10, cell_len(name) + 2))
+    sheet.set_column(left, left, max([16, *map(cell_len, about.facts)]) + 2)
     sheet.set_column(left + 1, left + 1, _width([row.name for row in table.rows]))
     chosen = [] if table.best is None else [(f"best, by {table.headline}", table.rows[table.best])]
     chosen += [("last", (table.placed or table.rows)[-1])] if table.rows else []
@@ -141,7 +142,7 @@ def _write_table(
     """A header, and a line for every snapshot: what it is, then its scores."""
     for column, name in enumerate(names):
         _put(sheet, 0, column, name, styles.heading(right=column > 0))
-        sheet.set_column(column, column, max(10, len(name) + 3))  # room for the filter's button
+        sheet.set_column(column, column, max(10, cell_len(name) + 3))  # room for the filter's button
     sheet.set_column(0, 0, _width([row.name for row in table.rows]))
     for line, (row, of_row) in enumerate(zip(table.rows, scores, strict=True), start=1):
         _write_keys(sheet, styles, line, 0, row)
@@ -201,7 +202,7 @@ def _plain(value: Any) -> str | float:
 
 
 def _width(texts: Sequence[str]) -> int:
-    return min(WIDEST, max([9, *map(len, texts)]) + 2)
+    return min(WIDEST, max([9, *map(cell_len, texts)]) + 2)
 
 
 def _means_chart(book: Any, table: Table) -> Any:

@@ -1,0 +1,175 @@
+r"""Text in pictures: drawn with fonts that have its characters, or with escapes in place of those that none has.
+
+Pillow's own font has Latin letters alone, so further ones are looked for on this machine. What no font has is written
+as in Python, `\u8def`, so that nothing is lost.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from PIL import ImageDraw, ImageFont
+
+Font = ImageFont.FreeTypeFont
+
+CHINESE = "路"
+"""A character that every font for Chinese has."""
+
+PROBE_SIZE = 16
+_MOST_FONTS = 400
+_ABSENT = "\U0010fffd"  # for private use: no font draws it, but for the box that stands for what it lacks
+
+# Among fonts of unknown order: those with the most characters, and regular ones, first.
+_WIDE = ("cjk", "wqy", "droidsansfallback", "msyh", "pingfang", "hiragino", "simhei", "simsun", "noto", "unifont")
+_STYLED = ("bold", "italic", "oblique", "black", "light", "thin", "mono", "serif")
+
+_FOLDERS = {
+    "linux": ("/usr/share/fonts", "/usr/local/share/fonts", "~/.fonts", "~/.local/share/fonts"),
+    "darwin": ("/System/Library/Fonts", "/Library/Fonts", "~/Library/Fonts"),
+    "win32": (r"%WINDIR%\Fonts", r"%LOCALAPPDATA%\Microsoft\Windows\Fonts"),
+}
+
+
+def text_width(text: str, size: int) -> float:
+    """Pixels that `draw_text` takes in width."""
+    return sum(font.getlength(piece) for piece, font in _pieces(text, size))
+
+
+def draw_text(
+    draw: ImageDraw.ImageDraw, place: tuple[float, float], text: str, size: int, fill: tuple[int, int, int]
+) -> None:
+    """Draws a line of text.
+
+    Args:
+        draw: the picture.
+        place: left and top of the line.
+        text: anything, file names that are not UTF-8 included.
+        size: of the letters, in pixels.
+        fill: RGB.
+    """
+    left, top = place
+    baseline = top + _own(size).getmetrics()[0]
+    for piece, font in _pieces(text, size):
+        draw.text((left, baseline), piece, fill=fill, font=font, anchor="ls")
+        left += font.getlength(piece)
+
+
+def writable(text: str, *first: Path) -> str:
+    """The text with escapes for all that no font has.
+
+    Args:
+        text: anything.
+        first: further fonts to draw with.
+    """
+    return "".join(_writable_character(character, first) for character in text)
+
+
+def fonts_for(texts: Sequence[str], first: Path) -> list[Path]:
+    """The font files, after `first`, that have what it lacks of some texts."""
+    needed = (font_with(c) for c in sorted({*"".join(texts)} - {" "}) if c.isprintable() and not _has(first, 0, c))
+    return list(dict.fromkeys(path for path, _ in filter(None, needed)))
+
+
+@cache
+def font_with(character: str) -> tuple[Path, int] | None:
+    """The first font file, and the face in it, that has a character; None: no font has it."""
+    return next(((path, face) for path, face in installed() if _has(path, face, character)), None)
+
+
+@cache
+def installed() -> tuple[tuple[Path, int], ...]:
+    """Font files of this machine and faces in them, the most useful for Chinese first."""
+    if program := shutil.which("fc-match"):
+        command = [program, "--sort", "--format", "%{file}\t%{index}\n", "sans:lang=zh-cn"]
+        try:
+            listed = subprocess.run(command, capture_output=True, timeout=10, check=True).stdout
+        except (OSError, subprocess.SubprocessError):
+            listed = b""
+        lines = [line.rpartition("\t") for line in os.fsdecode(listed).splitlines()]
+        if found := [(Path(path), int(face)) for path, _, face in lines if face.isdecimal() and int(face) < 1 << 16]:
+            return tuple(found[:_MOST_FONTS])
+    return tuple((path, 0) for path in sorted(_files(), key=_usefulness)[:_MOST_FONTS])
+
+
+def _files() -> Iterator[Path]:
+    for folder in _FOLDERS.get(sys.platform, _FOLDERS["linux"]):
+        for parent, _, names in os.walk(os.path.expanduser(os.path.expandvars(folder))):  # noqa: PTH111
+            yield from (Path(parent, name) for name in names if name.lower().endswith((".ttf", ".ttc", ".otf")))
+
+
+def _usefulness(path: Path) -> tuple[int, int, str]:
+    name = path.name.lower()
+    wide = next((rank for rank, word in enumerate(_WIDE) if word in name), len(_WIDE))
+    return wide, sum(word in name for word in _STYLED), str(path)
+
+
+def _pieces(text: str, size: int) -> Iterator[tuple[str, Font]]:
+    """The text in pieces with the font for each."""
+    piece, current = "", None
+    for character in text:
+        written = _writable_character(character, ())
+        source = None if written != character or _own_has(character) else font_with(character)
+        # A space does not interrupt what is written from right to left.
+        if piece and source != current and not (character == " " and current is not None):
+            yield piece, _open(current, size)
+            piece = ""
+        if not piece or character != " ":
+            current = source
+        piece += written
+    if piece:
+        yield piece, _open(current, size)
+
+
+@cache
+def _writable_character(character: str, first: tuple[Path, ...]) -> str:
+    known = _own_has(character) or any(_has(path, 0, character) for path in first) or font_with(character)
+    if character.isprintable() and known:
+        return character
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:  # a byte of a file name that is not UTF-8
+        return f"\\x{code - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode("ascii")
+
+
+@cache
+def _own(size: int) -> Font:
+    font = ImageFont.load_default(size)
+    assert isinstance(font, Font), "Pillow was built without FreeType"
+    return font
+
+
+def _open(source: tuple[Path, int] | None, size: int) -> Font:
+    return _own(size) if source is None else _face(*source, size)
+
+
+@cache
+def _face(path: Path, face: int, size: int) -> Font:
+    return ImageFont.truetype(str(path), size, index=face)
+
+
+@cache
+def _own_has(character: str) -> bool:
+    return character == " " or (character.isprintable() and _draws(_own(PROBE_SIZE), character))
+
+
+@cache
+def _has(path: Path, face: int, character: str) -> bool:
+    if not character.isprintable():
+        return False
+    try:
+        return _draws(_face(path, face, PROBE_SIZE), character)
+    except (OSError, ValueError):  # a font of bitmaps, or damaged
+        return False
+
+
+def _draws(font: Font, character: str) -> bool:
+    """Whether a font draws something else for a character than for one that it lacks."""
+    mask: Any
+    lacking: Any
+    mask, lacking = font.getmask(character), font.getmask(_ABSENT)
+    return mask.getbbox() is not None and (mask.size, bytes(mask)) != (lacking.size, bytes(lacking))
