@@ -85,6 +85,8 @@ def _print(findings: Findings, dataset: Dataset) -> None:
     if dataset.labelled and not dataset.has_any_label:
         pairs = "none with a label: fit for a target"
     print(f"  {findings.images} images, {pairs}")
+    for remark in dataset.remarks:
+        print(f"  {remark}")
     _print_some("could not be used", findings.problems)
     unknown = [
         f"{code} in {stray.pixels:,} pixels of {stray.files} files, first {stray.first}"
