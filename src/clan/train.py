@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from clan.config import Config
+from clan.domain_options import require_names
 from clan.engine.environment import RunRecord
 from clan.engine.trainer import Trainer
 from clan.reporting.live import Output, open_display
@@ -14,6 +15,8 @@ def train(config: Config, *, resume: bool = False, accept_changes: bool = False,
     Raises:
         ClanError, Interrupted: see `Trainer`.
     """
+    if not resume:
+        require_names(config.source.dataset, config.target.dataset, classes=config.classes)
     with open_display(output) as display:
         if config.network.restore_from is None and not resume:
             display.note("no initial weights given: the network starts from random ones")

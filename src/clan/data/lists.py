@@ -178,6 +178,11 @@ def _entry(line: str, known: Known) -> tuple[list[str], str, str] | None:
     return None
 
 
+def plain_path(line: str) -> str:
+    """A line that holds one path relative to a folder, without quotes, backslashes and what is redundant in front."""
+    return posixpath.normpath(_unquoted(line).replace("\\", "/")).lstrip("/")
+
+
 def _unquoted(text: str) -> str:
     quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "\"'`"
     return text[1:-1].strip() if quoted else text
