@@ -10,8 +10,9 @@ from cityscapesscripts.evaluation import evalPixelLevelSemanticLabeling as bench
 from cityscapesscripts.helpers.labels import trainId2label
 from PIL import Image
 
-from clan.errors import DataError
-from clan.labels import CITYSCAPES, CITYSCAPES_TO_TRAIN_ID, IGNORE, LabelSpace
+from clan.domains import NAMED_CLASSES
+from clan.errors import ConfigError, DataError
+from clan.labels import CITYSCAPES, CITYSCAPES_TO_TRAIN_ID, IGNORE
 from clan.scoring import find_pairs, score_folders
 
 TRAIN_ID_TO_ID = np.zeros(256, np.uint8)
@@ -159,7 +160,7 @@ class TestErrors:
 
     def test_missing_list(self, folders, devkit):
         (devkit / "val.txt").unlink()
-        self.refuses(r"val.txt cannot be read \(.*a devkit folder holds val.txt", *folders, devkit_dir=devkit)
+        self.refuses(r"cannot read the list .*val.txt .*a devkit folder holds val.txt", *folders, devkit_dir=devkit)
 
     @pytest.mark.parametrize("text", ["{", "[]", '{"label": ["a"]}', '{"label": ["a"], "label2train": [1]}'])
     def test_damaged_info(self, folders, devkit, text):
@@ -175,9 +176,11 @@ class TestErrors:
             devkit_dir=devkit,
         )
 
-    def test_classes_without_a_devkit(self, folders):
-        space = LabelSpace(("a",), ((0, 0, 0),))
-        self.refuses(r"19 classes, not of 1: describe yours", *folders, label_space=space)
+    def test_a_devkit_of_other_classes_than_the_label_maps(self, folders, devkit):
+        with pytest.raises(
+            ConfigError, match=r"info.json has \d+ classes, but the label maps hold the 16 classes of syn"
+        ):
+            score_folders(*folders, devkit_dir=devkit, classes=NAMED_CLASSES["synthia-16"])
 
     def test_sizes(self, folders):
         save(folders[1] / "bonn_1_leftImg8bit.png", np.zeros((3, 4), np.uint8))

@@ -11,9 +11,8 @@ from clan import recipes
 from clan.data.datasets import Dataset
 from clan.domains import CITYSCAPES_CLASSES
 from clan.engine.distributed import Ranks, connect
-from clan.errors import ConfigError
 from clan.evaluate import evaluate, load_segmenter, options_for
-from clan.evaluations import Evaluation, describe, read_evaluation, write_evaluation
+from clan.evaluations import Evaluation, describe, read_classes, read_evaluation, write_evaluation
 from clan.metrics.iou import Scores, headline, iou_per_class, mean_iou, score
 from clan.records import RunRecords, read_run
 from clan.reporting.console import ABSENT, format_scores, progress
@@ -44,6 +43,8 @@ def write_label_maps(snapshots: Iterable[tuple[Path, Path]], dataset: Dataset, r
         given: see `clan.evaluate.options_for`.
     """
     share = dataset.part(ranks.share(range(len(dataset))))
+    for remark in dataset.remarks:
+        print(remark)
     for weights, save in snapshots:
         with ranks.together():
             options = options_for(weights, dataset=dataset, notify=print, **given)
@@ -165,17 +166,19 @@ def _of_all_ranks(own: Mapping[str, float], stems: Sequence[str], ranks: Ranks) 
 
 
 def score_cityscapes(truth: Path, folder: Path, **options: Any) -> Scores:
-    """Scores a folder of label maps of Cityscapes' classes and writes its `scores.json`.
+    """Scores a folder of label maps of Cityscapes and writes its `scores.json`.
 
     Args:
         truth: the split's folder of ground truths.
-        folder: the label maps.
+        folder: the label maps; without a `classes.json` there, of Cityscapes' classes.
         options: see `clan.scoring.count_folders`.
     """
-    images = _ImageScores(folder)
-    counts, label_space = count_with_progress(truth, folder, on_pair=images, **options)
+    images, classes = _ImageScores(folder), read_classes(folder)
+    counts, label_space = count_with_progress(truth, folder, on_pair=images, classes=classes, **options)
     split = truth.resolve()
-    source = {"name": "cityscapes", "root": str(split.parents[1]), "split": split.name}
+    source: dict[str, Any] = {"name": "cityscapes", "root": str(split.parents[1]), "split": split.name}
+    if classes != CITYSCAPES_CLASSES:
+        source["classes"] = classes.model_dump(mode="json")
     write_evaluation(folder, counts, label_space, images=images, dataset=source)
     return score(counts, label_space)
 
@@ -191,10 +194,8 @@ def evaluate_and_score(weights: Path, dataset: Dataset, save: Path, workbooks: P
         given: see `clan.evaluate.options_for`.
 
     Raises:
-        ConfigError: Cityscapes ids are wanted of other classes.
+        ConfigError: Cityscapes ids are wanted of other classes, or the number of classes is another than the run's.
     """
-    if given.get("label_ids") and dataset.classes != CITYSCAPES_CLASSES:
-        raise ConfigError("--label-ids writes the ids of Cityscapes, but this run has classes of its own: leave it out")
     ranks = connect()
     ids: PredictionIds = "labelId" if given.get("label_ids") else "trainId"
     score = partial(score_together, dataset, ranks, ids)

@@ -50,6 +50,7 @@ def evaluate(  # noqa: PLR0913 (the signature is the command line)
     input_size: Size | None = None,
     output_size: Size | None = None,
     num_classes: int | None = None,
+    classes: Path | None = None,
     upsampling: Literal["bilinear", "bicubic"] | None = None,
     backbone: Backbone | None = None,
     output_stride: Literal[8, 16] | None = None,
@@ -73,7 +74,8 @@ def evaluate(  # noqa: PLR0913 (the signature is the command line)
         workbooks: folder of the workbook and the CSV.
         input_size: width and height that the network sees; without it, the run's, else 1024 512.
         output_size: width and height of label maps; without it, the ground truth's, or the image's.
-        num_classes: number of classes; without it, the run's, else what the weights tell.
+        num_classes: number of classes; another one than that of the classes is refused.
+        classes: file or name of the classes, for weights without their run's config.yaml: cityscapes, synthia-16, …
         upsampling: of the logits; without it, the run's, else bilinear.
         backbone: the trunk; without it, the run's, else what the weights tell.
         output_stride: input's resolution over that of the features; without it, the run's, else 8.
@@ -97,7 +99,9 @@ def evaluate(  # noqa: PLR0913 (the signature is the command line)
         print(remark)
     evaluate_and_score(
         weights,
-        evaluation_dataset(weights, domain=domain, data_dir=data_dir, data_list=data_list, split=split),
+        evaluation_dataset(
+            weights, domain=domain, data_dir=data_dir, data_list=data_list, split=split, classes=classes
+        ),
         save,
         workbooks,
         num_classes=num_classes,
@@ -131,11 +135,13 @@ def iou(
         predictions: folder of label maps, named like the images.
         devkit_dir: folder of val.txt, label.txt and info.json.
         split: split of a described data set.
-        classes: file of the classes that the label maps hold; without it, the description's own.
+        classes: file of the classes that the label maps hold, or cityscapes, synthia-16, synthia-13; without it, what
+            classes.json beside the label maps says, else the description's own, or Cityscapes'.
         label_ids: label maps hold Cityscapes labelIds instead of trainIds.
     """
     from clan.data.datasets import Dataset
-    from clan.domain_options import DESCRIPTION_SUFFIXES, load_classes, named_domain
+    from clan.domain_options import DESCRIPTION_SUFFIXES, named_domain, require_names
+    from clan.evaluations import read_classes
     from clan.reporting.console import format_scores
     from clan.scoring import score_dataset, score_with_progress
 
@@ -143,11 +149,13 @@ def iou(
     ids = "labelId" if label_ids else "trainId"
     if truth.suffix in DESCRIPTION_SUFFIXES:
         named = named_domain(str(truth))
-        space = load_classes(classes) if classes else named.classes
+        require_names(named.description)
+        space = read_classes(predictions, classes, named.classes)
         dataset = Dataset(named.description, named.root, split=split, classes=space)
         scores = score_dataset(dataset, predictions, prediction_ids=ids)
     else:
-        scores = score_with_progress(truth, predictions, devkit_dir=devkit_dir, prediction_ids=ids)
+        space = read_classes(predictions, classes)
+        scores = score_with_progress(truth, predictions, devkit_dir=devkit_dir, prediction_ids=ids, classes=space)
     print(format_scores(scores))
 
 
@@ -206,7 +214,8 @@ def data_check(
         domain: description file, or synthia, gta5, cityscapes.
         split: split to read; without it, every one.
         root: the data set's folder; without it, the description's.
-        classes: file of the classes to merge into; without it, the description's own.
+        classes: file of the classes to merge into, or cityscapes, synthia-16, synthia-13; without it, the description's
+            own.
         sheet: PNG of ten images and their overlays; without it, NAME_SPLIT.png.
         json: print JSON instead of words.
     """
@@ -265,10 +274,10 @@ def train(arguments: Sequence[str]) -> None:
         description=(
             "Train a segmenter. First choose where to start from: --preset {official,paper,seed,best} (official), "
             "--source (synthia, gta5 or the description file of your own) and --target (cityscapes or a description "
-            "file) with --classes FILE, the classes that both share, or --config FILE, the config.yaml of another "
-            "run; --resume continues the run in the snapshot folder, --resume auto does so or, without one, starts it, "
-            "--resume-with-changes goes on under options that changed. --quiet shows errors and the last snapshot "
-            "alone, --json prints an object a line. Then override "
+            "file) with --classes, the classes that both share (a file, cityscapes, synthia-16 or synthia-13), or "
+            "--config FILE, the config.yaml of another run; --resume continues the run in the snapshot folder, "
+            "--resume auto does so or, without one, starts it, --resume-with-changes goes on under options that "
+            "changed. --quiet shows errors and the last snapshot alone, --json prints an object a line. Then override "
             "any field; the defaults shown are those of what you chose."
         ),
         default=base,

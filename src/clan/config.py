@@ -18,7 +18,8 @@ from pydantic import (
     model_validator,
 )
 
-from clan.domains import CITYSCAPES_CLASSES, PACKAGED, Classes, Description, packaged
+from clan.domains import CITYSCAPES_CLASSES, NAMED_CLASSES, PACKAGED, Classes, Description, packaged
+from clan.errors import ConfigError
 from clan.normalization import SCHEMES, Normalization, Scheme
 from clan.schema import Fraction, NonNegativeInt, PositiveInt, Section, Size, load_section, refuse
 
@@ -46,11 +47,16 @@ def _shortened(description: Description) -> str | dict[str, Any]:
 
 
 def _merged(value: Any) -> Any:
-    return CITYSCAPES_CLASSES if value == "cityscapes" else value
+    if not isinstance(value, str):
+        return value
+    if value not in NAMED_CLASSES:
+        refuse(f"expected {', '.join(NAMED_CLASSES)} or classes, got {value!r}")
+    return NAMED_CLASSES[value]
 
 
 def _shortened_classes(classes: Classes) -> str | dict[str, Any]:
-    return "cityscapes" if classes == CITYSCAPES_CLASSES else classes.model_dump(mode="json")
+    named = (name for name, known in NAMED_CLASSES.items() if known == classes)
+    return next(named, None) or classes.model_dump(mode="json")
 
 
 class DomainConfig(Section):
@@ -217,7 +223,7 @@ class Config(Section):
     target: DomainConfig
     """The unlabelled domain."""
     classes: Annotated[Classes, BeforeValidator(_merged), PlainSerializer(_shortened_classes)] = CITYSCAPES_CLASSES
-    """The classes that both share: those of Cityscapes, or a file of named merges."""
+    """The classes that both share: cityscapes, synthia-16, synthia-13, or a file of named merges."""
     augmentation: AugmentationConfig = AugmentationConfig()
     network: NetworkConfig = NetworkConfig()
     loss: LossConfig = LossConfig()
@@ -280,9 +286,10 @@ class Config(Section):
         if self.sync_batch_norm and self.network.batch_norm == "frozen":
             raise ValueError("sync_batch_norm has nothing to do while network.batch_norm is frozen: drop one of them")
         self._check_pixels()
-        named = len(self.classes.classes)
-        if self.classes != CITYSCAPES_CLASSES and self.network.num_classes != named:
-            raise ValueError(f"network.num_classes is {self.network.num_classes}, but classes names {named}")
+        try:
+            self.classes.require_count(self.network.num_classes)
+        except ConfigError as error:
+            raise ValueError(f"network.num_classes: {error}") from None
         return self
 
     def _check_pixels(self) -> None:

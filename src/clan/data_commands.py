@@ -86,6 +86,9 @@ def _print(findings: Findings, dataset: Dataset) -> None:
     if dataset.labelled and not dataset.has_any_label:
         pairs = "none with a label: fit for a target"
     print(f"  {findings.images} images, {pairs}")
+    for remark in findings.remarks:
+        print(f"  {remark}")
+    _print_some("classes without a name: write what each one is in the description", findings.unnamed)
     _print_some("could not be used", findings.problems)
     unknown = [
         f"{code} in {stray.pixels:,} pixels of {stray.files} files, first {stray.first}"
@@ -103,6 +106,8 @@ def _print(findings: Findings, dataset: Dataset) -> None:
         total = findings.ignored + int(findings.pixels.sum())
         print(f"  ignored: {100 * findings.ignored / max(total, 1):.2f} % of pixels; of the others:")
         print_bars(space.names, [float(share) for share in findings.frequencies], space.colors)
+        if findings.absent:
+            print(f"  never there (not an error): {', '.join(findings.absent)}")
     print("  everything can be used" if findings.ok else "  NOT everything can be used: see above")
 
 

@@ -14,13 +14,15 @@ from clan.domains import (
     Classes,
     Description,
     classes_of,
+    load_classes,
     load_description,
     packaged,
+    placeholders,
 )
 from clan.errors import ConfigError, of_domain
 from clan.recipes import DEFAULT_ROOTS
 from clan.records import located
-from clan.schema import build, load_section
+from clan.schema import build
 from clan.snapshots import require_weights
 from clan.weights_config import config_of
 
@@ -58,15 +60,6 @@ def named_domain(name: str) -> NamedDomain:
     return NamedDomain(file.description, file.root, file.size, classes_of(file))
 
 
-def load_classes(path: Path) -> Classes:
-    """Reads the classes of a task from a file.
-
-    Raises:
-        ConfigError: names the file, the line, the key and what was expected.
-    """
-    return load_section(Classes, path)
-
-
 def between(
     base: Config,
     domains: Mapping[str, str | None],
@@ -82,7 +75,7 @@ def between(
     Args:
         base: what everything else is taken from.
         domains: "source" and "target": packaged names or description files; None: those of `base`.
-        classes: file of the classes; None: the source's own, or those of `base`.
+        classes: file or name of the classes; None: the source's own, or those of `base`.
         roots: folders instead of those that the descriptions name.
         notify: takes sentences for the user.
 
@@ -109,20 +102,22 @@ def between(
     values["classes"] = merged
     values["network"]["num_classes"] = len(merged.classes)
     config = build(Config, values)
-    _check_merges(config, notify)
+    check_merges(config, notify)
     if any(domains.values()):
         folder = Path("snapshots") / f"{config.source.dataset.name}2{config.target.dataset.name}"
         return config.model_copy(update={"snapshot_dir": folder})
     return config
 
 
-def _check_merges(config: Config, notify: Callable[[str], None]) -> None:
-    """Names that nothing bears are an error; what is left out on either side is said.
+def check_merges(config: Config, notify: Callable[[str], None]) -> None:
+    """Names that nothing has are an error; what is left out on either side is said.
 
     Raises:
-        ConfigError: the classes merge a name that neither domain has, or the source has no labels.
+        ConfigError: the classes merge a name that neither domain has, none of them is in the source, or the source has
+            no labels.
     """
     source, target = config.source.dataset, config.target.dataset
+    require_names(source, target, classes=config.classes)
     if source.labels is None:
         raise ConfigError(
             f"the source {source.name} has no labels to learn from: give its description a labels pattern"
@@ -137,12 +132,24 @@ def _check_merges(config: Config, notify: Callable[[str], None]) -> None:
     for description in labelled:
         if ignored := config.classes.unmerged(description):
             notify(f"{description.name}: pixels of {', '.join(ignored)} are ignored, since no class takes them")
-    if absent := config.classes.absent(source):
+    absent = config.classes.absent(source)
+    if len(absent) == len(config.classes.classes):
+        raise ConfigError(
+            f"none of the classes is in the source {source.name}, which has {', '.join(source.classes)}: all its "
+            "pixels would be ignored; write the classes that both domains share and name them with --classes"
+        )
+    if absent:
         notify(f"{', '.join(absent)} never occurs in {source.name}: nothing can teach it")
 
 
 def evaluation_dataset(
-    weights: Path, *, domain: str | None, data_dir: Path | None, data_list: Path | None, split: str | None
+    weights: Path,
+    *,
+    domain: str | None,
+    data_dir: Path | None,
+    data_list: Path | None,
+    split: str | None,
+    classes: Path | None = None,
 ) -> Dataset:
     """The images to evaluate weights on: by default the target of the run that they are from.
 
@@ -152,21 +159,56 @@ def evaluation_dataset(
         data_dir: folder instead of the one that the run or the description names.
         data_list: text file of image names.
         split: None: val where there is one, else test.
+        classes: file or name of the classes that the weights know, for weights without a `config.yaml`.
 
     Raises:
         ClanError: a file does not fit, or there are no images.
     """
     require_weights(weights)
-    run = config_of(weights)
-    classes = run.classes if run else None
+    known = trained_classes(weights, classes)
+    run, folder = config_of(weights), weights if weights.is_dir() else weights.parent
     if domain or not run:
         named = named_domain(domain or "cityscapes")
-        description, root, classes = named.description, data_dir or named.root, classes or named.classes
+        require_names(named.description)
+        description, root, known = named.description, data_dir or named.root, known or named.classes
     else:
-        description, root = run.target.dataset, data_dir or located(run.target.root, path.parent, run)
+        description, root = run.target.dataset, data_dir or located(run.target.root, folder, run)
     require_splits(description, split)
     split = split or choose_split(description, root, "val", "test")
-    return Dataset(description, root, list_file=data_list, split=split, classes=classes or CITYSCAPES_CLASSES)
+    return Dataset(description, root, list_file=data_list, split=split, classes=known or CITYSCAPES_CLASSES)
+
+
+def trained_classes(weights: Path, given: Path | None = None) -> Classes | None:
+    """The classes that weights were trained on: those of their run's configuration, else those that are given.
+
+    Raises:
+        ConfigError: both are there and differ.
+    """
+    run, named = config_of(weights), load_classes(given) if given else None
+    known = run.classes if run else named
+    if known and named and not named.agrees(known):
+        raise ConfigError(
+            f"{weights} was trained on the {known.title}, as its run's configuration says: leave --classes {given} out"
+        )
+    return known
+
+
+def require_names(*descriptions: Description, classes: Classes | None = None) -> None:
+    """Refuses classes whose names `clan data init` has made up: two of them would be taken for the same thing.
+
+    Raises:
+        ConfigError: names them, and where they stand.
+    """
+    where = {description.name: list(description.classes) for description in descriptions}
+    if classes:
+        where["the file of classes"] = [*classes.owners]
+    for name, names in where.items():
+        if unnamed := placeholders(names):
+            shown = ", ".join(unnamed[:5]) + " …" * (len(unnamed) > 5)
+            raise ConfigError(
+                f"{shown} in {name} {'are' if len(unnamed) > 1 else 'is'} not named yet: write what each one is, "
+                "as the pictures of clan data check show it, and call what both domains have by one name"
+            )
 
 
 def require_splits(description: Description, split: str | None) -> None:

@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 
 from clan.data.datasets import Dataset
+from clan.domains import NAMED_CLASSES, Classes
 from clan.engine.inference import EvaluationOptions, each_label_map
-from clan.errors import WeightsError
-from clan.labels import CITYSCAPES_TO_TRAIN_ID
+from clan.errors import ConfigError, WeightsError
+from clan.evaluations import write_classes
+from clan.labels import CITYSCAPES, CITYSCAPES_TO_TRAIN_ID
 from clan.models.deeplab import BACKBONES, Segmenter
 from clan.models.heads import DILATIONS
 from clan.models.recognition import recognise
@@ -32,6 +34,8 @@ def options_for(
 ) -> EvaluationOptions:
     """Options for weights: what is None is what their run's configuration says, or else what their arrays tell.
 
+    Without it, the number of classes is that of the data set's.
+
     Args:
         weights: a file of weights; see `clan.weights_config.config_of`.
         num_classes: see `EvaluationOptions`.
@@ -42,18 +46,25 @@ def options_for(
         others: further options.
 
     Raises:
-        ClanError: there is no configuration, and the arrays do not tell the network.
+        ClanError: the number of classes is not that of the run or the data set; or there is no configuration, and the
+            arrays do not tell the network.
     """
+    config = config_of(weights)
+    classes = dataset.classes if dataset else config.classes if config else None
+    if classes and num_classes is not None:
+        classes.require_count(num_classes)
     given = {"num_classes": num_classes, "upsampling": upsampling, **others}
     if input_normalization:
         given["normalization"] = SCHEMES[input_normalization]
     given = {name: value for name, value in given.items() if value is not None}
-    if config := config_of(weights):
+    if config:
         known = EvaluationOptions.of_run(config, dataset.description if dataset else config.target.dataset)
+        if classes:
+            classes.require_count(known.num_classes)
         return replace(known, **given)
     options = replace(EvaluationOptions(), **(_told_by_arrays(weights, given) | given))
     # Weights of other classes than the labels' would be scored against the wrong ones.
-    if dataset and "num_classes" not in given and options.num_classes != dataset.classes.label_space.num_classes:
+    if dataset and options.num_classes != dataset.classes.label_space.num_classes:
         raise WeightsError(
             f"{weights} was trained for {options.num_classes} classes, {dataset.name} has "
             f"{dataset.classes.label_space.num_classes}: {REMEDY}"
@@ -140,6 +151,8 @@ def evaluate(
 ) -> None:
     """Writes `NAME.png` (ids) and `NAME_color.png` (palette) into `save` for every image.
 
+    Of other classes than Cityscapes' 19, `classes.json` there says which they are.
+
     Args:
         segmenter: in eval mode.
         dataset: the images.
@@ -149,8 +162,11 @@ def evaluate(
 
     Raises:
         DataError: an image cannot be read or a label map cannot be written.
+        ConfigError: Cityscapes ids are wanted of other classes.
     """
-    table = _label_id_table() if options.label_ids else None
+    table = _label_id_table(dataset.classes) if options.label_ids else None
+
+    write_classes(save, dataset.classes)
 
     def write(train_ids: np.ndarray, index: int) -> None:
         save_label_map(train_ids, save / dataset.stems[index], dataset.classes.label_space, table=table)
@@ -158,9 +174,19 @@ def evaluate(
     each_label_map(segmenter, dataset, write, options=options, on_image=on_image)
 
 
-def _label_id_table() -> np.ndarray:
-    """256 entries, uint8: the Cityscapes id of every trainId, 0 (unlabelled) for those without."""
+def _label_id_table(classes: Classes) -> np.ndarray:
+    """256 entries, uint8: the Cityscapes id of every trainId, 0 (unlabelled) for those without.
+
+    Raises:
+        ConfigError: the classes are not those of Cityscapes, or some of them.
+    """
+    if classes not in NAMED_CLASSES.values():
+        raise ConfigError(
+            "--label-ids writes the ids of Cityscapes, but these weights have classes of their own: leave it out"
+        )
     table = np.zeros(256, np.uint8)
     for label_id, train_id in CITYSCAPES_TO_TRAIN_ID.items():
-        table[train_id] = label_id
+        name = CITYSCAPES.names[train_id]
+        if name in classes.owners:
+            table[classes.owners[name]] = label_id
     return table

@@ -12,8 +12,8 @@ import numpy as np
 
 from clan.atomic import write_atomically
 from clan.data.datasets import Dataset
-from clan.domains import CITYSCAPES_CLASSES, Classes, Description
-from clan.errors import DataError
+from clan.domains import CITYSCAPES_CLASSES, Classes, Description, load_classes
+from clan.errors import ConfigError, DataError
 from clan.labels import IGNORE, LabelSpace
 from clan.metrics.iou import Scores, score
 from clan.output import encoded
@@ -24,6 +24,7 @@ from clan.untrusted import UnfitFile, quoted, read_whole
 _LARGEST_FILE = 64 << 20  # some 100 bytes an image
 
 NAME = "scores.json"
+CLASSES = "classes.json"
 VERSION = 1
 
 _DAMAGE = (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
@@ -77,7 +78,9 @@ def open_dataset(evaluation: Evaluation) -> tuple[Dataset, dict[str, int]]:
     try:
         description, classes = about.get("description", about["name"]), CITYSCAPES_CLASSES
         if isinstance(description, dict):
-            description, classes = Description.model_validate(description), Classes.model_validate(about["classes"])
+            description = Description.model_validate(description)
+        if "classes" in about:
+            classes = Classes.model_validate(about["classes"])
         dataset = Dataset(description, Path(about["root"]), split=str(about["split"]), classes=classes)
         stem_of = {name: stem for stem, name in about.get("images", {}).items()}
     except _DAMAGE as error:
@@ -86,6 +89,45 @@ def open_dataset(evaluation: Evaluation) -> tuple[Dataset, dict[str, int]]:
         ) from None
     stems = [stem_of.get(name, stem) for name, stem in zip(dataset.names, dataset.stems, strict=True)]
     return dataset, {stem: index for index, stem in enumerate(stems)}
+
+
+def write_classes(folder: Path, classes: Classes) -> None:
+    """Says in a folder of label maps which classes they hold, if these are not the 19 of Cityscapes.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
+    path = folder / CLASSES
+    text = json.dumps(classes.model_dump(mode="json"), indent=2, ensure_ascii=False).encode()
+    try:
+        if classes == CITYSCAPES_CLASSES:
+            path.unlink(missing_ok=True)
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, lambda file: file.write(text), sync=False)
+    except OSError as error:
+        raise DataError(f"cannot write {path} ({error.strerror}): make the folder writable") from None
+
+
+def read_classes(folder: Path, given: Path | None = None, usual: Classes = CITYSCAPES_CLASSES) -> Classes:
+    """The classes that a folder of label maps holds: those that it says, else those given, else the usual ones.
+
+    Args:
+        folder: the label maps.
+        given: a file or a name of classes.
+        usual: those of the ground truth.
+
+    Raises:
+        ConfigError: both are there and differ, or a file does not fit.
+    """
+    path = folder / CLASSES
+    named = load_classes(given) if given else None
+    known = load_classes(path) if path.is_file() else named
+    if known and named and not named.agrees(known):
+        raise ConfigError(
+            f"the label maps in {folder} hold the {known.title}, as {path} says: leave --classes {given} out"
+        )
+    return known or usual
 
 
 def write_evaluation(

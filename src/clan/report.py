@@ -100,10 +100,12 @@ def make_page(runs: Sequence[RunRecords], found: Sequence[Sequence[Evaluation]])
     if every:
         first_index = next(index for index, of_run in enumerate(found) if of_run)
         evaluation = best(found[first_index], headline)
-        published = comparable(runs[first_index].config.source.dataset.name, evaluation.dataset, len(evaluation.images))
+        source = runs[first_index].config.source.dataset.name
+        published = comparable(source, evaluation.dataset, len(evaluation.images), evaluation.label_space)
         remark = "" if published else (
-            f"No published figures are shown: they are of the {IMAGES} images of Cityscapes val, and these scores are "
-            f"of {len(evaluation.images)} images in {evaluation.dataset.get('root', '?')}."
+            f"No published figures are shown: they are of the {IMAGES} images of Cityscapes val in its classes, and "
+            f"these scores are of {len(evaluation.images)} images in {evaluation.dataset.get('root', '?')}, "
+            f"{evaluation.label_space.num_classes} classes."
         )  # fmt: skip
     found_inside = inspected.inspections(names, [run.folder for run in runs])
     return Page(

@@ -13,8 +13,10 @@ import numpy as np
 
 from clan.data.datasets import Dataset
 from clan.data.files import read_id_label
-from clan.errors import DataError
-from clan.labels import CITYSCAPES, CITYSCAPES_TO_TRAIN_ID, IGNORE, LabelSpace, lookup_table
+from clan.data.lists import plain_path, read_lines
+from clan.domains import CITYSCAPES_CLASSES, Classes, packaged
+from clan.errors import ConfigError, DataError
+from clan.labels import CITYSCAPES, IGNORE, LabelSpace, lookup_table
 from clan.metrics.confusion import confusion_matrix
 from clan.metrics.iou import Scores, score
 from clan.reporting.console import progress
@@ -39,7 +41,7 @@ def count_folders(
     *,
     devkit_dir: str | Path | None = None,
     images: Sequence[str] | None = None,
-    label_space: LabelSpace = CITYSCAPES,
+    classes: Classes = CITYSCAPES_CLASSES,
     prediction_ids: PredictionIds = "trainId",
     workers: int | None = None,
     on_pair: Callable[[Pair, np.ndarray, int], None] | None = None,
@@ -51,8 +53,8 @@ def count_folders(
         prediction_dir: predictions, 8-bit PNGs, all in this one folder.
         devkit_dir: a folder with val.txt, label.txt and info.json, instead of the built-in lists.
         images: score these alone, by name relative to their split's folder (CITY/X_leftImg8bit.png).
-        label_space: the classes to score. A devkit with as many classes renames them; one with another
-            number replaces them, and only their plain mean is taken.
+        classes: the classes that trainIds stand for. A devkit with as many classes renames those of Cityscapes; one
+            with another number replaces them, and only their plain mean is taken.
         prediction_ids: whether predictions hold trainIds or the ids that the ground truth holds.
         workers: number of threads, at least 1; by default one per core at hand.
         on_pair: called with each pair, its own confusion matrix and the number of pairs, in this thread.
@@ -62,15 +64,16 @@ def count_folders(
 
     Raises:
         DataError: a folder, list or PNG is missing, damaged or not what it should be.
+        ConfigError: the devkit has other classes than those given.
     """
-    truth_table = lookup_table(CITYSCAPES_TO_TRAIN_ID)
+    label_space, truth_table = classes.label_space, classes.table(packaged("cityscapes"))[:256]
     if devkit_dir is not None:
-        label_space, truth_table = _read_info(Path(devkit_dir) / "info.json", label_space)
-    elif label_space.num_classes != CITYSCAPES.num_classes:
-        raise DataError(
-            f"The built-in ids are those of {CITYSCAPES.num_classes} classes, not of "
-            f"{label_space.num_classes}: describe yours in a devkit folder's info.json"
-        )
+        label_space, truth_table = _read_info(Path(devkit_dir) / "info.json")
+        if classes != CITYSCAPES_CLASSES and label_space.names != classes.label_space.names:
+            raise ConfigError(
+                f"{devkit_dir}/info.json has {label_space.num_classes} classes, but the label maps hold the "
+                f"{classes.title}: leave the devkit out, or describe these classes in it"
+            )
     pairs = find_pairs(truth_dir, prediction_dir, devkit_dir=devkit_dir, images=images)
     compare = partial(
         _compare, num_classes=label_space.num_classes, truth_table=truth_table, prediction_ids=prediction_ids
@@ -258,7 +261,7 @@ def _size(ids: np.ndarray) -> str:
     return f"{width}×{height}"
 
 
-def _read_info(path: Path, label_space: LabelSpace) -> tuple[LabelSpace, np.ndarray]:
+def _read_info(path: Path) -> tuple[LabelSpace, np.ndarray]:
     """The classes and the table id → trainId (uint8 [256]) of a devkit's info.json."""
     try:
         info = json.loads(_read_text(path))
@@ -275,14 +278,17 @@ def _read_info(path: Path, label_space: LabelSpace) -> tuple[LabelSpace, np.ndar
             raise DataError(
                 f"{path} maps id {label} to trainId {train_id}: ids are 0…255, trainIds 0…{len(names) - 1} or {IGNORE}"
             )
-    if len(names) == label_space.num_classes:
-        return replace(label_space, names=names), lookup_table(to_train_id)
+    if len(names) == CITYSCAPES.num_classes:
+        return replace(CITYSCAPES, names=names), lookup_table(to_train_id)
     return LabelSpace(names, colors=((0, 0, 0),) * len(names)), lookup_table(to_train_id)
 
 
 def _read_lines(path: Path) -> list[str]:
-    """The lines of a list, without blank ones."""
-    return [line.strip() for line in _read_text(path).splitlines() if line.strip()]
+    """The paths in a list, without comments."""
+    try:
+        return [plain_path(line) for _, line in read_lines(path) if not line.startswith("#")]
+    except DataError as error:
+        raise DataError(f"{error}; a devkit folder holds val.txt, label.txt and info.json") from None
 
 
 def _read_text(path: Path) -> str:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from clan.config import Config
+from clan.domain_options import require_names
 from clan.engine.distributed import launched
 from clan.engine.earlier import finished
 from clan.engine.environment import RunRecord
@@ -23,6 +24,8 @@ def train(config: Config, *, resume: Resume = False, accept_changes: bool = Fals
     Raises:
         ClanError, Interrupted: see `Trainer`.
     """
+    if not resume:
+        require_names(config.source.dataset, config.target.dataset, classes=config.classes)
     with open_display(output) as display:
         if resume == "auto" and not launched() and (last := finished(config, accept_changes=accept_changes)):
             display.note(f"the run in {config.snapshot_dir} is finished: there is nothing left to do")

@@ -35,7 +35,7 @@ def test_no_flag_of_the_seed_is_missing():
 
 
 def test_every_flag_has_a_field():
-    others = {"help", "preset", "source", "resume", "resume_with_changes"}
+    others = {"help", "preset", "source", "classes", "resume", "resume_with_changes"}
     assert {action.dest for action in parser()._actions} == FLAG_FIELDS.keys() | others
 
 

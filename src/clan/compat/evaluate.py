@@ -2,10 +2,12 @@
 
 import argparse
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 
 from clan import runtime
 from clan.commandline import Parser, model, run, size, speak
+from clan.domains import CITYSCAPES_CLASSES
 from clan.errors import WeightsError
 from clan.snapshots import require_weights, run_folders
 
@@ -20,7 +22,8 @@ def add_flags(given: argparse.ArgumentParser) -> None:
     add("--data-dir", type=Path, default=Path("./data/Cityscapes"), help="the data set's folder")
     add("--data-list", type=Path, help="text file of image names, one a line")
     add("--set", default="val", help="split to evaluate")
-    add("--num-classes", type=int, help="number of classes; default: that of the run, else 19")
+    add("--num-classes", type=int, help="number of classes; another one than that of the classes is refused")
+    add("--classes", type=Path, help="classes of weights without a config.yaml: cityscapes, synthia-16, … or a file")
     add("--ignore-label", type=int, default=255, help="trainId that is never predicted")
     add("--input-size", type=size, default=(1024, 512), help="WIDTH,HEIGHT that the network sees")
     add(
@@ -52,22 +55,26 @@ def evaluate_snapshots(snapshots: Sequence[tuple[Path, Path]], flags: argparse.N
     runtime.import_paddle()
     from clan.bulk import write_label_maps
     from clan.data.datasets import Dataset
+    from clan.domain_options import trained_classes
     from clan.engine.device import select_device
     from clan.engine.distributed import connect
 
     print(f"computing on {select_device(flags.device, flags.gpu)}")
-    write_label_maps(
-        snapshots,
-        Dataset("cityscapes", flags.data_dir, list_file=flags.data_list, split=flags.set),
-        connect(),
-        num_classes=flags.num_classes,
-        upsampling=flags.upsampling,
-        input_size=flags.input_size,
-        output_size=flags.output_size,
-        label_ids=flags.label_ids,
-        excluded=flags.ignore_label,
-        batch_size=flags.batch_size,
-    )
+    for _, of_run in groupby(snapshots, key=lambda pair: pair[0].parent):
+        pairs = list(of_run)
+        classes = trained_classes(pairs[0][0], flags.classes) or CITYSCAPES_CLASSES
+        write_label_maps(
+            pairs,
+            Dataset("cityscapes", flags.data_dir, list_file=flags.data_list, split=flags.set, classes=classes),
+            connect(),
+            num_classes=flags.num_classes,
+            upsampling=flags.upsampling,
+            input_size=flags.input_size,
+            output_size=flags.output_size,
+            label_ids=flags.label_ids,
+            excluded=flags.ignore_label,
+            batch_size=flags.batch_size,
+        )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -20,15 +20,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given.add_argument("pred_dir", type=Path, help="folder of label maps, named like the images")
     given.add_argument("--devkit_dir", "--devkit-dir", type=Path, help="folder of val.txt, label.txt and info.json")
     given.add_argument("--label-ids", action="store_true", help="label maps hold Cityscapes labelIds, not trainIds")
+    given.add_argument("--classes", type=Path, help="classes of the label maps: cityscapes, synthia-16, … or a file")
     flags = given.parse_args(arguments)
 
+    from clan.evaluations import read_classes
     from clan.reporting.console import format_scores
     from clan.scoring import score_with_progress
 
     ids = "labelId" if flags.label_ids else "trainId"
+    classes = read_classes(flags.pred_dir, flags.classes)
     print(
         format_scores(
-            score_with_progress(flags.gt_dir, flags.pred_dir, devkit_dir=flags.devkit_dir, prediction_ids=ids)
+            score_with_progress(
+                flags.gt_dir, flags.pred_dir, devkit_dir=flags.devkit_dir, prediction_ids=ids, classes=classes
+            )
         )
     )
 

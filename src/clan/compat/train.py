@@ -8,6 +8,7 @@ from typing import Any, get_args
 from clan import runtime
 from clan.commandline import Parser, add_resume, model, resumes, run, size, speak, worded
 from clan.config import Config, Precision
+from clan.domains import load_classes
 from clan.errors import ConfigError
 from clan.recipes import PRESETS, SOURCE_ROOTS
 from clan.schema import build
@@ -93,6 +94,7 @@ def parser() -> argparse.ArgumentParser:
     data("--data-list-target", type=Path, help="text file of target image names, one a line")
     data("--input-size-target", type=size, help="WIDTH,HEIGHT of target images")
     data("--set", help="split of the target to adapt to, such as train")
+    data("--classes", type=Path, help="what to train: cityscapes (19 classes), synthia-16, synthia-13, or a file")
     data("--ignore-label", type=int, help="trainId that takes part in no loss")
     data("--batch-size", type=int, help="images of each domain per pass")
     data("--num-workers", type=int, help="threads preparing samples")
@@ -104,7 +106,7 @@ def parser() -> argparse.ArgumentParser:
 
     network = given.add_argument_group("network").add_argument
     network("--model", type=model, help="kind of network; there is DeepLab")
-    network("--num-classes", type=int, help="number of classes")
+    network("--num-classes", type=int, help="number of classes; another one than that of the classes is refused")
     network("--restore-from", type=_weights, help=f"initial weights, or none; default: {DEFAULT_WEIGHTS} if there")
     network("--restore-from-D", type=Path, help="initial weights of the discriminator")
     network("--not-restore-last", dest="restore_heads", action="store_false", help="leave the heads random")
@@ -147,6 +149,9 @@ def configuration(flags: argparse.Namespace) -> Config:
     values = config.model_dump()
     if DEFAULT_WEIGHTS.is_file():
         values["network"]["restore_from"] = DEFAULT_WEIGHTS
+    if hasattr(flags, "classes"):
+        values["classes"] = load_classes(flags.classes)
+        values["network"]["num_classes"] = len(values["classes"].classes)
     for flag, (*sections, field) in FLAG_FIELDS.items():
         if hasattr(flags, flag):
             section = values
@@ -166,6 +171,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     speak(WORDING | ({} if DEFAULT_WEIGHTS.is_file() else absent))
     flags = parser().parse_args(arguments)
     config = configuration(flags)
+    if hasattr(flags, "classes"):
+        from clan.domain_options import check_merges
+
+        check_merges(config, print)
     runtime.import_paddle()
     from clan.train import train
 

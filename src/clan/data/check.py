@@ -12,10 +12,13 @@ import numpy as np
 from clan.data.datasets import Dataset
 from clan.data.encodings import describe_code
 from clan.data.files import read_rgb
-from clan.domains.classes import UNKNOWN
+from clan.domains.classes import UNKNOWN, as_number, placeholders
 from clan.errors import DataError
 from clan.labels import IGNORE
 from clan.runtime import available_cores
+
+SHOWN = 12
+"""Ids or colours that a sentence lists."""
 
 
 @dataclass
@@ -42,6 +45,8 @@ class Findings:
         sizes: how many images have each width and height.
         sums: float64 [2, 3], sums of red, green and blue and of their squares.
         orphans: labels that no image belongs to.
+        unnamed: classes of the description whose names are placeholders.
+        remarks: sentences about the list of images.
     """
 
     names: tuple[str, ...]
@@ -54,11 +59,18 @@ class Findings:
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
     sums: np.ndarray = field(default_factory=lambda: np.zeros((2, 3)))
     orphans: list[str] = field(default_factory=list)
+    unnamed: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
         """Whether a run can use every file as it is."""
-        return not self.problems and not self.strays
+        return not self.problems and not self.strays and not self.unnamed
+
+    @property
+    def absent(self) -> list[str]:
+        """Classes that no pixel has, though labels were read."""
+        return [name for name, count in zip(self.names, self.pixels, strict=True) if self.labels and not count]
 
     @property
     def frequencies(self) -> np.ndarray:
@@ -88,6 +100,9 @@ class Findings:
             "problems": self.problems,
             "unknown": {code: vars(stray) for code, stray in self.strays.items()},
             "labels_without_image": self.orphans,
+            "unnamed_classes": self.unnamed,
+            "absent_classes": self.absent,
+            "remarks": self.remarks,
             "classes": {
                 name: {"pixels": int(pixels), "share": float(share)}
                 for name, pixels, share in zip(self.names, self.pixels, self.frequencies, strict=True)
@@ -108,6 +123,7 @@ class _Sample:
     sums: np.ndarray | None = None
     train_ids: np.ndarray | None = None
     strays: dict[str, int] = field(default_factory=dict)
+    codes: list[int] = field(default_factory=list)
 
 
 def check(dataset: Dataset, on_image: Callable[[], None] = lambda: None) -> Findings:
@@ -118,7 +134,9 @@ def check(dataset: Dataset, on_image: Callable[[], None] = lambda: None) -> Find
         on_image: called after each image, in this thread.
     """
     names = dataset.classes.label_space.names
-    findings = Findings(names, np.zeros(len(names), np.int64), images=len(dataset))
+    findings = Findings(names, np.zeros(len(names), np.int64), images=len(dataset), remarks=dataset.remarks)
+    findings.unnamed = placeholders(dict.fromkeys([*dataset.description.classes, *dataset.classes.owners]))
+    codes = Counter[int]()
     # A split without any label, such as a benchmark's own test split, is meant to have none.
     labelled = dataset.has_any_label
     # Threads suffice: decoding and counting release Python's lock.
@@ -127,9 +145,34 @@ def check(dataset: Dataset, on_image: Callable[[], None] = lambda: None) -> Find
             dataset.names, pool.map(lambda index: _read(dataset, index, labelled), range(len(dataset))), strict=True
         ):
             _add(findings, name, sample)
+            codes.update(sample.codes)
             on_image()
+    if findings.labels and not findings.pixels.any() and not findings.strays:
+        findings.problems.append(all_ignored(dataset, findings.labels, codes))
     findings.orphans = sorted(_orphans(dataset))
     return findings
+
+
+def all_ignored(dataset: Dataset, labels: int, codes: Counter[int], role: str = "data set") -> str:
+    """The sentence about labels that no class takes a pixel of.
+
+    Args:
+        dataset: the images.
+        labels: how many labels were read.
+        codes: in how many of them each id or colour occurs.
+        role: what the data set is to its user.
+    """
+    description, owners = dataset.description, dataset.classes.owners
+    keys = [as_number(key) for name, keys in description.classes.items() if name in owners for key in keys]
+    found, expected = (
+        ", ".join([describe_code(code, description) for code in some[:SHOWN]] + ["…"] * (len(some) > SHOWN))
+        or "nothing"
+        for some in ([code for code, _ in codes.most_common()], sorted(keys))
+    )
+    return (
+        f"every pixel of the {labels} labels of the {role} {dataset.name} is ignored: they hold {found}, but the "
+        f"classes take {expected}; are these the right labels? If so, mend the ids under classes, or the encoding"
+    )
 
 
 def _read(dataset: Dataset, index: int, labelled: bool) -> _Sample:
@@ -156,6 +199,8 @@ def _read(dataset: Dataset, index: int, labelled: bool) -> _Sample:
         )
     train_ids = dataset.train_ids(codes)
     sample.train_ids = np.bincount(train_ids.ravel(), minlength=256)
+    if not sample.train_ids[: len(dataset.classes.classes)].any():
+        sample.codes = np.unique(codes).tolist()
     if dataset.description.ignore != "rest" and sample.train_ids[UNKNOWN]:
         found, counts = np.unique(codes[train_ids == UNKNOWN], return_counts=True)
         sample.strays = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections import Counter
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from PIL import Image
 from clan.config import DomainConfig
 from clan.data.encodings import describe_code, read_codes
 from clan.data.files import image_size, read_rgb
+from clan.data.lists import Known, choose, read_lines, repeated
 from clan.domains import CITYSCAPES_CLASSES, Classes, Description, packaged
 from clan.domains.classes import UNKNOWN
 from clan.domains.patterns import Pattern
@@ -26,13 +27,16 @@ class Dataset:
     Args:
         description: what the data set is; the name of a packaged one will do.
         root: the data set's folder.
-        list_file: text file of image names, relative to the image folder, one a line; None: those of the split,
-            sorted.
+        list_file: text file of images, one a line, in the forms that `clan.data.lists` reads; None: those of the
+            split, sorted.
         split: the split; without a meaning where the description knows none.
         classes: the classes that trainIds stand for.
 
     Raises:
         DataError: the folder or the list is missing or empty, or the list names an absent image.
+
+    Attributes:
+        remarks: sentences for the user about the list.
     """
 
     def __init__(
@@ -64,7 +68,10 @@ class Dataset:
             )
         found = find_images(self.description, root, constraints)
         self._parts = {path[len(folder) :].lstrip("/"): parts for path, parts in found.items()}
-        self.names = self._listed(list_file) if list_file else self._found()
+        self.remarks: list[str] = []
+        self.names = self._found()
+        if list_file:
+            self.names = self._listed(list_file, folder)
         self.stems = self._unique_stems()
         if self.labelled:
             self._check_labels_differ()
@@ -90,23 +97,24 @@ class Dataset:
             )
         return names
 
-    def _listed(self, list_file: Path) -> list[str]:
+    def _listed(self, list_file: Path, folder: str) -> list[str]:
+        labels = Pattern(self.description.labels) if self.description.labels else None
+        start = f"{folder}/" if folder else ""
+        known = Known(
+            {f"{start}{name}": labels.fill(parts) if labels else None for name, parts in self._parts.items()},
+            folder=folder,
+            label_folder=labels.folder(self._asked) if labels else "",
+            list_folder=os.path.relpath(list_file.parent, self.root).replace(os.sep, "/"),
+            roots=tuple(dict.fromkeys(path.as_posix() for path in (self.root.absolute(), self.root.resolve()))),
+        )
+        lines = read_lines(list_file)
         try:
-            lines = list_file.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"cannot read the list {list_file}: {error}") from None
-        lines = [line.strip() for line in lines if line.strip()]
-        if not lines:
-            raise DataError(f"the list {list_file} is empty: write one image name a line")
-        # Lists of many data sets leave out the suffix.
-        stems = Counter(str(Path(name).with_suffix("")) for name in self._parts)
-        by_stem = {stem: name for name in self._parts if stems[stem := str(Path(name).with_suffix(""))] == 1}
-        names = [line if line in self._parts else by_stem.get(line, "") for line in lines]
-        if "" in names:
-            raise DataError(
-                f"{list_file} names {lines[names.index('')]}, which is not in {self.image_root}: mend the list"
-            )
-        return names
+            chosen = choose(lines, known)
+        except DataError as error:
+            raise DataError(f"{list_file} does not fit {self.image_root}: {error}") from None
+        if remark := repeated(chosen):
+            self.remarks.append(f"{list_file}: {remark}")
+        return [path.removeprefix(start) for path in chosen]
 
     def part(self, indices: Sequence[int]) -> Dataset:
         """The same data set with these of its images alone."""

@@ -1,15 +1,19 @@
 """The classes that source and target share: named merges of what either calls its own."""
 
+import re
+from collections.abc import Iterable, Mapping
 from functools import cached_property
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, TypeGuard
 
 import numpy as np
 from pydantic import BeforeValidator, Field, model_validator
 
 from clan.domains.colors import choose_colors
 from clan.domains.description import MAX_CLASSES, Color, Description, DescriptionFile
+from clan.errors import ConfigError
 from clan.labels import CITYSCAPES, IGNORE, LabelSpace
-from clan.schema import Section, refuse
+from clan.schema import Section, load_section, refuse
 
 UNKNOWN = 254
 """Marks, in tables only, ids and colours that a description does not name."""
@@ -49,6 +53,35 @@ class Classes(Section):
                     if name not in self.classes:
                         refuse(f"{name} is none of the classes: {', '.join(self.classes)}", field, key)
         return self
+
+    def __eq__(self, other: object) -> bool:
+        # Two dictionaries are equal in any order, but the order is that of the trainIds.
+        return self.agrees(other) and (self.colors, self.subsets) == (other.colors, other.subsets)
+
+    def agrees(self, other: object) -> TypeGuard["Classes"]:
+        """Whether trainIds stand for the same classes, whatever their colours."""
+        return isinstance(other, Classes) and [*self.classes.items()] == [*other.classes.items()]
+
+    @property
+    def title(self) -> str:
+        """Their number, and what they are called if they have a name: "16 classes of synthia-16"."""
+        name = next((f" of {name}" for name, classes in NAMED_CLASSES.items() if classes == self), "")
+        return f"{len(self.classes)} classes{name}"
+
+    def require_count(self, count: int) -> None:
+        """Refuses another number of classes: it would drop or shift them.
+
+        Raises:
+            ConfigError: names both numbers and the named classes that have the wanted one.
+        """
+        if count == len(self.classes):
+            return
+        fits = [name for name, classes in NAMED_CLASSES.items() if len(classes.classes) == count]
+        named = f"--classes {fits[0]}" if fits else "--classes FILE"
+        raise ConfigError(
+            f"{count} is not the number of classes: there are the {self.title}; leave the number out, or choose other "
+            f"classes with {named}"
+        )
 
     @cached_property
     def owners(self) -> dict[str, int]:
@@ -113,11 +146,44 @@ def classes_of(file: DescriptionFile) -> Classes:
     return Classes(classes=dict.fromkeys(file.classes, ()), colors=file.palette)
 
 
-CITYSCAPES_CLASSES = Classes(
-    classes=dict.fromkeys(CITYSCAPES.names, ()),
-    colors=dict(zip(CITYSCAPES.names, CITYSCAPES.colors, strict=True)),
-    subsets={
-        name: tuple(CITYSCAPES.names[train_id] for train_id in subset) for name, subset in CITYSCAPES.subsets.items()
-    },
-)
+def _of_cityscapes(mean: str) -> Classes:
+    """The classes of Cityscapes that a mean is taken over, and the further means over fewer of them."""
+    chosen = CITYSCAPES.subsets[mean]
+    return Classes(
+        classes={CITYSCAPES.names[train_id]: () for train_id in chosen},
+        colors={CITYSCAPES.names[train_id]: CITYSCAPES.colors[train_id] for train_id in chosen},
+        subsets={
+            name: tuple(CITYSCAPES.names[train_id] for train_id in subset)
+            for name, subset in CITYSCAPES.subsets.items()
+            if set(subset) < set(chosen) or mean == name == "mIoU-19"
+        },
+    )
+
+
+CITYSCAPES_CLASSES = _of_cityscapes("mIoU-19")
 """The 19 classes of the Cityscapes benchmark, the task of the published figures."""
+
+NAMED_CLASSES: Mapping[str, Classes] = {
+    "cityscapes": CITYSCAPES_CLASSES,
+    "synthia-16": _of_cityscapes("mIoU-16"),
+    "synthia-13": _of_cityscapes("mIoU-13"),
+}
+"""The classes that need no file: those of Cityscapes, and the protocols that SYNTHIA is trained and scored on."""
+
+
+def load_classes(name: Path | str) -> Classes:
+    """The classes of a task by their name, or from a file.
+
+    Raises:
+        ConfigError: names the file, the line, the key and what was expected.
+    """
+    if str(name) in NAMED_CLASSES:
+        return NAMED_CLASSES[str(name)]
+    if not Path(name).suffix and not Path(name).exists():
+        raise ConfigError(f"{str(name)!r} is neither a file of classes (.yaml) nor one of {', '.join(NAMED_CLASSES)}")
+    return load_section(Classes, Path(name))
+
+
+def placeholders(names: Iterable[str]) -> list[str]:
+    """Those of the names that `clan data init` gives to what it does not know, such as `class_7`."""
+    return [name for name in names if re.fullmatch(r"class_\d+", name)]

@@ -8,6 +8,7 @@ from pathlib import Path
 import paddle
 
 from clan.config import Config, to_yaml
+from clan.data.datasets import Dataset
 from clan.data.loader import PairedBatch, PairedLoader
 from clan.engine import earlier, health
 from clan.engine.bad_samples import BadSamples
@@ -23,6 +24,7 @@ from clan.engine.folder import Snapshots, make_folder, write_config
 from clan.engine.interruption import Interruption, Resume
 from clan.engine.learner import Learner, load_initial_weights
 from clan.engine.precision import check_precision
+from clan.engine.supervision import shortcomings
 from clan.engine.validation import Validator
 from clan.errors import TrainingError
 from clan.methods import build_method
@@ -72,6 +74,8 @@ class Trainer:
             self.validator = Validator(config, ranks) if config.validate_every else None
         notify(f"{len(self.source.dataset)} source and {len(self.target.dataset)} target images")
         supervised = self.target if self.target.labelled else self.source
+        if ranks.first:
+            self._look_at_labels(supervised.dataset)
         self.method = build_method(config, loss_weights(config, supervised.dataset, notify))
         if config.sync_batch_norm:
             synchronise_batch_norm(self.method)
@@ -91,6 +95,16 @@ class Trainer:
         self.saved = -1
         self.past_validation = {}  # what a run that does not validate hands on to one that does
         self._restore(ranks.from_first(lambda: self._start(resume, accept_changes)))
+
+    def _look_at_labels(self, supervised: Dataset) -> None:
+        """Says what is wrong with the labels that are learnt from, those that are validated on, and their lists."""
+        validated = [self.validator.dataset] if self.validator else []
+        for dataset in (self.source.dataset, self.target.dataset, *validated):
+            for remark in dataset.remarks:
+                self.notify(remark)
+        for dataset, role in ((supervised, "training set"), *((each, "validation set") for each in validated)):
+            for sentence in shortcomings(dataset, role):
+                self.notify(sentence)
 
     def run(self, *observers: Observer) -> Path:
         """Trains until `config.stop`, telling observers; returns the path of the last snapshot.

@@ -29,7 +29,8 @@ def format_scores(scores: Scores) -> str:
     """One line per class, then one per mean, in the format of the official script."""
     classes = [f"===>{name}:\t{percent(iou)}" for name, iou in zip(scores.names, scores.iou, strict=True)]
     means = [f"===> {name}:\t{percent(mean)}" for name, mean in scores.means.items()]
-    return "\n".join(classes + means)
+    nothing = [] if scores.confusion.any() else ["no pixel of the ground truth is of a class: nothing was scored"]
+    return "\n".join(classes + means + nothing)
 
 
 def write_unbuffered(sentence: str) -> None:

@@ -2,9 +2,9 @@
 
 import math
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from clan.labels import CITYSCAPES
+from clan.labels import CITYSCAPES, LabelSpace
 
 
 class Published(NamedTuple):
@@ -24,10 +24,14 @@ class Published(NamedTuple):
     iou: tuple[float, ...] = ()
     remark: str = ""
 
-    def of(self, train_id: int) -> float:
-        """The IoU of one of Cityscapes' classes, 0…1, or NaN."""
-        subset = CITYSCAPES.subsets[self.mean]
-        return self.iou[subset.index(train_id)] / 100 if self.iou and train_id in subset else math.nan
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes of that mean."""
+        return tuple(CITYSCAPES.names[train_id] for train_id in CITYSCAPES.subsets[self.mean])
+
+    def of(self, name: str) -> float:
+        """The IoU of a class, 0…1, or NaN."""
+        return self.iou[self.classes.index(name)] / 100 if self.iou and name in self.classes else math.nan
 
 
 FIGURES: Mapping[str, tuple[Published, ...]] = {
@@ -60,13 +64,17 @@ IMAGES = 500
 """Images of Cityscapes val."""
 
 
-def comparable(source: str, dataset: Mapping[str, str], images: int) -> tuple[Published, ...]:
+def comparable(
+    source: str, dataset: Mapping[str, Any], images: int, space: LabelSpace = CITYSCAPES
+) -> tuple[Published, ...]:
     """The figures that an evaluation may be compared with; none unless it was of all of Cityscapes val.
 
     Args:
         source: name of the run's source data set.
         dataset: name and split of what was evaluated.
         images: how many.
+        space: the classes that were scored; a mean over other classes is no other one's equal.
     """
     whole = dataset.get("name") == "cityscapes" and dataset.get("split") == "val" and images == IMAGES
-    return FIGURES.get(source, ()) if whole else ()
+    means = {name: tuple(space.names[train_id] for train_id in subset) for name, subset in space.subsets.items()}
+    return tuple(figure for figure in FIGURES.get(source, ()) if whole and means.get(figure.mean) == figure.classes)
