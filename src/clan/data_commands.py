@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from clan.contact_sheet import contact_sheet
-from clan.data.check import Findings, check
+from clan.data.check import REMARKS, Findings, check
 from clan.data.datasets import Dataset, find_splits
 from clan.domain_options import load_classes, named_domain, require_splits
 from clan.errors import ConfigError
@@ -92,6 +92,8 @@ def _print(findings: Findings, dataset: Dataset) -> None:
     ]
     _print_some("that no class and no ignore names", unknown)
     _print_some("labels without an image (not an error)", findings.orphans)
+    for remark, names in findings.remarks.items():
+        _print_some(f"of {findings.images} images are {remark} ({REMARKS[remark]})", names)
     shown = ", ".join(f"{width}x{height} ({count})" for (width, height), count in findings.sizes.most_common(5))
     further = f" and {len(findings.sizes) - 5} more" if len(findings.sizes) > 5 else ""
     print(f"  sizes: {shown}{further}")
@@ -102,7 +104,8 @@ def _print(findings: Findings, dataset: Dataset) -> None:
         total = findings.ignored + int(findings.pixels.sum())
         print(f"  ignored: {100 * findings.ignored / max(total, 1):.2f} % of pixels; of the others:")
         print_bars(space.names, [float(share) for share in findings.frequencies], space.colors)
-    print("  everything can be used" if findings.ok else "  NOT everything can be used: see above")
+    usable = "everything can be used" + (", but see the remarks above" if findings.remarks else "")
+    print(f"  {usable}" if findings.ok else "  NOT everything can be used: see above")
 
 
 def _print_some(what: str, lines: list[str]) -> None:

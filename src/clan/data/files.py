@@ -96,9 +96,22 @@ def image_size(path: Path) -> tuple[int, int]:
     Raises:
         DataError: the file is missing or not an image.
     """
+    return _header(path).size
+
+
+def orientation(path: Path) -> int:
+    """How an image has to be turned to be upright, 1…8 as in EXIF; 1: not at all.
+
+    Raises:
+        DataError: the file is missing or not an image.
+    """
+    return _header(path).orientation
+
+
+def _header(path: Path) -> Header:
     try:
         with open_header(path) as image:
-            return read_header(image, path).size
+            return read_header(image, path)
     except DAMAGED as error:
         raise DataError(f"{path} cannot be read ({error}): copy it again from the data set") from None
 
@@ -144,6 +157,18 @@ def read_photograph(path: Path) -> Photograph:
     if header.orientation != 1:
         rgb = Image.fromarray(turned(np.asarray(rgb), header.orientation))
     return Photograph(rgb, header.orientation, not opaque)
+
+
+def size_conflict(image_path: Path, image: tuple[int, int], label_path: Path, label: tuple[int, int]) -> str | None:
+    """What is wrong if an upright image and its label differ in width and height; None if they do not."""
+    if image == label:
+        return None
+    turned_by = orientation(image_path)
+    said, remedy = "", "they must agree"
+    if turned_by >= 5 and label == image[::-1]:
+        said = f", turned upright by its EXIF orientation {turned_by},"
+        remedy = "turn the label too, or remove the orientation from the image if the label is right as it is"
+    return f"{image_path} is {image[0]}x{image[1]}{said} but its label {label_path} is {label[0]}x{label[1]}: {remedy}"
 
 
 def _deep_values(path: Path, image: Image.Image, header: Header) -> np.ndarray:
