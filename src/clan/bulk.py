@@ -47,9 +47,10 @@ def write_label_maps(snapshots: Sequence[tuple[Path, Path]], dataset: Dataset, r
     Raises:
         ConfigError: results would overwrite each other or the data set; nothing has been computed then.
     """
-    refuse_clashes([(str(weights), save) for weights, save in snapshots])
-    for _, save in snapshots:
-        refuse_clashes_of(dataset, save)
+    with ranks.together():
+        refuse_clashes([(str(weights), save) for weights, save in snapshots])
+        for _, save in snapshots:
+            refuse_clashes_of(dataset, save)
     share = dataset.part(ranks.share(range(len(dataset))))
     for weights, save in snapshots:
         with ranks.together():

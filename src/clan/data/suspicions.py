@@ -14,12 +14,14 @@ NEARLY_ALL = 0.99
 
 MANY_COLORS = 24
 """So many colours that no class has are looked at for mixtures; fewer are listed one by one."""
-RARE = 0.005
-"""Share of all pixels that a mixed colour has at most."""
+RARE, LARGEST = 0.005, 0.05
+"""Share of all pixels up to which any colour may come from smoothing, and up to which a mixture may."""
 MOST = 2 / 3
-"""Share of the pixels of rare unknown colours that mixtures make up before they are called so."""
+"""Share that mixtures have in the pixels of what may come from smoothing before all of it is called so."""
 TOLERANCE = 6.0
 """Distance in RGB between a mixture as it is rounded and compressed and the line between two colours."""
+OVERSHOOT = 0.15
+"""How far beyond its ends the line goes, as bicubic resizing does, in parts of its length."""
 LOOKED_AT = 512
 
 
@@ -39,20 +41,22 @@ def sameness(histogram: np.ndarray) -> str | None:
 
 
 def mixtures(unknown: dict[int, int], known: Collection[int], pixels: int) -> set[int]:
-    """Which unknown colours come from smoothing or compression: rare ones, if most lie between two known colours.
+    """Which unknown colours come from smoothing or compression: many, most of them between two known colours.
 
     Args:
         unknown: pixels of each colour, 0xRRGGBB, that no class has.
         known: colours that the description names.
         pixels: of all labels.
     """
-    rare = sorted((color for color in unknown if unknown[color] <= RARE * pixels), key=lambda color: -unknown[color])
-    if len(rare) < MANY_COLORS or len(known) < 2:
+    if len(unknown) < MANY_COLORS or len(known) < 2:
         return set()
-    looked_at = rare[:LOOKED_AT]
-    weights = np.array([unknown[color] for color in looked_at])
-    between = _distance_to_lines(_rgb(looked_at), _rgb(known)) <= TOLERANCE
-    return set(rare) if (weights * between).sum() >= MOST * weights.sum() else set()
+    frequent = sorted(unknown, key=lambda color: -unknown[color])[:LOOKED_AT]
+    near = _distance_to_lines(_rgb(frequent), _rgb(known)) <= TOLERANCE
+    between = {color for color, is_near in zip(frequent, near, strict=True) if is_near}
+    smoothed = {color for color, count in unknown.items() if count <= (LARGEST if color in between else RARE) * pixels}
+    looked_at = sum(unknown[color] for color in smoothed.intersection(frequent))
+    mixed = sum(unknown[color] for color in smoothed & between)
+    return smoothed if len(smoothed) >= MANY_COLORS and mixed >= MOST * looked_at else set()
 
 
 def _rgb(colors: Collection[int]) -> np.ndarray:
@@ -67,7 +71,7 @@ def _distance_to_lines(points: np.ndarray, ends: np.ndarray) -> np.ndarray:
     for number, start in enumerate(ends[:-1]):
         lines = ends[number + 1 :] - start  # [L, 3]
         offsets = points - start  # [N, 3]
-        along = (offsets @ lines.T / np.maximum((lines**2).sum(1), 1)).clip(0, 1)  # [N, L]
+        along = (offsets @ lines.T / np.maximum((lines**2).sum(1), 1)).clip(-OVERSHOOT, 1 + OVERSHOOT)  # [N, L]
         distances = np.linalg.norm(offsets[:, None] - along[:, :, None] * lines, axis=2)
         nearest = np.minimum(nearest, distances.min(1))
     return nearest
