@@ -2,7 +2,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from clan.bulk import write_label_maps
 from clan.data.datasets import Dataset
+from clan.domains import Description
+from clan.engine.distributed import ALONE
 from clan.errors import ConfigError
 from clan.evaluate import EvaluationOptions, evaluate, load_segmenter
 from clan.labels import CITYSCAPES_TO_TRAIN_ID
@@ -77,3 +80,25 @@ def test_the_size_of_batches_changes_nothing(small, tmp_path, batch_size):
 def test_a_batch_of_nothing_is_refused():
     with pytest.raises(ConfigError, match="batch size 0 is no number of images"):
         EvaluationOptions(batch_size=0)
+
+
+@pytest.mark.parametrize("other", ["a_color.png", "a.jpg"])
+def test_label_maps_that_overwrite_each_other_are_refused_before_anything_is_computed(other, tmp_path):
+    for name in ("a.png", other):
+        Image.new("RGB", (64, 32)).save(tmp_path / name)
+    dataset = Dataset(Description(name="mine", images="{name}"), tmp_path)
+    segmenter = Segmenter("resnet-tiny", 19)
+    with pytest.raises(ConfigError, match=r"a(_color)?\.png .* written to .*out/a(_color)?\.png"):
+        evaluate(segmenter, dataset, tmp_path / "out", options=EvaluationOptions())
+    with pytest.raises(ConfigError, match="would both be written"):  # the weights are not looked at yet
+        write_label_maps([(tmp_path / "none.pdparams", tmp_path / "out")], dataset, ALONE)
+    with pytest.raises(ConfigError, match=r"1\.pdparams and .*2\.pdparams would both be written to"):
+        write_label_maps([(tmp_path / f"{k}.pdparams", tmp_path / "out") for k in (1, 2)], dataset, ALONE)
+    assert not (tmp_path / "out").exists()
+
+
+def test_label_maps_do_not_replace_the_images(tmp_path):
+    Image.new("RGB", (64, 32)).save(tmp_path / "a.png")
+    dataset = Dataset(Description(name="mine", images="{name}.png"), tmp_path)
+    with pytest.raises(ConfigError, match=r"a\.png would be overwritten by a result of"):
+        evaluate(Segmenter("resnet-tiny", 19), dataset, tmp_path, options=EvaluationOptions())

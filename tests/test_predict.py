@@ -16,7 +16,7 @@ from clan.evaluate import EvaluationOptions, evaluate, load_segmenter
 from clan.labels import CITYSCAPES
 from clan.models.deeplab import Segmenter
 from clan.models.weights import save_weights
-from clan.predict import Products, find_images, predict, same_area, video_writer
+from clan.predict import Products, predict, same_area, video_writer
 from clan.reporting.heat import CONFIDENCE, DISCREPANCY, heat_palette, overlay
 from clan.train import train
 
@@ -183,13 +183,82 @@ def test_what_cannot_be_done_is_said_in_a_sentence(weights, picture, tmp_path):
     ):
         with pytest.raises(ClanError, match=message):
             predict(source, weights, tmp_path / save)
-    shutil.copy(picture, copy.with_suffix(".jpg"))
-    with pytest.raises(ClanError, match="would have the same results"):
-        find_images(copy.parent)
     with pytest.raises(ClanError, match="--opacity 2 is no share"):
         Products(opacity=2)
     with pytest.raises(ClanError, match="nothing to write"):
         Products(labels=False, overlay=False, confidence=False, discrepancy=False)
+
+
+CLASHES = {
+    "suffixes": (("a.jpg", "a.png"), "{in}/a.jpg and {in}/a.png would both be written to {out}/a.png"),
+    "colours": (("a.jpg", "a_color.jpg"), "{in}/a.jpg and {in}/a_color.jpg would both be written to {out}/a_color.png"),
+    "maps": (("a_discrepancy.bmp", "a.jpg"), "would both be written to {out}/a_discrepancy.png"),
+    "below": (("x/a.jpg", "x/a_color.webp"), "would both be written to {out}/x/a_color.png"),
+    "legend": (("legend.jpg",), "the legend and {in}/legend.jpg would both be written to {out}/legend.png"),
+    "folder": (("a.jpg", "a.png/b.jpg"), "{in}/a.jpg would be written to {out}/a.png, which has to be a folder for"),
+}
+
+
+@pytest.mark.parametrize("case", CLASHES)
+def test_results_that_overwrite_each_other_are_refused_before_anything_is_read(case, tmp_path):
+    names, message = CLASHES[case]
+    for name in names:
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "in" / name).touch()
+    with pytest.raises(ClanError) as error:
+        predict(tmp_path / "in", tmp_path / "none.pdparams", tmp_path / "out")
+    assert message.format(**{"in": tmp_path / "in", "out": tmp_path / "out"}) in str(error.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_image_is_not_overwritten_through_a_link(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "in").mkdir()
+    (tmp_path / "out/a.png").touch()
+    (tmp_path / "in/a.png").symlink_to(tmp_path / "out/a.png")
+    with pytest.raises(ClanError, match=r"in/a\.png would be overwritten by a result of .*in/a\.png"):
+        predict(tmp_path / "in", tmp_path / "none.pdparams", tmp_path / "out")
+
+
+def test_names_that_only_look_alike_are_fine(tmp_path, picture, weights):
+    for name in ("a.png", "A.png", "a_overlay.png", "x/legend.png", "b.c.png", "b.png"):
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(picture, tmp_path / "in" / name)
+    labels = Products(overlay=False, confidence=False, discrepancy=False)
+    assert predict(tmp_path / "in", weights, tmp_path / "out", products=labels) == 6
+    assert len(list((tmp_path / "out").rglob("*.png"))) == 2 * 6 + 1
+
+
+def test_a_folder_from_a_mac_with_damaged_images(tmp_path, picture, weights, capsys):
+    folder = tmp_path / "in"
+    for name in ("a.png", "c.PNG", ".hidden/z.png", "__MACOSX/y.png"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(picture, folder / name)
+    (folder / "._a.png").write_bytes(b"\0\5\x16\7")
+    (folder / "b.jpg").touch()
+    (folder / "d.tif").symlink_to("nowhere")
+    arguments = ["predict", str(folder), "--weights", str(weights), "--no-overlay", "--no-confidence", "-o"]
+    with pytest.raises(SystemExit) as stop:
+        cli.dispatch([*arguments, str(tmp_path / "out")])
+    said = capsys.readouterr()
+    assert stop.value.code == 1
+    assert "2 images in" in said.out
+    assert "2 of 4 images could not be read" in said.err
+    assert "b.jpg cannot be decoded" in said.err and "d.tif does not exist" in said.err
+    found = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*")}
+    endings = (".png", "_color.png", "_discrepancy.png")
+    assert found == {"legend.png", *(f"{stem}{ending}" for stem in "ac" for ending in endings)}
+    with pytest.raises(ClanError, match=r"b\.jpg cannot be decoded"):
+        cli.dispatch([*arguments, str(tmp_path / "strict"), "--strict"])
+
+
+def test_a_folder_of_damaged_images_alone_has_no_results(tmp_path, weights):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a.png").touch()
+    with pytest.raises(SystemExit) as stop:
+        cli.dispatch(["predict", str(tmp_path / "in"), "--weights", str(weights), "-o", str(tmp_path / "out")])
+    assert stop.value.code == 1
+    assert not (tmp_path / "out").exists()
 
 
 def test_other_numbers_of_classes_have_colours_of_their_own(picture, tmp_path):

@@ -1,6 +1,6 @@
 """Evaluating and scoring one snapshot or many: what `clan evaluate` and the seed's commands share."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,13 @@ from clan import recipes
 from clan.data.datasets import Dataset
 from clan.domains import CITYSCAPES_CLASSES
 from clan.engine.distributed import Ranks, connect
-from clan.evaluate import evaluate, load_segmenter, options_for
+from clan.evaluate import evaluate, load_segmenter, options_for, refuse_clashes_of
 from clan.evaluations import Evaluation, describe, read_classes, read_evaluation, write_evaluation
 from clan.metrics.iou import Scores, headline, iou_per_class, mean_iou, score
 from clan.records import RunRecords, read_run
 from clan.reporting.console import ABSENT, format_scores, progress
 from clan.reporting.excel import About, Option, SnapshotScore, write_bulk
+from clan.reporting.outputs import refuse_clashes
 from clan.scoring import Pair, PredictionIds, count_dataset, count_with_progress
 from clan.snapshots import find_snapshots, iteration_of
 
@@ -33,7 +34,7 @@ def result_folders(folder: Path, save: Path) -> list[tuple[Path, Path]]:
     ]
 
 
-def write_label_maps(snapshots: Iterable[tuple[Path, Path]], dataset: Dataset, ranks: Ranks, **given: Any) -> None:
+def write_label_maps(snapshots: Sequence[tuple[Path, Path]], dataset: Dataset, ranks: Ranks, **given: Any) -> None:
     """Writes the label maps of every (weights, folder), showing progress; ranks share the images.
 
     Args:
@@ -41,7 +42,14 @@ def write_label_maps(snapshots: Iterable[tuple[Path, Path]], dataset: Dataset, r
         dataset: the images.
         ranks: the processes that do it together.
         given: see `clan.evaluate.options_for`.
+
+    Raises:
+        ConfigError: results would overwrite each other or the data set; nothing has been computed then.
     """
+    with ranks.together():
+        refuse_clashes([(str(weights), save) for weights, save in snapshots])
+        for _, save in snapshots:
+            refuse_clashes_of(dataset, save)
     share = dataset.part(ranks.share(range(len(dataset))))
     for remark in dataset.remarks:
         print(remark)

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from clan.contact_sheet import contact_sheet
-from clan.data.check import Findings, check
+from clan.data.check import REMARKS, Findings, check
 from clan.data.datasets import Dataset, find_splits
 from clan.domain_options import load_classes, named_domain, require_splits
 from clan.errors import ConfigError
@@ -86,7 +86,7 @@ def _print(findings: Findings, dataset: Dataset) -> None:
     if dataset.labelled and not dataset.has_any_label:
         pairs = "none with a label: fit for a target"
     print(f"  {findings.images} images, {pairs}")
-    for remark in findings.remarks:
+    for remark in findings.list_remarks:
         print(f"  {remark}")
     _print_some("classes without a name: write what each one is in the description", findings.unnamed)
     _print_some("could not be used", findings.problems)
@@ -96,6 +96,8 @@ def _print(findings: Findings, dataset: Dataset) -> None:
     ]
     _print_some("that no class and no ignore names", unknown)
     _print_some("labels without an image (not an error)", findings.orphans)
+    for remark, names in findings.remarks.items():
+        _print_some(f"of {findings.images} images are {remark} ({REMARKS[remark]})", names)
     shown = ", ".join(f"{width}x{height} ({count})" for (width, height), count in findings.sizes.most_common(5))
     further = f" and {len(findings.sizes) - 5} more" if len(findings.sizes) > 5 else ""
     print(f"  sizes: {shown}{further}")
@@ -108,7 +110,9 @@ def _print(findings: Findings, dataset: Dataset) -> None:
         print_bars(space.names, [float(share) for share in findings.frequencies], space.colors)
         if findings.absent:
             print(f"  never there (not an error): {', '.join(findings.absent)}")
-    print("  everything can be used" if findings.ok else "  NOT everything can be used: see above")
+    remarks = findings.remarks or findings.list_remarks
+    usable = "everything can be used" + (", but see the remarks above" if remarks else "")
+    print(f"  {usable}" if findings.ok else "  NOT everything can be used: see above")
 
 
 def _print_some(what: str, lines: list[str]) -> None:

@@ -18,7 +18,8 @@ from clan.models.heads import DILATIONS
 from clan.models.recognition import recognise
 from clan.models.weights import has_projection_bias, load_weights, read_network
 from clan.normalization import SCHEMES, Scheme
-from clan.reporting.images import save_label_map
+from clan.reporting.images import LABEL_MAP, save_label_map
+from clan.reporting.outputs import refuse_clashes
 from clan.weights_config import RUN_FILE, config_of
 
 
@@ -162,16 +163,33 @@ def evaluate(
 
     Raises:
         DataError: an image cannot be read or a label map cannot be written.
-        ConfigError: Cityscapes ids are wanted of other classes.
+        ConfigError: Cityscapes ids are wanted of other classes; two images would have the same label map, or one would
+            replace a file of the data set.
     """
+    refuse_clashes_of(dataset, save)
     table = _label_id_table(dataset.classes) if options.label_ids else None
-
     write_classes(save, dataset.classes)
 
     def write(train_ids: np.ndarray, index: int) -> None:
         save_label_map(train_ids, save / dataset.stems[index], dataset.classes.label_space, table=table)
 
     each_label_map(segmenter, dataset, write, options=options, on_image=on_image)
+
+
+def refuse_clashes_of(dataset: Dataset, save: Path) -> None:
+    """Makes sure that every image has label maps of its own, and that they replace nothing of the data set.
+
+    Raises:
+        ConfigError: names the file, and both images or the input.
+    """
+    paths = [dataset.image_path(index) for index in range(len(dataset))]
+    labels = [dataset.label_path(index) for index in range(len(dataset))] if dataset.labelled else []
+    outputs = (
+        (str(path), save / f"{stem}{ending}")
+        for path, stem in zip(paths, dataset.stems, strict=True)
+        for ending in LABEL_MAP
+    )
+    refuse_clashes(outputs, [*paths, *labels])
 
 
 def _label_id_table(classes: Classes) -> np.ndarray:

@@ -1,8 +1,9 @@
 """PNG files of 8- and 16-bit pixels, read and written without the detours of the general libraries.
 
 libdeflate inflates at twice the speed of the zlib in Pillow and OpenCV, and undoing the row filters is a compiled loop
-here. Only plain files are read: what is interlaced, of another kind, or damaged in any way gives None, and the general
-and strict readers of `clan.data.files` then judge it. Source: the PNG specification, 3rd edition.
+here. Only plain files are read: what is interlaced, animated, turned by EXIF, of another kind, or damaged in any way
+gives None, and the general and strict readers of `clan.data.files` then judge it. Source: the PNG specification, 3rd
+edition.
 """
 
 import struct
@@ -85,7 +86,7 @@ def _chunk(kind: bytes, data: bytes | bytearray) -> bytes:
 
 
 def _chunks(content: bytes) -> tuple[tuple[int, ...], bytes] | None:
-    """The fields of the header and the compressed pixels; None if a chunk is damaged, or the last one missing."""
+    """The fields of the header and the compressed pixels; None if a chunk is damaged or missing, or says more."""
     if not content.startswith(SIGNATURE):
         return None
     view = memoryview(content)
@@ -106,6 +107,8 @@ def _chunks(content: bytes) -> tuple[tuple[int, ...], bytes] | None:
             header = struct.unpack(">IIBBBBB", data)
         elif kind == b"IDAT":
             pixels.append(data)
+        elif kind in (b"eXIf", b"acTL"):
+            return None
         position = end + 4
     return None
 

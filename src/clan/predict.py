@@ -2,19 +2,21 @@
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from clan.data import transforms
-from clan.data.files import read_rgb
+from clan.data.files import IMAGE_SUFFIXES, read_rgb
+from clan.data.pairing import list_files
 from clan.domains import Classes
 from clan.engine.inference import Analysis, analyse, evaluating
 from clan.errors import ConfigError, DataError
@@ -23,17 +25,20 @@ from clan.labels import CITYSCAPES, LabelSpace
 from clan.models.deeplab import Segmenter
 from clan.reporting.console import progress
 from clan.reporting.heat import CONFIDENCE, DISCREPANCY, Scale, heat_palette, legend, overlay
-from clan.reporting.images import save_heat, save_jpeg, save_label_map, save_png
+from clan.reporting.images import LABEL_MAP, save_heat, save_jpeg, save_label_map, save_png
+from clan.reporting.outputs import refuse_clashes
 from clan.runtime import available_cores
 from clan.weights_config import config_of
 
-IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 VIDEOS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg")
 
 SCALES = {"confidence": CONFIDENCE, "discrepancy": DISCREPANCY}
 
 PENDING_PIXELS = 1 << 25
 """Of images whose results are being written; a pixel takes about 20 bytes there."""
+
+OVERLAY = "_overlay.jpg"
+LEGEND = "legend.png"
 
 CODEC = "vp09"
 """VP9 in MP4, which browsers play; H.264 is in no free build of OpenCV."""
@@ -63,12 +68,25 @@ class Products:
         if not (self.labels or self.overlay or self.confidence or self.discrepancy):
             raise ConfigError("there is nothing to write: leave out one of the --no-… options")
 
+    def endings(self) -> tuple[str, ...]:
+        """How the names of an image's files end."""
+        labels, overlay = LABEL_MAP if self.labels else (), (OVERLAY,) if self.overlay else ()
+        return (*labels, *overlay, *(f"_{name}.png" for name in self.scales()))
+
     def scales(self) -> dict[str, Scale]:
         """The scales of the wanted maps, by the name of what they show."""
         return {name: scale for name, scale in SCALES.items() if getattr(self, name)}
 
 
-def predict(source: Path, weights: Path, save: Path, *, products: Products | None = None, **given: Any) -> int:
+def predict(
+    source: Path,
+    weights: Path,
+    save: Path,
+    *,
+    products: Products | None = None,
+    on_damaged: Callable[[DataError], None] | None = None,
+    **given: Any,
+) -> int:
     """Runs a segmenter on an image, a folder of images or a video, showing progress.
 
     For an image NAME.jpg these are NAME.png (trainIds), NAME_color.png, NAME_overlay.jpg, NAME_confidence.png and
@@ -81,26 +99,32 @@ def predict(source: Path, weights: Path, save: Path, *, products: Products | Non
         weights: a segmenter's weights; see `clan.weights_config.config_of` for what says which network it is.
         save: the folder for the results.
         products: what to write; None: everything.
+        on_damaged: called with what is wrong with each image of a folder that cannot be read and is left out; without
+            it, the first one ends everything.
         given: see `clan.evaluate.options_for`. Without `input_size` the network sees each image in its own proportions,
             with as many pixels as the run's target images had.
 
     Returns:
-        The number of images or frames.
+        The number of images or frames that were predicted.
 
     Raises:
         ClanError: what cannot be read, written or computed.
     """
     products = products or Products()
     video = is_video(source)
-    images = [] if video else find_images(source)
+    stems = {} if video else {path: stem_of(path, source, save) for path in find_images(source)}
     refuse_own_folder(source, save)
+    endings = products.endings()
+    outputs = [(str(path), stem.with_name(stem.name + end)) for path, stem in stems.items() for end in endings]
+    refuse_clashes([("the legend", save / LEGEND), *outputs], stems)
     options = options_for(weights, **{"num_classes": None, "upsampling": None, "notify": print, **given})
     network = Predictor(weights, options, keep_proportions=given.get("input_size") is None)
     if video:
         count = predict_video(network, source, save, products)
     else:
-        count = predict_images(network, images, source if source.is_dir() else source.parent, save, products)
-    save_png(legend(network.label_space, list(products.scales().values())), save / "legend.png")
+        count = predict_images(network, stems, products, on_damaged if source.is_dir() else None)
+    if count:
+        save_png(legend(network.label_space, list(products.scales().values())), save / LEGEND)
     return count
 
 
@@ -160,33 +184,24 @@ def same_area(size: tuple[int, int], like: tuple[int, int]) -> tuple[int, int]:
 
 
 def find_images(source: Path) -> list[Path]:
-    """An image file, or all images of a folder and those below it, sorted.
+    """An image file, or all images of a folder and those below it, sorted, as in data sets: hidden ones are left out.
 
     Raises:
-        DataError: there is none, or two differ in their suffix alone, so that their results would be one.
+        DataError: there is none.
     """
     if source.is_file():
         return [source]
     if not source.is_dir():
         raise DataError(f"{source} does not exist: give an image, a folder of images or a video")
-    images = sorted(path for path in source.rglob("*") if path.suffix.lower() in IMAGES and path.is_file())
+    images = [source / path for path in list_files(source)]
     if not images:
-        raise DataError(f"{source} holds no image ({', '.join(IMAGES)}): is it the right folder?")
-    seen: dict[Path, Path] = {}
-    for path in images:
-        if other := seen.get(path.with_suffix("")):
-            raise DataError(f"{other} and {path.name} would have the same results: rename one of them")
-        seen[path.with_suffix("")] = path
+        raise DataError(f"{source} holds no image ({', '.join(IMAGE_SUFFIXES)}): is it the right folder?")
     return images
 
 
-def read_upright(path: Path) -> Image.Image:
-    """An image file in RGB mode, turned as its camera says that it was held.
-
-    Raises:
-        DataError: the file is damaged or not an image.
-    """
-    return ImageOps.exif_transpose(read_rgb(path))
+def stem_of(path: Path, source: Path, save: Path) -> Path:
+    """Where the results of an image of a source go, up to what tells them apart."""
+    return save / path.relative_to(source if source.is_dir() else source.parent).with_suffix("")
 
 
 def refuse_own_folder(source: Path, save: Path) -> None:
@@ -197,35 +212,68 @@ def refuse_own_folder(source: Path, save: Path) -> None:
         raise ConfigError(f"the results in {save} would lie among the images of {folder}: choose another --output")
 
 
-def predict_images(network: Predictor, images: list[Path], root: Path, save: Path, products: Products) -> int:
-    """Writes what `products` names for every image; reading and writing overlap with the network."""
+def predict_images(
+    network: Predictor,
+    stems: Mapping[Path, Path],
+    products: Products,
+    on_damaged: Callable[[DataError], None] | None = None,
+) -> int:
+    """Writes what `products` names for every image; reading and writing overlap with the network.
+
+    Args:
+        network: the segmenter.
+        stems: each image, and where its results go up to what tells them apart.
+        products: what to write.
+        on_damaged: see `predict`.
+
+    Returns:
+        The number of images that could be read.
+    """
 
     def write(image: Image.Image, analysis: Analysis, stem: Path) -> None:
         pictures = Pictures(image, analysis, network.label_space, products)
         if products.labels:
             save_label_map(pictures.train_ids, stem, network.label_space)
         if products.overlay:
-            save_jpeg(Image.fromarray(pictures.overlay()), stem.with_name(f"{stem.name}_overlay.jpg"))
+            save_jpeg(Image.fromarray(pictures.overlay()), stem.with_name(f"{stem.name}{OVERLAY}"))
         for name, values in pictures.maps().items():
             save_heat(values, stem.with_name(f"{stem.name}_{name}.png"))
 
-    with ThreadPoolExecutor(available_cores()) as pool, progress("predicting", len(images)) as advance:
-        ahead: deque[Future[Image.Image]] = deque()
-        behind: deque[tuple[int, Future[None]]] = deque()
-        for number, path in enumerate(images):
-            while len(ahead) < 2 and number + len(ahead) < len(images):
-                ahead.append(pool.submit(read_upright, images[number + len(ahead)]))
-            image = ahead.popleft().result()
-            while behind and sum(pixels for pixels, _ in behind) + image.width * image.height > PENDING_PIXELS:
-                behind.popleft()[1].result()
-            stem = save / path.relative_to(root).with_suffix("")
-            behind.append((image.width * image.height, pool.submit(write, image, network(image), stem)))
+    behind: deque[tuple[int, Future[None]]] = deque()
+    count = 0
+    with ThreadPoolExecutor(available_cores()) as pool, progress("predicting", len(stems)) as advance:
+        for path, image in _readable(pool, stems, on_damaged):
+            if image is not None:
+                pixels = image.width * image.height
+                while behind and sum(others for others, _ in behind) + pixels > PENDING_PIXELS:
+                    behind.popleft()[1].result()
+                behind.append((pixels, pool.submit(write, image, network(image), stems[path])))
+                count += 1
             while len(behind) > 2 * available_cores():
                 behind.popleft()[1].result()
             advance()
         for _, written in behind:
             written.result()
-    return len(images)
+    return count
+
+
+def _readable(
+    pool: ThreadPoolExecutor, paths: Iterable[Path], on_damaged: Callable[[DataError], None] | None
+) -> Iterator[tuple[Path, Image.Image | None]]:
+    """Every image, two of them read ahead; None for one that cannot be read, of which `on_damaged` is told."""
+    waiting, reading = iter(paths), deque[tuple[Path, Future[Image.Image]]]()
+    while True:
+        reading.extend((path, pool.submit(read_rgb, path)) for path in islice(waiting, 2 - len(reading)))
+        if not reading:
+            return
+        path, image = reading.popleft()
+        try:
+            yield path, image.result()
+        except DataError as error:
+            if on_damaged is None:
+                raise
+            on_damaged(error)
+            yield path, None
 
 
 class Pictures:

@@ -1,5 +1,6 @@
 """`clan predict`, `clan report`, `clan inspect` and `clan convert`: what each takes is its signature."""
 
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -28,6 +29,7 @@ def predict(  # noqa: PLR0913 (the signature is the command line)
     confidence: bool = True,
     discrepancy: bool = True,
     opacity: float = 0.55,
+    strict: bool = False,
     input_size: tuple[int, int] | None = None,
     num_classes: int | None = None,
     upsampling: Literal["bilinear", "bicubic"] | None = None,
@@ -50,6 +52,7 @@ def predict(  # noqa: PLR0913 (the signature is the command line)
         confidence: write maps of the largest class probability.
         discrepancy: write maps of where the two heads disagree.
         opacity: opacity of the colours in the overlay, 0 to 1.
+        strict: end at the first image of a folder that cannot be read; without it, such images are named at the end.
         input_size: width and height that the network sees; without it, each image's proportions are kept.
         num_classes: number of classes; without it, the run's, else what the weights tell.
         upsampling: of the logits; without it, the run's, else bilinear.
@@ -83,9 +86,18 @@ def predict(  # noqa: PLR0913 (the signature is the command line)
         "input_size": input_size,
         "precision": precision,
     }
-    count = run_prediction(source, weights, output, products=products, **given)
-    kind = "frame" if is_video(source) else "image"
-    print(f"{count} {kind}{'s' * (count != 1)} in {output}; legend.png tells what the colours mean")
+    damaged: list[str] = []
+    skip = None if strict else lambda error: damaged.append(str(error))
+    count = run_prediction(source, weights, output, products=products, on_damaged=skip, **given)
+    if count:
+        kind = "frame" if is_video(source) else "image"
+        print(f"{count} {kind}{'s' * (count != 1)} in {output}; legend.png tells what the colours mean")
+    if damaged:
+        print(
+            f"{len(damaged)} of {count + len(damaged)} images could not be read and have no results:", file=sys.stderr
+        )
+        print(*(f"  {sentence}" for sentence in damaged), sep="\n", file=sys.stderr)
+        raise SystemExit(1)
 
 
 def report(

@@ -11,12 +11,24 @@ import numpy as np
 
 from clan.data.datasets import Dataset
 from clan.data.encodings import describe_code
-from clan.data.files import read_rgb
+from clan.data.files import LossyLabel, read_photograph, size_conflict
+from clan.data.suspicions import ALIKE, BLACK, WHITE, mixtures, sameness
+from clan.domains import Description
 from clan.domains.classes import UNKNOWN, as_number, placeholders
 from clan.errors import DataError
 from clan.labels import IGNORE
 from clan.runtime import available_cores
 
+_ALIKE = (
+    "are all pixels of the picture as they should be? 16-bit files are scaled by 65535: "
+    "state fewer bits in the file (PNG: sBIT, TIFF: SMaxSampleValue), or save 8 bits"
+)
+REMARKS = {
+    **dict.fromkeys((BLACK, WHITE, ALIKE), _ALIKE),
+    "turned upright by EXIF": "their labels must be upright too",
+    "transparent in places": "transparency is left out and the colours below it are used",
+}
+"""What may be said of images that can be used, and what to look at."""
 SHOWN = 12
 """Ids or colours that a sentence lists."""
 
@@ -46,7 +58,8 @@ class Findings:
         sums: float64 [2, 3], sums of red, green and blue and of their squares.
         orphans: labels that no image belongs to.
         unnamed: classes of the description whose names are placeholders.
-        remarks: sentences about the list of images.
+        list_remarks: sentences about the list of images.
+        remarks: names of the images that something is to be said of, though they can be used; see `REMARKS`.
     """
 
     names: tuple[str, ...]
@@ -60,7 +73,8 @@ class Findings:
     sums: np.ndarray = field(default_factory=lambda: np.zeros((2, 3)))
     orphans: list[str] = field(default_factory=list)
     unnamed: list[str] = field(default_factory=list)
-    remarks: list[str] = field(default_factory=list)
+    list_remarks: list[str] = field(default_factory=list)
+    remarks: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -102,6 +116,7 @@ class Findings:
             "labels_without_image": self.orphans,
             "unnamed_classes": self.unnamed,
             "absent_classes": self.absent,
+            "list": self.list_remarks,
             "remarks": self.remarks,
             "classes": {
                 name: {"pixels": int(pixels), "share": float(share)}
@@ -122,8 +137,10 @@ class _Sample:
     size: tuple[int, int] | None = None
     sums: np.ndarray | None = None
     train_ids: np.ndarray | None = None
-    strays: dict[str, int] = field(default_factory=dict)
+    strays: dict[int, int] = field(default_factory=dict)
     codes: list[int] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+    lossy: str = ""
 
 
 def check(dataset: Dataset, on_image: Callable[[], None] = lambda: None) -> Findings:
@@ -134,21 +151,31 @@ def check(dataset: Dataset, on_image: Callable[[], None] = lambda: None) -> Find
         on_image: called after each image, in this thread.
     """
     names = dataset.classes.label_space.names
-    findings = Findings(names, np.zeros(len(names), np.int64), images=len(dataset), remarks=dataset.remarks)
+    findings = Findings(names, np.zeros(len(names), np.int64), images=len(dataset), list_remarks=dataset.remarks)
     findings.unnamed = placeholders(dict.fromkeys([*dataset.description.classes, *dataset.classes.owners]))
     codes = Counter[int]()
     # A split without any label, such as a benchmark's own test split, is meant to have none.
     labelled = dataset.has_any_label
     # Threads suffice: decoding and counting release Python's lock.
+    strays: dict[int, Stray] = {}
+    lossy: list[str] = []
     with ThreadPoolExecutor(available_cores()) as pool:
         for name, sample in zip(
             dataset.names, pool.map(lambda index: _read(dataset, index, labelled), range(len(dataset))), strict=True
         ):
             _add(findings, name, sample)
             codes.update(sample.codes)
+            for code, pixels in sample.strays.items():
+                stray = strays.setdefault(code, Stray(first=name))
+                stray.pixels += pixels
+                stray.files += 1
+            lossy += [sample.lossy] if sample.lossy else []
             on_image()
-    if findings.labels and not findings.pixels.any() and not findings.strays:
+    if lossy:
+        findings.problems.append(lossy[0] + (f" ({len(lossy)} labels of {len(dataset)})" if len(lossy) > 1 else ""))
+    if findings.labels and not findings.pixels.any() and not strays:
         findings.problems.append(all_ignored(dataset, findings.labels, codes))
+    _sort_out(findings, strays, dataset.description)
     findings.orphans = sorted(_orphans(dataset))
     return findings
 
@@ -178,40 +205,48 @@ def all_ignored(dataset: Dataset, labels: int, codes: Counter[int], role: str = 
 def _read(dataset: Dataset, index: int, labelled: bool) -> _Sample:
     sample = _Sample(problems=[])
     try:
-        image = read_rgb(dataset.image_path(index))
-        sample.size = image.size
-        histogram = np.asarray(image.histogram(), np.float64).reshape(3, 256)
+        photograph = read_photograph(dataset.image_path(index))
+        sample.size = photograph.image.size
+        histogram = np.asarray(photograph.image.histogram(), np.float64).reshape(3, 256)
         values = np.arange(256.0)
         sample.sums = np.stack([histogram @ values, histogram @ values**2])
+        alike = sameness(histogram)
+        sample.remarks += [alike] if alike else []
+        sample.remarks += ["turned upright by EXIF"] if photograph.orientation != 1 else []
+        sample.remarks += ["transparent in places"] if photograph.transparent else []
     except DataError as error:
         sample.problems.append(str(error))
-    if not labelled:
-        return sample
+    if labelled:
+        _read_label(dataset, index, sample)
+    return sample
+
+
+def _read_label(dataset: Dataset, index: int, sample: _Sample) -> None:
     try:
         codes = dataset.read_codes(index)
+    except LossyLabel as error:
+        sample.lossy = str(error)
+        return
     except DataError as error:
         sample.problems.append(str(error))
-        return sample
-    if sample.size and sample.size != codes.shape[::-1]:
-        sample.problems.append(
-            f"{dataset.image_path(index)} is {sample.size[0]}x{sample.size[1]} but its label "
-            f"{dataset.label_path(index)} is {codes.shape[1]}x{codes.shape[0]}: they must agree"
-        )
+        return
+    if sample.size:
+        shape = (codes.shape[1], codes.shape[0])
+        conflict = size_conflict(dataset.image_path(index), sample.size, dataset.label_path(index), shape)
+        sample.problems += [conflict] if conflict else []
     train_ids = dataset.train_ids(codes)
     sample.train_ids = np.bincount(train_ids.ravel(), minlength=256)
     if not sample.train_ids[: len(dataset.classes.classes)].any():
         sample.codes = np.unique(codes).tolist()
     if dataset.description.ignore != "rest" and sample.train_ids[UNKNOWN]:
         found, counts = np.unique(codes[train_ids == UNKNOWN], return_counts=True)
-        sample.strays = {
-            describe_code(int(code), dataset.description).strip('"'): int(count)
-            for code, count in zip(found, counts, strict=True)
-        }
-    return sample
+        sample.strays = dict(zip(found.tolist(), counts.tolist(), strict=True))
 
 
 def _add(findings: Findings, name: str, sample: _Sample) -> None:
     findings.problems += sample.problems
+    for remark in sample.remarks:
+        findings.remarks.setdefault(remark, []).append(name)
     if sample.size is not None and sample.sums is not None:
         findings.sizes[sample.size] += 1
         findings.sums += sample.sums
@@ -219,10 +254,29 @@ def _add(findings: Findings, name: str, sample: _Sample) -> None:
         findings.labels += 1
         findings.pixels += sample.train_ids[: len(findings.pixels)]
         findings.ignored += int(sample.train_ids[IGNORE])
-    for code, pixels in sample.strays.items():
-        stray = findings.strays.setdefault(code, Stray(first=name))
-        stray.pixels += pixels
-        stray.files += 1
+
+
+def _sort_out(findings: Findings, strays: dict[int, Stray], description: Description) -> None:
+    """Notes what no class has: colours one by one, but those that smoothing made in one sentence."""
+    mixed: set[int] = set()
+    if description.encoding == "colors":
+        ignored = description.ignore if description.ignore != "rest" else ()
+        known = {as_number(key) for keys in (*description.classes.values(), ignored) for key in keys}
+        unknown = {code: stray.pixels for code, stray in strays.items()}
+        total = int(findings.pixels.sum()) + findings.ignored + sum(unknown.values())
+        mixed = mixtures(unknown, known, total)
+        if mixed:
+            share = sum(unknown[code] for code in mixed) / total
+            findings.problems.append(
+                f"{len(mixed):,} colours in {100 * share:.2g} % of the labels' pixels are mixtures of the colours "
+                "described: the labels were smoothed, resized or once saved as JPEG, so export them without "
+                f"anti-aliasing, or write ignore: rest to leave these pixels out; first in {strays[min(mixed)].first}"
+            )
+    findings.strays = {
+        describe_code(code, description).strip('"'): stray
+        for code, stray in sorted(strays.items())
+        if code not in mixed
+    }
 
 
 def _orphans(dataset: Dataset) -> Iterator[str]:

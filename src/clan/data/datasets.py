@@ -13,7 +13,7 @@ from PIL import Image
 
 from clan.config import DomainConfig
 from clan.data.encodings import describe_code, read_codes
-from clan.data.files import image_size, read_rgb
+from clan.data.files import image_size, orientation, read_rgb, size_conflict
 from clan.data.lists import Known, choose, read_lines, repeated
 from clan.domains import CITYSCAPES_CLASSES, Classes, Description, packaged
 from clan.domains.classes import UNKNOWN
@@ -179,11 +179,24 @@ class Dataset:
         return any(self.has_label(index) for index in range(len(self)))
 
     def stored_size(self, index: int) -> tuple[int, int]:
-        """Width and height of the label of image `index`, or of the image where there is none."""
-        return image_size(self.label_path(index) if self.has_label(index) else self.image_path(index))
+        """Width and height of the label of image `index`, or of the image where there is none, upright.
+
+        Raises:
+            DataError: EXIF turns the image so that it lies across its label.
+        """
+        image = image_size(self.image_path(index))
+        if not self.has_label(index):
+            return image
+        label = image_size(self.label_path(index))
+        # Other sizes that differ do no harm: label maps are made at the label's.
+        if label == image[::-1] and orientation(self.image_path(index)) >= 5:
+            conflict = size_conflict(self.image_path(index), image, self.label_path(index), label)
+            if conflict:
+                raise DataError(conflict)
+        return label
 
     def read_image(self, index: int) -> Image.Image:
-        """Image `index` in RGB, at the size it is stored in."""
+        """Image `index` in RGB, upright, at the size it is stored in."""
         return read_rgb(self.image_path(index))
 
     def read_codes(self, index: int) -> np.ndarray:
@@ -221,11 +234,9 @@ class Dataset:
             DataError: a file is missing or damaged, or the two differ in size.
         """
         image, label = self.read_image(index), self.read_label(index)
-        if image.size != label.shape[::-1]:
-            raise DataError(
-                f"{self.image_path(index)} is {image.width}x{image.height} but its label "
-                f"{self.label_path(index)} is {label.shape[1]}x{label.shape[0]}: they must agree"
-            )
+        shape = (label.shape[1], label.shape[0])
+        if conflict := size_conflict(self.image_path(index), image.size, self.label_path(index), shape):
+            raise DataError(conflict)
         return image, label
 
 

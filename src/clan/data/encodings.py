@@ -2,19 +2,15 @@
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 
-from clan import png
-from clan.data.files import DAMAGED, open_header, open_image, plain_png
+from clan.data.files import open_header, read_channels, read_ids
+from clan.data.headers import DAMAGED, read_header
 from clan.domains import Description
 from clan.errors import DataError
 
 CHANNELS = {"red": 0, "green": 1, "blue": 2}
 """Where a pixel has which channel."""
-
-ID_BITS = {"1": 1, "L": 8, "P": 8, "I;16": 16, "I;16L": 16, "I;16B": 16}
-"""Pillow's modes whose pixels are one id each."""
 
 
 def read_codes(path: Path, description: Description) -> np.ndarray:
@@ -34,46 +30,29 @@ def read_codes(path: Path, description: Description) -> np.ndarray:
 
 
 def _read_ids(path: Path, description: Description) -> np.ndarray:
-    pixels = plain_png(path)
-    if pixels and pixels.color_type in (png.GREY, png.PALETTE):
-        _check_bits(path, 8, description)
-        return pixels.values
-    image = open_image(path)
-    bits = ID_BITS.get(image.mode)
-    if bits is None:
-        raise DataError(
-            f"label {path} has mode {image.mode}, not one id a pixel: is this the colour picture instead of the ids? "
-            "If it is the label, describe it with encoding colors, or red, green or blue"
-        )
-    _check_bits(path, max(bits, 8), description)
-    return np.asarray(image).astype(np.uint8 if bits <= 8 else np.uint16, copy=False)
+    values, bits = read_ids(path)
+    _check_bits(path, _whole(bits), description)
+    return values
 
 
 def _read_colors(path: Path) -> np.ndarray:
-    image = open_image(path)
-    if image.mode not in ("RGB", "RGBA", "P"):
-        raise DataError(f"label {path} has mode {image.mode}, not colours: describe it with encoding ids")
-    rgb = np.asarray(image.convert("RGB")).astype(np.int32)
-    return rgb[:, :, 0] << 16 | rgb[:, :, 1] << 8 | rgb[:, :, 2]
+    rgb = read_channels(path)
+    if rgb.dtype != np.uint8:
+        raise DataError(f"label {path} has 16 bits a channel, not colours: describe it with encoding red, green, blue")
+    red, green, blue = (rgb[:, :, channel].astype(np.int32) for channel in range(3))
+    return red << 16 | green << 8 | blue
 
 
 def _read_channel(path: Path, description: Description) -> np.ndarray:
     """One channel, 8 or 16-bit."""
-    pixels = plain_png(path)
-    rgb = pixels.values if pixels and pixels.color_type == png.RGB else _read_any_rgb(path)
-    if rgb.ndim != 3 or rgb.dtype.kind != "u":
-        raise DataError(f"label {path} has one channel, not three with ids in {description.encoding}: try encoding ids")
+    rgb = read_channels(path)
     _check_bits(path, 8 * rgb.dtype.itemsize, description)
-    return rgb[:, :, CHANNELS[description.encoding]].astype(rgb.dtype.newbyteorder("="))
+    return rgb[:, :, CHANNELS[description.encoding]]
 
 
-def _read_any_rgb(path: Path) -> np.ndarray:
-    """Pillow silently decodes 16-bit RGB to zeros, so OpenCV reads it; Pillow looks first, since it tells of damage."""
-    open_image(path)
-    label = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
-    if label is None:
-        raise DataError(f"{path} cannot be decoded: copy it again from the data set")
-    return label[:, :, 2::-1] if label.ndim == 3 else label
+def _whole(bits: int) -> int:
+    """Bits of the smallest number that holds so many."""
+    return next(whole for whole in (8, 16, 32) if bits <= whole)
 
 
 def _check_bits(path: Path, bits: int, description: Description) -> None:
@@ -85,24 +64,17 @@ def _check_bits(path: Path, bits: int, description: Description) -> None:
 
 
 def encodings(path: Path) -> tuple[str, int]:
-    """Pillow's mode of a label file and its bits per channel, from the file alone.
+    """Pillow's mode of a label file and its bits per channel, 8 or more, from the file alone.
 
     Raises:
         DataError: the file cannot be read.
     """
     try:
         with open_header(path) as image:
-            if image.mode in ID_BITS:
-                return image.mode, ID_BITS[image.mode]
-            return image.mode, _png_bits(path)
+            header = read_header(image, path)
+            return header.mode, max(8, header.bits)
     except DAMAGED as error:
         raise DataError(f"{path} cannot be read ({error}): is it an image?") from None
-
-
-def _png_bits(path: Path) -> int:
-    """The bit depth in a PNG's header, which Pillow hides; 8 for other files."""
-    header = path.open("rb").read(25)
-    return header[24] if header[:4] == b"\x89PNG" else 8
 
 
 def describe_code(code: int, description: Description) -> str:

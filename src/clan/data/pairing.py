@@ -7,8 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm")
-"""Files that may be images or labels."""
+from clan.data.files import IMAGE_SUFFIXES, is_hidden
 
 SPLIT = "training|trainval|train|validation|valid|val|testing|test"
 WHOLE_SPLIT = re.compile(rf"({SPLIT})", re.IGNORECASE)
@@ -63,9 +62,9 @@ def list_files(folder: Path) -> list[str]:
     """Paths below a folder of all files that may be images, sorted; hidden ones are left out."""
     found = []
     for where, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        folders[:] = [name for name in folders if not is_hidden(name)]
         for name in names:
-            if name.lower().endswith(SUFFIXES) and not name.startswith("."):
+            if name.lower().endswith(IMAGE_SUFFIXES) and not is_hidden(name):
                 found.append((Path(where) / name).relative_to(folder).as_posix())
     return sorted(found)
 

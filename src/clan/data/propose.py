@@ -13,7 +13,7 @@ import numpy as np
 
 from clan.data.datasets import Dataset, find_splits
 from clan.data.encodings import describe_code, encodings, read_codes
-from clan.data.files import image_size, open_image
+from clan.data.files import IMAGE_SUFFIXES, image_size, open_image
 from clan.data.pairing import SPLIT, find_pairings, list_files, lone_pattern
 from clan.domains.description import Description, Encoding
 from clan.errors import DataError
@@ -59,7 +59,7 @@ def propose(folder: Path, *, relative_to: Path) -> Proposal:
     """
     paths = list_files(folder)
     if not paths:
-        raise DataError(f"{folder} holds no image (png, jpg, bmp, tif, webp, ppm): is it the right folder?")
+        raise DataError(f"{folder} holds no image ({', '.join(IMAGE_SUFFIXES)}): is it the right folder?")
     pair = _choose(folder, paths)
     images, labels = pair or (lone_pattern(_photographs(folder, paths)), None)
     description = Description(name="proposal", images=images)

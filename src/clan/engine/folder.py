@@ -114,6 +114,7 @@ class Snapshots:
                 planes = transforms.normalize(image, self.target.normalization)
                 train_ids = predict(segmenter, planes[None], [(size[1], size[0])])[0]()
                 name = _short(dataset.stems[index].replace("/", "_"))
+                name = f"{name}_{index}" if name in saved else name  # a/b and a_b
                 path = self.config.snapshot_dir / "images" / f"{self.path(iteration).stem}_{name}.png"
                 save_color(train_ids, path, self.config.classes.label_space)
                 saved[name] = path

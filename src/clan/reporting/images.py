@@ -13,6 +13,9 @@ from clan.errors import DataError
 from clan.labels import LabelSpace
 from clan.reporting.heat import heat_palette
 
+LABEL_MAP = (".png", "_color.png")
+"""How the names of the files of a label map end."""
+
 
 def save_label_map(
     train_ids: np.ndarray, stem: Path, label_space: LabelSpace, *, table: np.ndarray | None = None
@@ -32,8 +35,8 @@ def save_label_map(
     grey, colored = png.encode_ids(train_ids, palette)
     if table is not None:
         grey, _ = png.encode_ids(table[train_ids], palette)
-    _save(grey, stem.with_name(f"{stem.name}.png"))
-    _save(colored, stem.with_name(f"{stem.name}_color.png"))
+    for content, ending in zip((grey, colored), LABEL_MAP, strict=True):
+        _save(content, stem.with_name(f"{stem.name}{ending}"))
 
 
 def save_color(train_ids: np.ndarray, path: Path, label_space: LabelSpace) -> None:
