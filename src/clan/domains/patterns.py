@@ -230,14 +230,14 @@ def files_below(root: Path, start: str = "", depth: int | None = None) -> Iterat
     Raises:
         DataError: a folder cannot be read.
     """
-    above, folder = set(), str(root)
+    above, folder = set(), root
     for name in start.split("/") if start else ():
         above.add(_identity(folder))
-        folder = os.path.join(folder, name)
+        folder = folder / name
     return _walk(folder, start, depth, frozenset(above))
 
 
-def _walk(folder: str, prefix: str, depth: int | None, above: frozenset[tuple[int, int] | None]) -> Iterator[str]:
+def _walk(folder: Path, prefix: str, depth: int | None, above: frozenset[tuple[int, int] | None]) -> Iterator[str]:
     try:
         identity = _identity(folder)
         entries = list(os.scandir(folder)) if identity not in above else []
@@ -251,7 +251,7 @@ def _walk(folder: str, prefix: str, depth: int | None, above: frozenset[tuple[in
         path = f"{prefix}/{entry.name}" if prefix else entry.name
         if _is_folder(entry):
             if (depth is None or path.count("/") < depth) and not entry.name.startswith("."):
-                yield from _walk(entry.path, path, depth, above | {identity})
+                yield from _walk(Path(entry.path), path, depth, above | {identity})
         else:
             yield path
 
@@ -263,10 +263,10 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False  # a link to itself
 
 
-def _identity(folder: str) -> tuple[int, int] | None:
+def _identity(folder: Path) -> tuple[int, int] | None:
     """What tells a folder from all others, by whatever path it is reached; None if it is missing."""
     try:
-        status = os.stat(folder)
+        status = folder.stat()
     except (FileNotFoundError, NotADirectoryError):
         return None
     return status.st_dev, status.st_ino
