@@ -33,7 +33,7 @@ LESS = {"coarse": 12, "object": 8, "train": 3, "color": 6, "colour": 6, "vis": 6
 IMAGES = ("image", "img", "rgb", "left", "photo", "jpeg", "camera", "color", "frame", "stills")
 NO_IMAGES = (
     *NO_CLASSES, *LABELS, "ref", "right", "overlay", "overlays", "blend", "blended", "preview", "thumb", "thumbnails",
-    "vis", "nir", "evi", "ndvi", "ir", "thermal", "lwir", "nrg",
+    "vis", "viz", "nir", "evi", "ndvi", "ir", "thermal", "lwir", "nrg",
 )  # fmt: skip
 
 
@@ -87,18 +87,16 @@ def choose(folder: Path, pairings: list[Pairing]) -> Choice:
     if rated:
         _, choice.pairing, choice.look = rated[0]
     for _, pairing, labels in rated[1:]:
-        if choice.pairing and pairing.labels not in (choice.pairing.labels, *remarks):
-            count = len({label for _, label in pairing.pairs})
-            remarks[pairing.labels] = f"also seen: {pairing.labels} ({count} files, {SAID[labels]})"
-    choice.seen = [remark for labels, remark in remarks.items() if not _is_image(choice, labels)]
-    known = {label for pairing in pairings if pairing.labels in remarks for _, label in pairing.pairs}
-    used = {path for pair in choice.pairing.pairs for path in pair} if choice.pairing else set()
-    choice.others = known - used
+        count = len({label for _, label in pairing.pairs})
+        remarks.setdefault(pairing.labels, f"also seen: {pairing.labels} ({count} files, {SAID[labels]})")
+    told = {path for pair in choice.pairing.pairs for path in pair} if choice.pairing else set()
+    for pairing in pairings:
+        files = {label for _, label in pairing.pairs}
+        if pairing.labels in remarks and not files <= told:
+            choice.seen.append(remarks.pop(pairing.labels))
+            choice.others |= files - told
+            told |= files
     return choice
-
-
-def _is_image(choice: Choice, labels: str) -> bool:
-    return choice.pairing is not None and labels in (choice.pairing.images, choice.pairing.labels)
 
 
 def _image_points(pairing: Pairing, look: Look) -> float | None:
@@ -109,13 +107,15 @@ def _image_points(pairing: Pairing, look: Look) -> float | None:
     named_label = any(word in LABELS or word.startswith(LABELS[:5]) for word in said)
     if look in ("lossy", "smooth") and named_label:
         return None
-    points = PICTURES[look] + 4 * any(word.startswith(IMAGES) for word in said)
+    points = PICTURES[look] + 4 * any(word.startswith(IMAGES) for word in said) - 0.01 * len(pairing.image_words)
     return points - 16 * any(word in NO_IMAGES for word in said) - 16 * named_label
 
 
 def _label_points(pairing: Pairing) -> float:
     said = words(pairing.label_words)
     points = 6 if any(word in LABELS or word.startswith(LABELS[:5]) for word in said) else 0
+    version = re.search(r"\bv(\d+\.\d+)\b", pairing.label_words)
+    points += min(float(version[1]), 9) / 9 if version else 0  # of two versions, the later
     return points - sum(less for word, less in LESS.items() if any(one.startswith(word) for one in said))
 
 

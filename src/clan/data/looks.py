@@ -89,7 +89,9 @@ def stored_as(sample: list[Path]) -> tuple[Encoding, int]:
     varying = [number for number, channel in enumerate(channels) if len(np.unique(channel)) > 1]
     if grey or not varying:
         return "red", bits
-    if bits == 16 or (len(varying) == 1 and all(number in varying or not channels[number].any() for number in range(3))):
+    if bits == 16 or (
+        len(varying) == 1 and all(number in varying or not channels[number].any() for number in range(3))
+    ):
         # Beside the class there may be a number for each object: those run higher.
         return names[min(varying, key=lambda number: int(channels[number].max()))], bits
     return "colors", bits

@@ -18,7 +18,7 @@ SPLIT = "training|trainval|train|validation|valid|val|testing|test"
 SPLIT_WORD = re.compile(rf"(?<![A-Za-z])(?i:{SPLIT})(?![a-z])(?:[_-]?\d+|[A-Z](?![a-z]))?")
 SPLIT_START = re.compile(rf"^(?i:{SPLIT})(?=(?!{SPLIT})[a-z]+$)")
 TOKENS = re.compile(r"[A-Za-z]+|\d+|[^A-Za-z\d]+")
-NUMBER = re.compile(r"(?<![A-Za-z\d])\d")
+NUMBER = re.compile(r"(?<![A-Za-z\d])\d+")
 DECIMAL = re.compile(r"(?<![A-Za-z\d])\d+(?:\.\d+)*")
 CAMERA = re.compile(r"cam|left|right|view|stereo|sensor", re.IGNORECASE)
 
@@ -28,8 +28,8 @@ SAMPLES, PER_FOLDER = 400, 5
 MOST_PARTNERS = 3000
 """Files with a common piece of name that are compared with one file."""
 
-MOST_KINDS = 40
-"""Kinds of pairs that are counted over all files, the most frequent ones of the sample."""
+MOST_KINDS, MOST_MATCHES = 40, 2_000_000
+"""Kinds of pairs that are counted over all files, the most frequent ones of the sample: more if there are few files."""
 
 MOST_VARIANTS = 40
 """Images that may have one label."""
@@ -102,9 +102,11 @@ def find_pairings(paths: list[str]) -> list[Pairing]:
         for pair in (_compare(first, second), _compare(second, first)):
             if pair is not None:
                 votes[pair] += 1
-    kinds = [kind for kind, _ in _with_variants(votes).most_common(MOST_KINDS)]
+    count = max(MOST_KINDS, min(10 * MOST_KINDS, MOST_MATCHES // max(len(paths), 1)))
+    kinds = [kind for kind, _ in _with_variants(votes).most_common(count)]
     ends = sorted({path.rpartition(".")[2] for path in paths})
-    found = [pairing for kind in kinds if (pairing := _count(kind, paths, ends)).pairs]
+    counted = (_count(kind, paths, ends) for kind in kinds)
+    found = [pairing for pairing in counted if pairing.pairs and Pattern(pairing.images).parts]
     unique = {(pairing.images, pairing.labels): pairing for pairing in found}
     return sorted(unique.values(), key=lambda pairing: -len(pairing.pairs))
 
@@ -138,8 +140,11 @@ def _sample(paths: list[str]) -> list[str]:
     return [path for files in folders for path in [*files[: PER_FOLDER - 1], files[-1]]][: PER_FOLDER * SAMPLES]
 
 
-def _keys(stem: str) -> list[str]:
-    """Pieces of a name that files which belong to it may have too, the longest first."""
+def _keys(path: str) -> list[str]:
+    """Pieces of a name that files which belong to it may have too, the longest first; of a plain word, its folder."""
+    stem = PurePosixPath(path).stem
+    if stem.isalpha() and "/" in path:
+        return [stem, path.rpartition("/")[0] + "/"]
     ends = [match.end() for match in TOKENS.finditer(stem)]
     pieces = {stem[:end] for end in ends} | {stem[end:] for end in [0, *ends[:-1]]}
     digits = any(map(str.isdigit, stem))
@@ -153,11 +158,11 @@ def _keys(stem: str) -> list[str]:
 
 def _partners(paths: list[str]) -> Iterator[tuple[str, str]]:
     """Files and others whose names have a piece in common: of those of one kind, the ones in the closest folders."""
-    sample = {path: _keys(PurePosixPath(path).stem) for path in _sample(paths)}
+    sample = {path: _keys(path) for path in _sample(paths)}
     wanted = {key for keys in sample.values() for key in keys}
     owners = defaultdict(list)
     for path in paths:
-        for key in _keys(PurePosixPath(path).stem):
+        for key in _keys(path):
             if key in wanted:
                 owners[key].append(path)
     for path, keys in sample.items():
@@ -165,14 +170,14 @@ def _partners(paths: list[str]) -> Iterator[tuple[str, str]]:
         closest: dict[tuple[int, str, str], tuple[int, list[str]]] = {}
         seen = {path}
         for key in keys:
-            numbered = NUMBER.search(stem.replace(key, "", 1))
+            numbered = NUMBER.findall(stem.replace(key, "", 1))
             for other in owners[key]:
                 if other in seen or len(seen) > MOST_PARTNERS:
                     continue
                 seen.add(other)
                 *others, name = other.split("/")
-                left = os.path.splitext(name)[0].replace(key, "", 1)  # noqa: PTH122, much faster here
-                if numbered and NUMBER.search(left):
+                left = name.rpartition(".")[0].replace(key, "", 1)
+                if numbered and (others_numbers := NUMBER.findall(left)) and numbered != others_numbers:
                     continue  # two images, not two kinds of files
                 kind = len(others), name.rpartition(".")[2], left
                 shared = len(folders & set(others))
@@ -222,8 +227,8 @@ def _align_names(first: str, second: str) -> tuple[str, str] | None:
         middles = [name.replace(piece, SAME, 1) for name in (first, second)]
     else:
         heads, tails = "".join(one[:start]), "".join(one[len(one) - end :])
-        if not heads and not tails:
-            return None
+        if not heads and not tails:  # img.png and label.png, told apart by their folders
+            return (first, second) if first.isalpha() and second.isalpha() else None
         middles = [
             (SAME if heads else "") + "".join(name[start : len(name) - end]) + (SAME if tails else "")
             for name in (one, two)
@@ -320,7 +325,9 @@ def _count(kind: Pair, paths: list[str], ends: list[str]) -> Pairing:
     paired = {path for pair in pairs for path in (pair[0], pair[2])}
     if kind.images.name == SAME:
         names = [parts["name"] for _, parts, _, _ in pairs]
-        glob = _restriction(names, [parts["name"] for path, parts in found if path not in paired])
+        known = set(names)
+        others = [parts["name"] for path, parts in found if path not in paired]
+        glob = _restriction(names, [name for name in others if any(name[:end] in known for end in range(1, len(name)))])
         texts = texts[0].replace("{name}", f"{{name:{glob}}}" if glob else "{name}"), texts[1]
     for old, new in replaced.items():
         texts = texts[0].replace(old, new), texts[1].replace(old, new)
@@ -361,7 +368,7 @@ def _constants(values: list[dict[str, str]], shared: list[str]) -> dict[str, str
 
 
 def _restriction(names: list[str], others: list[str]) -> str:
-    """A shell pattern for names that leaves out files of other kinds beside them; empty if there is none."""
+    """A shell pattern for names that leaves out those of other kinds, which go on after a name; empty if none does."""
     for glob, position in (("*[0-9]", -1), ("[0-9]*", 0)):
         if all(name[position].isdigit() for name in names) and not all(name[position].isdigit() for name in others):
             return glob

@@ -191,7 +191,8 @@ def _classes(folder: Path, pairing: Pairing) -> tuple[list[str], list[str], bool
     stored = "colours" if colors else f"ids in {encoding}" if encoding != "ids" else "ids"
     remarks = [f"{len(paths)} labels hold {len(counts)} {stored}"]
     shares = {code: f"{100 * count / total:.2f} %" for code, count in kept.items()}
-    path = f"{folder.resolve().name}/{pairing.images} {pairing.labels} {' '.join(pairing.pairs[0])} encoding: {encoding}"
+    patterns = f"{folder.resolve().name}/{pairing.images} {pairing.labels}"
+    path = f"encoding: {encoding} {patterns} {' '.join(pairing.pairs[0])}"
     table = suggest(kept, colors=colors, path=path)
     named = _named_classes(table, encoding, shares) if table else None
     if table and named:

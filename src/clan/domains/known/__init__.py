@@ -11,7 +11,7 @@ from clan.domains.colors import parse_color
 from clan.yamlfile import read_yaml
 
 TABLES = (
-    "idd", "idd_level3", "idd_lite", "cityscapes_train_ids", "cityscapes", "carla", "carla_0_9_13", "synthia",
+    "cityscapes_train_ids", "cityscapes", "idd", "idd_level3", "idd_lite", "carla", "carla_0_9_13", "synthia",
     "camvid_11", "camvid_32", "voc", "mapillary_2_0", "mapillary_1_2", "ade20k", "a2d2", "loveda", "uavid", "isprs",
     "freiburg_forest",
 )  # fmt: skip
