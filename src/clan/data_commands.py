@@ -146,6 +146,6 @@ def init_data(folder: Path, output: Path | None) -> Path:
     output.write_text(proposal.text, encoding="utf-8")
     for line in proposal.seen:
         print(line)
-    naming = "give its classes their names, then " if proposal.labelled else ""
+    naming = "give its classes their names, then " if proposal.unnamed else ""
     print(f"saved {output}: {naming}run clan data check {output}")
     return output

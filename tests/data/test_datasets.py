@@ -91,3 +91,68 @@ def test_colors(mode, root):
     description = described(encoding="colors", classes=classes, ignore="#000000")
     dataset = Dataset(description, root, split="val", classes=CLASSES)
     np.testing.assert_array_equal(dataset.read_label(0), [[0, 1, 255, 255]] * 2)
+
+
+def test_one_label_of_several_images_has_to_be_meant(tmp_path):
+    for name in ("a", "b"):
+        for beta in ("0.01", "0.02"):
+            Image.new("RGB", (4, 2)).save(tmp_path / f"{name}_beta_{beta}.png")
+        Image.fromarray(np.array([[0, 7, 9, 255]] * 2, np.uint8)).save(tmp_path / f"{name}_ids.png")
+    shared = {"images": "{name}_beta_{beta}.png", "labels": "{name}_ids.png"}
+    with pytest.raises(DataError, match=r"list its values in images: \{beta:0\.01\|0\.02\}"):
+        Dataset(described(**shared), tmp_path, classes=CLASSES)
+    shared["images"] = "{name}_beta_{beta:0.01|0.02}.png"
+    splits = {"light": {"beta": "0.01"}}
+    dataset = Dataset(described(**shared), tmp_path, classes=CLASSES)
+    assert dataset.stems == ["a_beta_0.01", "a_beta_0.02", "b_beta_0.01", "b_beta_0.02"]
+    assert [dataset.label_path(index).name for index in range(4)] == ["a_ids.png"] * 2 + ["b_ids.png"] * 2
+    assert check(dataset).ok
+    assert len(Dataset(described(**shared, splits=splits), tmp_path, split="light", classes=CLASSES)) == 2
+    with pytest.raises(DataError, match="as a part of both patterns"):
+        Dataset(described(images="*_{name:beta}_*.png", labels="a_ids.png"), tmp_path, classes=CLASSES)
+
+
+def test_suffixes_of_several_kinds(tmp_path):
+    for image, label in (("a.jpg", "a.png"), ("b.JPG", "b.PNG"), ("c.png", "c.png")):
+        for path in (tmp_path / "images" / image, tmp_path / "labels" / label):
+            path.parent.mkdir(exist_ok=True)
+            Image.fromarray(np.full((2, 4), 7, np.uint8)).save(path)
+    description = described(images="images/{name}.{end:jpg|JPG|png}", labels="labels/{name}.{label_end:png|PNG}")
+    dataset = Dataset(description, tmp_path, classes=CLASSES)
+    assert [dataset.label_path(index).name for index in range(3)] == ["a.png", "b.PNG", "c.png"]
+    assert check(dataset).ok
+    Image.fromarray(np.full((2, 4), 7, np.uint8)).save(tmp_path / "images/c.jpg")
+    assert Dataset(description, tmp_path).stems == ["a.jpg", "b.JPG", "c.jpg", "c.png"], "no two results of one name"
+    Image.fromarray(np.full((2, 4), 7, np.uint8)).save(tmp_path / "labels/c.PNG")
+    with pytest.raises(DataError, match="two labels"):
+        Dataset(description, tmp_path)
+
+
+def test_each_nth_image_and_the_others(tmp_path):
+    for number in range(10):
+        Image.new("RGB", (4, 2)).save(tmp_path / f"{number}.png")
+    splits = {
+        "val": {"every": 4},
+        "test": {"without": "val", "every": "3"},
+        "train": {"without": ["val", "test"]},
+        "high": {"name": "[5-9]", "every": 2},
+    }
+    description = described(images="{name}.png", labels=None, splits=splits)
+    names = {split: "".join(Dataset(description, tmp_path, split=split).stems) for split in splits}
+    assert names == {"val": "048", "test": "159", "train": "2367", "high": "579"}
+    assert Description.model_validate(description.model_dump(mode="json")) == description
+
+
+@pytest.mark.parametrize(
+    ("splits", "said"),
+    [
+        ({"val": {"every": 1}}, "whole number from 2"),
+        ({"val": {"every": "x"}}, "whole number from 2"),
+        ({"val": {"without": "train"}, "train": {"without": "val"}}, "leads from val back"),
+        ({"val": {"without": "tset"}}, "tset, which is no split"),
+        ({"val": {"name": "[z-a]"}}, "no shell pattern"),
+    ],
+)
+def test_splits_that_cannot_be(splits, said):
+    with pytest.raises(ValueError, match=said):
+        described(images="{name}.png", labels=None, splits=splits)

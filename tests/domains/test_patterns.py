@@ -2,7 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clan.domains.patterns import Pattern
+from clan.domains.patterns import Pattern, escape, escape_glob, files_below
+from clan.errors import DataError
 
 NAMES = st.text("abcXYZ019_-", min_size=1, max_size=6)
 
@@ -33,8 +34,13 @@ FOUND = {
     "{name}/{name}.png": ["e/e.png"],
     "one/?.jpg": ["one/b.jpg"],
     "{name}.PNG": [],
-    "[ab].png": [],
+    "[ab].png": ["a.png"],
+    "[!b-z].png": ["a.png"],
+    "{name:?|c}.png": ["a.png"],
+    "one/{name}.{end:jpg|png}": ["one/b.jpg", "one/c.png"],
+    "{name:*[!d]}.png": ["a.png"],
     "nowhere/{name}.png": [],
+    "{name:path}/a.png": [],
 }
 
 
@@ -48,7 +54,52 @@ def test_what_is_found(text, tmp_path):
     assert [path for path, _ in Pattern(text).find(root, {})] == expected
 
 
-@pytest.mark.parametrize("text", ["", "/abs/{name}", "../{name}.png", "{Name}.png", "{name", "{name!r}.png", "{}.png"])
+def test_every_name_can_be_written(tmp_path):
+    names = ["run{1}", "x[01]", "[", "a*b?", "{name}", "]}{", "100%", "q'"]
+    root = touched(tmp_path, *(f"{name}/{name}.png" for name in names), "x0/x0.png", "aXbY/aXbY.png")
+    for name in names:
+        path = f"{name}/{name}.png"
+        assert [found for found, _ in Pattern(f"{escape(name)}/{escape(name)}.png").find(root, {})] == [path]
+        assert [found for found, _ in Pattern("{folder}/{name}.png").find(root, {"name": escape_glob(name)})] == [path]
+
+
+def test_links_are_followed_and_loops_end(tmp_path):
+    root = touched(tmp_path / "root", "images/a.png", "images/deep/b.png")
+    touched(tmp_path / "store", "c.png")
+    for link, target in {"images/back": "..", "images/self": "self", "linked": "../store", "images/here": "."}.items():
+        (root / link).symlink_to(target)
+    (tmp_path / "store/home").symlink_to(root)
+    assert sorted(files_below(root)) == ["images/a.png", "images/deep/b.png", "images/self", "linked/c.png"]
+    found = [path for path, _ in Pattern("images/{name:path}.png").find(root, {})]
+    assert found == ["images/a.png", "images/deep/b.png"]
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
+    def refuse(folder):
+        raise PermissionError(13, "Permission denied", folder)
+
+    monkeypatch.setattr("os.scandir", refuse)
+    with pytest.raises(DataError, match=r"cannot read the folder .*images \(Permission denied\)"):
+        list(Pattern("images/{name}.png").find(touched(tmp_path, "images/a.png"), {}))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "/abs/{name}",
+        "../{name}.png",
+        "{Name}.png",
+        "{name",
+        "{name!r}.png",
+        "{}.png",
+        "[.png",
+        "x}.png",
+        "{a:}",
+        "{a:b|}",
+        "[z-a].png",
+    ],
+)
 def test_what_is_no_pattern(text):
     with pytest.raises(ValueError, match=r"pattern|path"):
         Pattern(text)

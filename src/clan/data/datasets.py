@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 import cv2
@@ -17,8 +18,11 @@ from clan.data.files import image_size, orientation, read_rgb, size_conflict
 from clan.data.lists import Known, choose, read_lines, repeated
 from clan.domains import CITYSCAPES_CLASSES, Classes, Description, packaged
 from clan.domains.classes import UNKNOWN
-from clan.domains.patterns import Pattern
+from clan.domains.description import split_names
+from clan.domains.patterns import Pattern, escape_glob
 from clan.errors import DataError
+
+_pattern = cache(Pattern)
 
 
 class Dataset:
@@ -56,10 +60,13 @@ class Dataset:
         self.table = classes.table(self.description)
         """The trainId of every id or colour; see `Classes.table`."""
         constraints = self._constraints()
+        every, without = int(constraints.pop("every", "1")), split_names(constraints.pop("without", ""))
+        if list_file:
+            every, without = 1, []  # an explicit list says which
         list_file = list_file or (root / constraints.pop("list") if "list" in constraints else None)
         self.listed = list_file is not None
         self._asked = constraints
-        folder = Pattern(self.description.images).folder(constraints)
+        folder = _pattern(self.description.images).folder(constraints)
         self.image_root = root / folder
         if not self.image_root.is_dir():
             raise DataError(
@@ -72,16 +79,17 @@ class Dataset:
         self.names = self._found()
         if list_file:
             self.names = self._listed(list_file, folder)
+        self.names = self._left(without)[::every]
         self.stems = self._unique_stems()
         if self.labelled:
             self._check_labels_differ()
 
     def _constraints(self) -> dict[str, str]:
         """What the split asks of the parts of a path."""
-        splits, parts = self.description.splits, Pattern(self.description.images).parts
+        splits, parts = self.description.splits, _pattern(self.description.images).parts
         if splits and self.split not in splits and "split" not in parts:
             raise DataError(f"{self.name} has no split {self.split}: there are {', '.join(splits)}")
-        own = {"split": self.split} if "split" in parts else {}
+        own = {"split": escape_glob(self.split)} if "split" in parts else {}
         return own | splits.get(self.split, {})
 
     def _known_splits(self) -> str:
@@ -116,6 +124,15 @@ class Dataset:
             self.remarks.append(f"{list_file}: {remark}")
         return [path.removeprefix(start) for path in chosen]
 
+    def _left(self, without: Sequence[str]) -> list[str]:
+        """The names of those images that are in none of these splits."""
+        others = [Dataset(self.description, self.root, split=split, classes=self.classes) for split in without]
+        taken = {other.image_path(index) for other in others for index in range(len(other))}
+        left = [name for name in self.names if self.image_root / name not in taken]
+        if not left:
+            raise DataError(f"split {self.split} of {self.name} holds no image beside those of {', '.join(without)}")
+        return left
+
     def part(self, indices: Sequence[int]) -> Dataset:
         """The same data set with these of its images alone."""
         part = copy.copy(self)
@@ -124,19 +141,34 @@ class Dataset:
         return part
 
     def _unique_stems(self) -> list[str]:
-        stems = [Path(name).stem for name in self.names]
-        if len(set(stems)) == len(set(self.names)):
-            return stems
-        return [str(Path(name).with_suffix("")) for name in self.names]
+        """What results are called: the names without folders and suffix, or as much of them as tells all apart."""
+        count = len(set(self.names))
+        for shorten in (lambda name: Path(name).stem, lambda name: str(Path(name).with_suffix(""))):
+            stems = [shorten(name) for name in self.names]
+            if len(set(stems)) == count:
+                return stems
+        return list(self.names)
 
     def _check_labels_differ(self) -> None:
+        """Refuses two labels of one image, and one label of several unless the pattern lists in what they differ."""
         owners: dict[Path, str] = {}
+        listed = _pattern(self.description.images).choices
         for index, name in enumerate(self.names):
-            other = owners.setdefault(self.label_path(index), name)
-            if other != name:
+            paths = self._label_paths(index)
+            if len(paths) > 1 and len(several := [path for path in paths if path.is_file()]) > 1:
+                raise DataError(f"{self.image_path(index)} has two labels, {several[0]} and {several[1]}: remove one")
+            label = self.label_path(index)
+            if (other := owners.setdefault(label, name)) == name:
+                continue
+            first, second = self._parts[other], self._parts[name]
+            differing = [part for part in first if first[part] != second[part]]
+            if not differing or not set(differing) <= set(listed):
+                part = differing[0] if differing else "part"
+                values = f"{first.get(part, 'a')}|{second.get(part, 'b')}"
                 raise DataError(
-                    f"{other} and {name} of {self.image_root} share the label {self.label_path(index)}: "
-                    "name what differs as a part of both patterns"
+                    f"{other} and {name} of {self.image_root} share the label {label}: name what differs as a part of "
+                    "both patterns, or, if one label is meant for several images, list its values in images: "
+                    f"{{{part}:{values}}}"
                 )
 
     def __len__(self) -> int:
@@ -157,15 +189,20 @@ class Dataset:
         Raises:
             DataError: the data set has no labels.
         """
+        paths = self._label_paths(index)
+        return next((path for path in paths[1:] if path.is_file()), paths[0])
+
+    def _label_paths(self, index: int) -> list[Path]:
+        """Every path that the label of image `index` may have: several where the pattern lists values."""
         if self.description.labels is None:
             raise DataError(f"{self.name} is described without labels: give its description a labels pattern")
-        return self.root / Pattern(self.description.labels).fill(self._parts[self.names[index]])
+        return [self.root / path for path in _pattern(self.description.labels).fills(self._parts[self.names[index]])]
 
     def find_labels(self) -> list[Path]:
         """Every label of the split, whether an image has it or not."""
         if self.description.labels is None:
             return []
-        pattern = Pattern(self.description.labels)
+        pattern = _pattern(self.description.labels)
         asked = {part: value for part, value in self._asked.items() if part in pattern.parts}
         return [self.root / path for path, _ in pattern.find(self.root, asked)]
 
@@ -250,16 +287,17 @@ def find_images(description: Description, root: Path, constraints: Mapping[str, 
 
     The labels of others are left out, which a pattern of images may well match where both lie together.
     """
-    found = dict(Pattern(description.images).find(root, constraints))
+    found = dict(_pattern(description.images).find(root, constraints))
     if description.labels is None:
         return found
-    labels = {Pattern(description.labels).fill(parts) for parts in found.values()}
+    pattern = _pattern(description.labels)
+    labels = {path for parts in found.values() for path in pattern.fills(parts)}
     return {path: parts for path, parts in found.items() if path not in labels}
 
 
 def find_splits(description: Description, root: Path) -> list[str]:
     """The splits that a data set has: those described, and those that its folders or names show."""
     found = set()
-    if "split" in Pattern(description.images).parts:
+    if "split" in _pattern(description.images).parts:
         found = {parts["split"] for parts in find_images(description, root, {}).values()}
     return list(dict.fromkeys([*sorted(found), *description.splits]))

@@ -1,198 +1,401 @@
-"""Finding which files of a folder are images, which are their labels, and the patterns that say so."""
+"""Finding which files of a folder belong together, by their paths alone, and the patterns that say so."""
 
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from clan.data.files import IMAGE_SUFFIXES, is_hidden
+from clan.domains.patterns import Pattern, escape, escape_glob, files_below
 
 SPLIT = "training|trainval|train|validation|valid|val|testing|test"
-WHOLE_SPLIT = re.compile(rf"({SPLIT})", re.IGNORECASE)
-WITHIN_SPLIT = re.compile(
-    rf"(?P<before>(?:[a-z0-9]+[_-])?)(?P<split>{SPLIT})(?P<after>(?:[_-]?[a-z]+)?)", re.IGNORECASE
-)
+SPLIT_WORD = re.compile(rf"(?<![A-Za-z])(?i:{SPLIT})(?![a-z])(?:[_-]?\d+|[A-Z](?![a-z]))?")
+SPLIT_START = re.compile(rf"^(?i:{SPLIT})(?=(?!{SPLIT})[a-z]+$)")
+TOKENS = re.compile(r"[A-Za-z]+|\d+|[^A-Za-z\d]+")
+NUMBER = re.compile(r"(?<![A-Za-z\d])\d+")
+DECIMAL = re.compile(r"(?<![A-Za-z\d])\d+(?:\.\d+)*")
+CAMERA = re.compile(r"cam|left|right|view|stereo|sensor", re.IGNORECASE)
 
-TAIL = re.compile(r"(?:[_.-][A-Za-z][A-Za-z0-9]*)+$")
-HEAD = re.compile(r"^(?:[A-Za-z]+[_.-])")
+SAMPLES, PER_FOLDER = 400, 5
+"""Files whose partners are looked for: at most in all, and in a folder."""
+
+MOST_PARTNERS = 3000
+"""Files with a common piece of name that are compared with one file."""
+
+MOST_KINDS, MOST_MATCHES = 40, 2_000_000
+"""Kinds of pairs that are counted over all files, the most frequent ones of the sample: more if there are few files."""
+
+MOST_VARIANTS = 40
+"""Images that may have one label."""
+
+SAME, SPLIT_HERE, VARIANT = "\0", "\1", "\2"
+"""Stand in templates for what both paths have, for the split, and for what tells images with one label apart."""
 
 
-@dataclass(frozen=True)
-class File:
-    """An image file, its name taken apart: `before + core + after + suffix`.
+class Template(NamedTuple):
+    """The paths of one kind of files, as far as they differ from those of the other kind."""
 
-    Args:
-        path: below the folder, with `/`.
-        folders: the folders it lies in.
-        before: what other names begin with too.
-        core: what names one image.
-        after: what other names end in too, such as `_leftImg8bit`.
-        suffix: such as `.png`.
-    """
-
-    path: str
     folders: tuple[str, ...]
-    before: str
-    core: str
-    after: str
-    suffix: str
+    name: str
+    end: str
+    """The suffix without its dot; empty: any."""
 
 
-Template = tuple[tuple[str, ...], str, str, str]
-"""Folders, with `{split}` and `{=}` for what images and labels have in common; before, after, suffix."""
+class Pair(NamedTuple):
+    """Two kinds of files that belong together, and the values of `VARIANT` in the first."""
+
+    images: Template
+    labels: Template
+    variants: tuple[str, ...] = ()
 
 
 @dataclass
 class Pairing:
-    """Two kinds of files that belong together one by one.
+    """Two kinds of files that belong together.
 
     Args:
-        first, second: the two patterns.
-        pairs: paths of the files, side by side.
+        images, labels: their patterns.
+        image_words, label_words: what is written in the paths of one kind alone.
+        pairs: paths of an image and its label.
+        unlabelled: paths that the images' pattern matches too, but without a label.
+        variants: values in which images with one label differ.
     """
 
-    first: str
-    second: str
+    images: str
+    labels: str
+    image_words: str
+    label_words: str
     pairs: list[tuple[str, str]]
+    unlabelled: list[str]
+    variants: tuple[str, ...] = ()
 
 
 def list_files(folder: Path) -> list[str]:
-    """Paths below a folder of all files that may be images, sorted; hidden ones are left out."""
-    found = []
-    for where, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not is_hidden(name)]
-        for name in names:
-            if name.lower().endswith(IMAGE_SUFFIXES) and not is_hidden(name):
-                found.append((Path(where) / name).relative_to(folder).as_posix())
-    return sorted(found)
+    """Paths below a folder of all files that may be images, sorted, each real folder once; hidden ones are left out.
+
+    Raises:
+        DataError: a folder cannot be read.
+    """
+    found = defaultdict(list)
+    for path in files_below(folder):
+        if path.lower().endswith(IMAGE_SUFFIXES) and not any(is_hidden(part) for part in path.split("/")):
+            found[path.rpartition("/")[0]].append(path)
+    owners: dict[Path, str] = {}
+    top = folder.resolve()
+    real = {where: (folder / where).resolve() for where in sorted(found)}
+    for where in sorted(found, key=lambda where: (real[where] != top / where, where)):
+        owners.setdefault(real[where], where)
+    return sorted(path for where in owners.values() for path in found[where])
 
 
 def find_pairings(paths: list[str]) -> list[Pairing]:
-    """Kinds of files that pair up, those with the most pairs first."""
-    for strip_heads in (False, True):
-        votes: dict[tuple[Template, Template], list[tuple[File, File]]] = defaultdict(list)
-        for first, second in _partners(_take_apart(paths, strip_heads)):
-            votes[_templates(first, second)].append((first, second))
-        if votes:
-            ranked = sorted(votes.items(), key=lambda item: -len(item[1]))
-            return [_pairing(templates, pairs) for templates, pairs in ranked]
-    return []
+    """Kinds of files that pair up, in either order, those with the most pairs first."""
+    votes: Counter[Pair] = Counter()
+    for first, second in _partners(paths):
+        for pair in (_compare(first, second), _compare(second, first)):
+            if pair is not None:
+                votes[pair] += 1
+    count = max(MOST_KINDS, min(10 * MOST_KINDS, MOST_MATCHES // max(len(paths), 1)))
+    kinds = [kind for kind, _ in _with_variants(votes).most_common(count)]
+    ends = sorted({path.rpartition(".")[2] for path in paths})
+    counted = (_count(kind, paths, ends) for kind in kinds)
+    found = [pairing for pairing in counted if pairing.pairs and Pattern(pairing.images).parts]
+    unique = {(pairing.images, pairing.labels): pairing for pairing in found}
+    return sorted(unique.values(), key=lambda pairing: -len(pairing.pairs))
 
 
 def lone_pattern(paths: list[str]) -> str:
-    """The pattern of images without labels: most common depth, folders that vary as parts."""
+    """The pattern of images without labels: of the most common depth, folders that vary as parts."""
     depth = Counter(path.count("/") for path in paths).most_common(1)[0][0]
-    files = [file for file in _take_apart(paths, strip_heads=False) if len(file.folders) == depth]
-    columns = list(zip(*(file.folders for file in files), strict=True))
-    folders = []
-    for values in columns:
-        if all(WHOLE_SPLIT.fullmatch(value) for value in values):
-            folders.append("{split}")
+    files = [PurePosixPath(path) for path in paths if path.count("/") == depth]
+    folders: list[str] = []
+    for number, values in enumerate(zip(*(file.parts[:-1] for file in files), strict=True)):
+        if all((match := SPLIT_WORD.search(value)) and not match.start() for value in values):
+            folders.append("{split}" if "{split}" not in folders else f"{{folder_{number + 1}}}")
         else:
-            folders.append(values[0] if len(set(values)) == 1 else "{=}")
-    kinds = {(file.before, file.after) for file in files}
-    before, after = kinds.pop() if len(kinds) == 1 else ("", "")
-    suffixes = {file.suffix for file in files}
-    return _pattern((tuple(folders), before, after, suffixes.pop() if len(suffixes) == 1 else ".*"), {})
+            folders.append(escape(values[0]) if len(set(values)) == 1 else f"{{folder_{number + 1}}}")
+    tail = os.path.commonprefix([file.stem[::-1] for file in files])[::-1]
+    after = match[0] if len(files) > 1 and (match := re.search(r"(?:[_.-][A-Za-z][A-Za-z0-9]*)+$", tail)) else ""
+    ends = _compatible([(file.suffix[1:], str(file.with_suffix(""))) for file in files])
+    return "/".join([*folders, f"{{name}}{escape(after)}.{_ending('end', ends)}"])
 
 
-def _take_apart(paths: list[str], strip_heads: bool) -> list[File]:
-    stems = [(path, PurePosixPath(path)) for path in paths]
-    tails, heads = _recurring(TAIL, stems), _recurring(HEAD, stems) if strip_heads else frozenset()
-    files = []
-    for path, parsed in stems:
-        stem = parsed.stem
-        after = match[0] if (match := TAIL.search(stem)) and match[0] in tails else ""
-        stem = stem.removesuffix(after)
-        before = match[0] if (match := HEAD.search(stem)) and match[0] in heads else ""
-        files.append(File(path, parsed.parent.parts, before, stem.removeprefix(before), after, parsed.suffix))
-    return files
+# --- Which files may belong together ---
 
 
-def _recurring(expression: re.Pattern[str], stems: list[tuple[str, PurePosixPath]]) -> frozenset[str]:
-    """What many different names begin or end with, so that it tells the kind of a file and not which one."""
-    names: dict[str, set[str]] = defaultdict(set)
-    for _, parsed in stems:
-        if match := expression.search(parsed.stem):
-            names[match[0]].add(parsed.stem.replace(match[0], ""))
-    enough = max(2, len(stems) // 50)
-    return frozenset(affix for affix, cores in names.items() if len(cores) >= enough)
+def _sample(paths: list[str]) -> list[str]:
+    """Some files of every folder, or of many."""
+    by_folder = defaultdict(list)
+    for path in paths:
+        by_folder[path.rpartition("/")[0]].append(path)
+    folders = list(by_folder.values())
+    folders = folders[:: -(-len(folders) * 2 // SAMPLES) or 1]
+    return [path for files in folders for path in [*files[: PER_FOLDER - 1], files[-1]]][: PER_FOLDER * SAMPLES]
 
 
-def _partners(files: list[File]) -> Iterator[tuple[File, File]]:
-    """Pairs of files with the same core, each with those whose folders have most in common with its own."""
-    by_core: dict[str, list[File]] = defaultdict(list)
-    for file in files:
-        by_core[file.core].append(file)
-    for group in by_core.values():
-        for first in group:
-            others = [other for other in group if _kind(other) != _kind(first)]
-            closest = max((_shared(first, other) for other in others), default=0)
-            for second in others:
-                if first.path < second.path and _shared(first, second) == closest:
-                    yield first, second
+def _keys(path: str) -> list[str]:
+    """Pieces of a name that files which belong to it may have too, the longest first; of a plain word, its folder."""
+    stem = PurePosixPath(path).stem
+    if stem.isalpha() and "/" in path:
+        return [stem, path.rpartition("/")[0] + "/"]
+    ends = [match.end() for match in TOKENS.finditer(stem)]
+    pieces = {stem[:end] for end in ends} | {stem[end:] for end in [0, *ends[:-1]]}
+    digits = any(map(str.isdigit, stem))
+    kept = {
+        piece.strip("_-. ") for piece in pieces
+        if piece == stem or (any(map(str.isdigit, piece)) if digits else not piece[0].isalnum() or not piece[-1].isalnum())
+    }  # fmt: skip
+    inner = max(re.findall(r"\d{2,}(?:[_-]\d+)*", stem), key=len, default="")
+    return sorted((kept | {inner}) - {""}, key=len, reverse=True)
 
 
-def _kind(file: File) -> tuple[tuple[str, ...], str, str, str]:
-    return file.folders, file.before, file.after, file.suffix
+def _partners(paths: list[str]) -> Iterator[tuple[str, str]]:
+    """Files and others whose names have a piece in common: of those of one kind, the ones in the closest folders."""
+    sample = {path: _keys(path) for path in _sample(paths)}
+    wanted = {key for keys in sample.values() for key in keys}
+    owners = defaultdict(list)
+    for path in paths:
+        for key in _keys(path):
+            if key in wanted:
+                owners[key].append(path)
+    for path, keys in sample.items():
+        stem, folders = PurePosixPath(path).stem, set(path.split("/")[:-1])
+        closest: dict[tuple[int, str, str], tuple[int, list[str]]] = {}
+        seen = {path}
+        for key in keys:
+            numbered = NUMBER.findall(stem.replace(key, "", 1))
+            for other in owners[key]:
+                if other in seen or len(seen) > MOST_PARTNERS:
+                    continue
+                seen.add(other)
+                *others, name = other.split("/")
+                left = name.rpartition(".")[0].replace(key, "", 1)
+                if numbered and (others_numbers := NUMBER.findall(left)) and numbered != others_numbers:
+                    continue  # two images, not two kinds of files
+                kind = len(others), name.rpartition(".")[2], left
+                shared = len(folders & set(others))
+                best, members = closest.get(kind, (-1, []))
+                if shared >= best:
+                    closest[kind] = shared, [*(members if shared == best else []), other]
+        for _, members in closest.values():
+            for other in members[:50]:
+                yield path, other
 
 
-def _shared(first: File, second: File) -> int:
-    same_split = _split_of(first) is not None and _split_of(first) == _split_of(second)
-    return 2 * len(set(first.folders) & set(second.folders)) + same_split
+# --- What two paths have in common ---
 
 
-def _split_of(file: File) -> str | None:
-    for folder in file.folders:
-        if match := WHOLE_SPLIT.fullmatch(folder) or WITHIN_SPLIT.fullmatch(folder):
-            return match["split"] if "split" in match.groupdict() else match[0]
-    return None
+def _compare(first: str, second: str) -> Pair | None:
+    """The templates of two files that belong together, if they can."""
+    one, two = PurePosixPath(first), PurePosixPath(second)
+    names = _align_names(one.stem, two.stem)
+    folders = _align_folders(one.parts[:-1], two.parts[:-1])
+    if names is None or folders is None:
+        return None
+    alike = names[0] == names[1] and folders[0] == folders[1]
+    ends = (one.suffix[1:], two.suffix[1:]) if alike else ("", "")
+    if alike and ends[0] == ends[1]:
+        return None
+    return Pair(Template(folders[0], names[0], ends[0]), Template(folders[1], names[1], ends[1]))
 
 
-def _templates(first: File, second: File) -> tuple[Template, Template]:
-    split = _split_of(first) if _split_of(first) == _split_of(second) else None
-    common = set(first.folders) & set(second.folders)
+def _align_names(first: str, second: str) -> tuple[str, str] | None:
+    """Both names with `SAME` for what they have in common."""
+    if first == second:
+        return SAME, SAME
+    one, two = TOKENS.findall(first), TOKENS.findall(second)
+    start = len(os.path.commonprefix([one, two]))
+    rest = min(len(one), len(two)) - start
+    end = min(rest, len(os.path.commonprefix([one[::-1], two[::-1]])))
+    # Separators at the seams belong to what differs: _image and _label.
+    if start and start < max(len(one), len(two)) - end and not one[start - 1][0].isalnum():
+        start -= 1
+    if end and not one[len(one) - end][0].isalnum():
+        end -= 1
+    if not any(map(str.isdigit, "".join(one[:start] + one[len(one) - end :]))) and any(map(str.isdigit, first)):
+        match = SequenceMatcher(None, one, two, autojunk=False).find_longest_match()
+        piece = "".join(one[match.a : match.a + match.size]).strip("_-. ")
+        if not any(map(str.isdigit, piece)):
+            return None
+        middles = [name.replace(piece, SAME, 1) for name in (first, second)]
+    else:
+        heads, tails = "".join(one[:start]), "".join(one[len(one) - end :])
+        if not heads and not tails:  # img.png and label.png, told apart by their folders
+            return (first, second) if first.isalpha() and second.isalpha() else None
+        middles = [
+            (SAME if heads else "") + "".join(name[start : len(name) - end]) + (SAME if tails else "")
+            for name in (one, two)
+        ]
+    if all(NUMBER.search(middle) for middle in middles):
+        return None  # two images, not two kinds of files
+    return middles[0], middles[1]
 
-    def template(file: File) -> Template:
-        folders = []
-        for folder in file.folders:
-            match = WITHIN_SPLIT.fullmatch(folder)
-            if split is not None and match and match["split"] == split:
-                folders.append(f"{match['before']}{{split}}{match['after']}")
-            else:
-                folders.append("{=}" if folder in common else folder)
-        return tuple(folders), file.before, file.after, file.suffix
 
-    return template(first), template(second)
+def _align_folders(first: tuple[str, ...], second: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
+    """Both paths with `SAME` and `SPLIT_HERE` for what they have in common; None if they seem to be of two sequences."""
+    keys = [[_key(folder) for folder in folders] for folders in (first, second)]
+    one, two = list(first), list(second)
+    matches = SequenceMatcher(None, *keys, autojunk=False).get_matching_blocks()
+    aligned = [(block.a + k, block.b + k) for block in matches for k in range(block.size)]
+    splits = [
+        (a, b) for a, b in aligned
+        if keys[0][a].startswith(SPLIT_HERE) and (first[a] != second[b] or SPLIT_WORD.search(first[a]))
+    ]  # fmt: skip
+    last = keys[0][splits[-1][0]] if splits else ""
+    for a, b in aligned:
+        if keys[0][a] == last:
+            one[a], two[b] = _split_templates(first[a], second[b], keys[0][a][1:])
+        elif first[a] == second[b]:
+            one[a] = two[b] = SAME
+    skeletons = [{re.sub(r"\d+", "#", folder): folder for folder in folders} for folders in (one, two)]
+    for skeleton, folder in skeletons[0].items():
+        if "#" in skeleton and skeletons[1].get(skeleton, folder) != folder:
+            return None
+    return tuple(one), tuple(two)
 
 
-def _pairing(templates: tuple[Template, Template], pairs: list[tuple[File, File]]) -> Pairing:
-    constant = _constants(templates[0], (first for first, _ in pairs))
+def _key(folder: str) -> str:
+    """What two folders must have in common to stand for each other: the split in their names, or all."""
+    match = SPLIT_WORD.search(folder) or SPLIT_START.search(folder)
+    return SPLIT_HERE + match[0] if match else folder
+
+
+def _split_templates(first: str, second: str, word: str) -> tuple[str, str]:
+    if first == second:
+        before = first[: first.index(word)]
+        return (before + SPLIT_HERE,) * 2  # what follows the word belongs to the split's name
+    return first.replace(word, SPLIT_HERE, 1), second.replace(word, SPLIT_HERE, 1)
+
+
+def _with_variants(votes: Counter[Pair]) -> Counter[Pair]:
+    """Kinds whose images differ in a number alone, which their common label lacks, as one kind."""
+    families: dict[Pair, list[Pair]] = defaultdict(list)
+    for pair in votes:
+        masked = DECIMAL.sub("#", pair.images.name)
+        families[pair._replace(images=pair.images._replace(name=masked))].append(pair)
+    merged: Counter[Pair] = Counter()
+    for members in families.values():
+        names = sorted(member.images.name for member in members)
+        start = re.sub(r"[\d.]*$", "", os.path.commonprefix(names))
+        end = re.sub(r"^[\d.]*", "", os.path.commonprefix([name[::-1] for name in names])[::-1])
+        total = sum(votes[member] for member in members)
+        if not 1 < len(members) <= MOST_VARIANTS or CAMERA.search(start[-12:]) or SAME not in start:
+            merged.update({member: votes[member] for member in members})
+            continue
+        values = tuple(name[len(start) : len(name) - len(end)] for name in names)
+        images = members[0].images._replace(name=start + VARIANT + end)
+        merged[Pair(images, members[0].labels, values)] = total
+    return merged
+
+
+# --- Counting over all files ---
+
+
+def _count(kind: Pair, paths: list[str], ends: list[str]) -> Pairing:
+    """All files that are of two kinds, and the patterns with what is the same for all of them written out."""
+    variant = _variant_part(kind.images.name)
+    texts = _text(kind.images, kind.variants, "end", ends), _text(kind.labels, (), "label_end", ends)
+    images, labels = Pattern(texts[0]), Pattern(texts[1])
+    shared = [part for part in images.parts if part in labels.parts]
+    truths = defaultdict(list)
+    for path, parts in labels.select(paths, {}):
+        truths[tuple(parts[part] for part in shared)].append((path, parts))
+    found = list(images.select(paths, {}))
+    pairs = [
+        (path, parts, *truth)
+        for path, parts in found
+        for truth in truths.get(tuple(parts[part] for part in shared), ())
+        if truth[0] != path
+    ]
+    replaced = {}
+    if not kind.images.end and len(ends) > 1:
+        image_ends = _compatible([(parts["end"], (truth, parts.get(variant))) for _, parts, truth, _ in pairs])
+        label_ends = _compatible([(parts["label_end"], path) for path, _, _, parts in pairs])
+        pairs = [pair for pair in pairs if pair[1]["end"] in image_ends and pair[3]["label_end"] in label_ends]
+        replaced = {_ending("end", ends): _ending("end", image_ends),
+                    _ending("label_end", ends): _ending("label_end", label_ends)}  # fmt: skip
+    replaced |= _constants([parts for _, parts, _, _ in pairs], shared)
+    paired = {path for pair in pairs for path in (pair[0], pair[2])}
+    if kind.images.name == SAME:
+        names = [parts["name"] for _, parts, _, _ in pairs]
+        known = set(names)
+        others = [parts["name"] for path, parts in found if path not in paired]
+        glob = _restriction(names, [name for name in others if any(name[:end] in known for end in range(1, len(name)))])
+        texts = texts[0].replace("{name}", f"{{name:{glob}}}" if glob else "{name}"), texts[1]
+    for old, new in replaced.items():
+        texts = texts[0].replace(old, new), texts[1].replace(old, new)
+    matched = [path for path, _ in Pattern(texts[0]).select([path for path, _ in found], {})]
     return Pairing(
-        _pattern(templates[0], constant),
-        _pattern(templates[1], constant),
-        [(first.path, second.path) for first, second in pairs],
+        *texts,
+        image_words=_words(kind.images),
+        label_words=_words(kind.labels),
+        pairs=[(pair[0], pair[2]) for pair in pairs],
+        unlabelled=[path for path in matched if path not in paired],
+        variants=kind.variants,
     )
 
 
-def _constants(template: Template, files: Iterable[File]) -> dict[int, str]:
-    """Values of the common folders that are the same for all pairs, by their number."""
-    commons = ([f for f, t in zip(file.folders, template[0], strict=True) if t == "{=}"] for file in files)
-    columns = zip(*commons, strict=True)
-    return {number: values[0] for number, values in enumerate(columns) if len(set(values)) == 1}
+def _compatible(owners: list[tuple[str, object]]) -> list[str]:
+    """The suffixes that can be taken together, the most frequent first: no two files may then stand for one."""
+    by_end = defaultdict(set)
+    for end, owner in owners:
+        by_end[end].add(owner)
+    taken: set[object] = set()
+    kept = []
+    for end, members in sorted(by_end.items(), key=lambda item: -len(item[1])):
+        if not members & taken:
+            kept.append(end)
+            taken |= members
+    return kept
 
 
-def _pattern(template: Template, constant: dict[int, str]) -> str:
-    folders, before, after, suffix = template
-    varying = folders.count("{=}") - len(constant)
-    names, used, number = [], [], 0
-    for folder in folders:
-        if folder == "{=}":
-            name = "{folder}" if varying == 1 else f"{{folder_{len(used) + 1}}}"
-            if number not in constant:
-                used.append(name)
-            folder, number = constant.get(number, name), number + 1
-        names.append(folder)
-    return "/".join([*names, f"{before}{{name}}{after}{suffix}"])
+def _constants(values: list[dict[str, str]], shared: list[str]) -> dict[str, str]:
+    """What stands in the patterns instead of parts: those of one value are written out, other folders numbered."""
+    free = [part for part in shared if part not in ("split", "name")]
+    found = {part: {parts[part] for parts in values} for part in free}
+    replaced = {f"{{{part}}}": escape(min(several)) for part, several in found.items() if len(several) == 1}
+    varying = [part for part in free if part.startswith("folder") and len(found[part]) > 1]
+    for number, part in enumerate(varying, 1):
+        replaced[f"{{{part}}}"] = "{folder}" if len(varying) == 1 else f"{{folder_{number}}}"
+    return replaced
+
+
+def _restriction(names: list[str], others: list[str]) -> str:
+    """A shell pattern for names that leaves out those of other kinds, which go on after a name; empty if none does."""
+    for glob, position in (("*[0-9]", -1), ("[0-9]*", 0)):
+        if all(name[position].isdigit() for name in names) and not all(name[position].isdigit() for name in others):
+            return glob
+    return ""
+
+
+def _words(template: Template) -> str:
+    """What is written in the paths of one kind alone."""
+    return re.sub(f"[{SAME}{SPLIT_HERE}{VARIANT}]", "", "/".join([*template.folders, template.name]))
+
+
+def _text(template: Template, variants: tuple[str, ...], end_part: str, ends: list[str]) -> str:
+    """A pattern with a part for everything that both kinds have in common."""
+    folders, number = [], 0
+    for folder in template.folders:
+        number += folder == SAME
+        folders.append(f"{{folder_{number}}}" if folder == SAME else escape(folder).replace(SPLIT_HERE, "{split}"))
+    name, *runs = escape(template.name).split(SAME)
+    for number, run in enumerate(runs):
+        name += ("{name}" if number == 0 else "{rest}" if number == 1 else f"{{rest_{number}}}") + run
+    listed = "|".join(map(escape_glob, variants))
+    name = name.replace(VARIANT, f"{{{_variant_part(template.name)}:{listed}}}")
+    return "/".join([*folders, f"{name}.{escape(template.end) or _ending(end_part, ends)}"])
+
+
+def _ending(part: str, ends: list[str]) -> str:
+    return escape(ends[0]) if len(ends) == 1 else f"{{{part}:{'|'.join(ends)}}}"
+
+
+def _variant_part(name: str) -> str:
+    """What the part is called that tells images with one label apart: by the word before it."""
+    word = re.search(f"([A-Za-z]+)[_-]?{VARIANT}", name)
+    return word[1].lower() if word and word[1].lower() not in ("name", "rest", "split", "end") else "variant"

@@ -2,34 +2,38 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
-from clan.data.datasets import Dataset, find_splits
-from clan.data.encodings import describe_code, encodings, read_codes
-from clan.data.files import IMAGE_SUFFIXES, image_size, open_image
-from clan.data.pairing import SPLIT, find_pairings, list_files, lone_pattern
+from clan.data.datasets import find_splits
+from clan.data.encodings import describe_code, read_codes
+from clan.data.evidence import Choice, choose, shows_no_image
+from clan.data.files import IMAGE_SUFFIXES, image_size
+from clan.data.looks import look_of, probe, stored_as
+from clan.data.pairing import SPLIT, Pairing, find_pairings, list_files, lone_pattern
 from clan.domains.description import Description, Encoding
+from clan.domains.known import Table, suggest
+from clan.domains.patterns import Pattern, files_below
 from clan.errors import DataError
 from clan.runtime import available_cores
 
 SAMPLES = 6
 """Files of a kind that are opened to tell what it is."""
 
-MAX_LABEL_VALUES = 80
-"""A label holds fewer different values than this, a photograph more."""
-
-MAX_PAIRINGS = 12
-"""Kinds of pairs that are looked at, the most frequent ones."""
-
 MAX_CODES = 128
 """Classes that are proposed at most, the most frequent ones."""
+
+RARE = 0.002
+"""Share of the pixels from which one of many colours is a class."""
+
+LIST_NAME = re.compile(rf"({SPLIT})(?:_?(?:list|files|images|set|ids?))?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -39,12 +43,12 @@ class Proposal:
     Args:
         text: YAML, with comments.
         seen: sentences about what was found.
-        labelled: whether it names classes.
+        unnamed: whether it has classes that still need names.
     """
 
     text: str
     seen: list[str]
-    labelled: bool
+    unnamed: bool
 
 
 def propose(folder: Path, *, relative_to: Path) -> Proposal:
@@ -60,149 +64,183 @@ def propose(folder: Path, *, relative_to: Path) -> Proposal:
     paths = list_files(folder)
     if not paths:
         raise DataError(f"{folder} holds no image ({', '.join(IMAGE_SUFFIXES)}): is it the right folder?")
-    pair = _choose(folder, paths)
-    images, labels = pair or (lone_pattern(_photographs(folder, paths)), None)
-    description = Description(name="proposal", images=images)
-    splits = _lists(folder, description)
-    seen = [f"{len(paths)} image files", f"images: {images}", f"labels: {labels or 'none found'}"]
+    choice = choose(folder, find_pairings(paths))
+    pairing = choice.pairing
+    images = pairing.images if pairing else lone_pattern(_pictures(folder, paths))
+    matched = [path for path, _ in Pattern(images).select(paths, {})]
+    seen = [f"{len(paths)} image files", f"images: {images}", f"labels: {pairing.labels if pairing else 'none found'}"]
+    seen += _counted(choice, paths, matched)
     head = [
         f"# {folder.resolve().name}, as clan data init found it. Check every line, above all the classes.",
         f"root: {_quoted(os.path.relpath(folder.resolve(), relative_to))}  # from this file's folder",
         f"images: {_quoted(images)}",
     ]
-    if pair:
-        head.append(f"labels: {_quoted(pair[1])}")
-    if splits:
-        head += ["splits:", *(f"  {split}: {_quoted(path)}" for split, path in splits.items())]
-        seen.append(f"splits by list: {', '.join(splits)}")
-    elif found := find_splits(description, folder):
-        head.append(f"# splits, by the folders' names: {', '.join(found)}")
-        seen.append(f"splits: {', '.join(found)}")
-    width, height = image_size(folder / paths[0] if not pair else _first_image(folder, description))
-    head.append(f"# size: [{width}, {height}]  # to train at; without it, that of the first image")
-    if pair:
-        body, remark = _classes(folder, images, pair[1])
-        return Proposal("\n".join([*head, *body, ""]), [*seen, remark], labelled=True)
-    return Proposal("\n".join([*head, "# no labels: fit for a target", ""]), seen, labelled=False)
+    if pairing:
+        head.append(f"labels: {_quoted(pairing.labels)}")
+    lines, said = _splits(folder, images, matched, pairing)
+    width, height = image_size(folder / (pairing.pairs[0][0] if pairing else matched[0]))
+    head += [*lines, f"# size: [{width}, {height}]  # to train at; without it, that of the first image"]
+    if pairing is None:
+        return Proposal("\n".join([*head, "# no labels: fit for a target", ""]), [*seen, *said], unnamed=False)
+    body, remarks, unnamed = _classes(folder, pairing)
+    return Proposal("\n".join([*head, *body, ""]), [*seen, *said, *remarks], unnamed)
 
 
-def _first_image(folder: Path, description: Description) -> Path:
-    splits = find_splits(description, folder)
-    return Dataset(description, folder, split=splits[0] if splits else "train").image_path(0)
+def _counted(choice: Choice, paths: list[str], matched: list[str]) -> list[str]:
+    """What was seen besides, with numbers."""
+    pairing, said = choice.pairing, list(choice.seen)
+    used = {*matched, *choice.others}
+    if pairing:
+        used.update(path for pair in pairing.pairs for path in pair)
+        if pairing.unlabelled:
+            total = len(pairing.unlabelled) + len({image for image, _ in pairing.pairs})
+            said.append(f"{len(pairing.unlabelled)} of {total} images have no label, such as {pairing.unlabelled[0]}")
+        if pairing.variants:
+            said.append(f"one label for several images each: {', '.join(pairing.variants)}")
+    if left := [path for path in paths if path not in used]:
+        said.append(f"left out: {len(left)} other image files, such as {left[0]}")
+    return said
 
 
-def _choose(folder: Path, paths: list[str]) -> tuple[str, str] | None:
-    """The patterns of images and labels that most speaks for, if any does."""
-    pairings = find_pairings(paths)
-    most = len(pairings[0].pairs) if pairings else 0
-    best: tuple[tuple[int, int], tuple[str, str]] | None = None
-    for pairing in pairings[:MAX_PAIRINGS]:
-        if 2 * len(pairing.pairs) < most:
-            break
-        step = max(1, len(pairing.pairs) // SAMPLES)
-        sample = pairing.pairs[::step][:SAMPLES]
-        first, second = (_kind(folder, [pair[side] for pair in sample]) for side in (0, 1))
-        if (first == "photo") == (second == "photo") or "unreadable" in (first, second):
-            continue
-        images, labels = (pairing.first, pairing.second) if first == "photo" else (pairing.second, pairing.first)
-        # Ids say more than the colours drawn from them; instance numbers say less than either.
-        liking = {"ids": 3, "channel": 2, "colors": 1, "photo": 0}[second if first == "photo" else first]
-        if best is None or (len(pairing.pairs), liking) > best[0]:
-            best = (len(pairing.pairs), liking), (images, labels)
-    return best[1] if best else None
-
-
-Kind = Literal["photo", "ids", "channel", "colors", "unreadable"]
-
-
-def _kind(folder: Path, sample: list[str]) -> Kind:
-    """What most files of a sample are."""
-    kinds: list[Kind] = [_kind_of(folder / path) for path in sample]
-    return Counter(kinds).most_common(1)[0][0]
-
-
-def _kind_of(path: Path) -> Kind:
-    try:
-        mode, bits = encodings(path)
-        if mode not in ("RGB", "RGBA"):
-            values = np.unique(np.asarray(open_image(path)))
-            return "ids" if len(values) <= MAX_LABEL_VALUES else "photo"
-        if bits == 16:
-            return "channel"
-        if path.suffix.lower() in (".jpg", ".jpeg"):
-            return "photo"
-        codes = read_codes(path, _labels("colors"))
-        return "colors" if len(np.unique(codes[::2, ::2])) <= MAX_LABEL_VALUES else "photo"
-    except DataError:
-        return "unreadable"
-
-
-def _photographs(folder: Path, paths: list[str]) -> list[str]:
+def _pictures(folder: Path, paths: list[str]) -> list[str]:
     """The files of kinds that look like photographs; all of them if none does."""
     by_folder: dict[tuple[str, str], list[str]] = {}
     for path in paths:
         by_folder.setdefault((str(Path(path).parent), Path(path).suffix), []).append(path)
-    found = [path for group in by_folder.values() if _kind(folder, group[:SAMPLES]) == "photo" for path in group]
-    return found or paths
+    looks = {key: look_of([folder / path for path in group[:SAMPLES]]) for key, group in by_folder.items()}
+    for fits in (
+        lambda key: looks[key] == "photo" and not shows_no_image(key[0]),
+        lambda key: looks[key] == "photo",
+        lambda key: looks[key] in ("deep", "smooth", "lossy"),
+    ):
+        if found := [path for key, group in by_folder.items() if fits(key) for path in group]:
+            return found
+    return paths
 
 
-def _labels(encoding: Encoding) -> Description:
-    """A description to read labels by before their classes are known."""
-    key = "#000000" if encoding == "colors" else 0
-    return Description.model_validate(
-        {"name": "proposal", "images": "{name}.png", "labels": "{name}.png", "encoding": encoding,
-         "classes": {"class": key}, "ignore": "rest"}
-    )  # fmt: skip
+# --- Splits ---
 
 
-def _classes(folder: Path, images: str, labels: str) -> tuple[list[str], str]:
-    """The lines about encoding and classes, and a sentence about them."""
+def _splits(folder: Path, images: str, matched: list[str], pairing: Pairing | None) -> tuple[list[str], list[str]]:
+    """The lines about splits, and sentences about them."""
     description = Description(name="proposal", images=images)
-    splits = find_splits(description, folder) or ["train"]
-    paths = []
-    for split in splits:
-        probe = _labels("ids").model_copy(update={"images": images, "labels": labels})
-        dataset = Dataset(probe, folder, split=split)
-        paths += [dataset.label_path(index) for index in range(len(dataset)) if dataset.has_label(index)]
-    encoding, bits = _encoding(paths[:: max(1, len(paths) // SAMPLES)][:SAMPLES])
-    counts = _count(paths, _labels(encoding))
+    if "split" in Pattern(images).parts:
+        found = find_splits(description, folder)
+        return [f"# splits, by the folders' names: {', '.join(found)}"], [f"splits: {', '.join(found)}"]
+    lists, said = _lists(folder, matched, pairing)
+    if lists:
+        lines = ["splits:", *(f"  {split}: {_quoted(path)}" for split, path in lists.items())]
+        return lines, [*said, f"splits by list: {', '.join(lists)}"]
+    hint = "# splits: {val: {every: 10}, train: {without: val}}  # every tenth image is for validation"
+    return [hint], said
+
+
+def _lists(folder: Path, matched: list[str], pairing: Pairing | None) -> tuple[dict[str, str], list[str]]:
+    """List files that name images of this folder, by the split in their names; those whose images are labelled first."""
+    known: dict[str, str] = {}
+    for path in matched:
+        pieces = path.split("/")
+        for start in range(len(pieces)):
+            tail = "/".join(pieces[start:])
+            known.setdefault(tail, path)
+            known.setdefault(tail.rpartition(".")[0], path)
+    labelled = {image for image, _ in pairing.pairs} if pairing else set()
+    found: dict[str, tuple[int, str]] = {}
+    said = []
+    for path in sorted(files_below(folder)):
+        match = LIST_NAME.fullmatch(Path(path).stem)
+        if not path.endswith(".txt") or match is None:
+            continue
+        names = _named(folder / path)
+        images = [known.get(name) for name in names]
+        if not names or not any(images):
+            continue
+        if None in images:
+            said.append(f"not used: {path} names {names[images.index(None)]}, which is not among the images")
+            continue
+        missing = sum(image not in labelled for image in images) if pairing else 0
+        found[match[1]] = min(found.get(match[1], (missing, path)), (missing, path))
+    return {split: path for split, (_, path) in sorted(found.items())}, said
+
+
+def _named(path: Path) -> list[str]:
+    """What a list names, one a line: the first of several paths of a line."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return []
+    firsts = [re.split(r"[\s,;]", line.strip())[0].strip("\"'") for line in lines if not line.lstrip().startswith("#")]
+    return [first.removeprefix("./").lstrip("/") for first in firsts if first]
+
+
+# --- Classes ---
+
+
+def _classes(folder: Path, pairing: Pairing) -> tuple[list[str], list[str], bool]:
+    """The lines about encoding and classes, sentences about them, and whether names are missing."""
+    paths = [folder / label for label in dict.fromkeys(label for _, label in pairing.pairs)]
+    encoding, bits = stored_as(paths[:: max(1, len(paths) // SAMPLES)][:SAMPLES])
+    counts = _count(paths, probe(encoding))
     total = sum(counts.values())
+    colors = encoding == "colors"
     kept = dict(counts.most_common(MAX_CODES))
+    if colors and len(counts) > MAX_CODES:
+        kept = {code: count for code, count in kept.items() if count >= RARE * total}
     lines = [f"encoding: {encoding}"] if encoding != "ids" else []
     lines += [f"bits: {bits}"] if encoding in ("red", "green", "blue") else []
-    lines.append("classes:  # TODO: give them their names; what is to be one class may be listed together: [7, 8]")
-    for number, code in enumerate(sorted(kept)):
-        if encoding != "colors" and code == 255:
-            continue
-        key = describe_code(code, _labels(encoding))
-        name = f"class_{number if encoding == 'colors' else code}"
-        lines.append(f"  {name}: {key}  # {100 * kept[code] / total:.2f} % of pixels")
-    if len(counts) > MAX_CODES:
-        lines.append(f"ignore: rest  # {len(counts) - MAX_CODES} rarer values: are these labels stored without loss?")
-    elif encoding != "colors" and 255 in kept:
-        lines.append(f"ignore: 255  # {100 * kept[255] / total:.2f} % of pixels")
+    stored = "colours" if colors else f"ids in {encoding}" if encoding != "ids" else "ids"
+    remarks = [f"{len(paths)} labels hold {len(counts)} {stored}"]
+    shares = {code: f"{100 * count / total:.2f} %" for code, count in kept.items()}
+    patterns = f"{folder.resolve().name}/{pairing.images} {pairing.labels}"
+    path = f"encoding: {encoding} {patterns} {' '.join(pairing.pairs[0])}"
+    table = suggest(kept, colors=colors, path=path)
+    named = _named_classes(table, encoding, shares) if table else None
+    if table and named:
+        remarks.append(f"names suggested: {table.title}")
+        body, ignored = named
     else:
-        lines.append("ignore: []  # ids or colours that are no class; rest: all that classes does not name")
-    stored = "colours" if encoding == "colors" else f"ids in {encoding}" if encoding != "ids" else "ids"
-    return lines, f"{len(paths)} labels hold {len(counts)} {stored}"
+        body, ignored = _unnamed_classes(encoding, shares)
+    if len(counts) > len(kept):
+        share = 100 * (1 - sum(kept.values()) / total)
+        what = "smooth edges, or JPEG, make such colours" if colors else "are these ids of classes?"
+        remarks.append(f"{len(counts) - len(kept)} rarer values, {share:.2f} % of pixels, are ignored: {what}")
+        ignored = f"ignore: rest  # {len(counts) - len(kept)} rarer values, {share:.2f} % of pixels: {what}"
+    return [*lines, *body, ignored], remarks, named is None
 
 
-def _encoding(sample: list[Path]) -> tuple[Encoding, int]:
-    """How labels are stored, and their bits per channel."""
-    kinds = [_kind_of(path) for path in sample]
-    _, bits = encodings(sample[0])
-    if "colors" not in kinds and "channel" not in kinds:
-        return "ids", bits
-    names: tuple[Encoding, ...] = ("red", "green", "blue")
-    channels = [np.concatenate([read_codes(path, _labels(name)).ravel() for path in sample]) for name in names]
-    grey = all(np.array_equal(channels[0], channel) for channel in channels)
-    varying = [number for number, channel in enumerate(channels) if len(np.unique(channel)) > 1]
-    if grey or not varying:
-        return "red", bits
-    if bits == 16 or len(varying) == 1:
-        # Beside the class there may be a number for each object: those run higher.
-        return names[min(varying, key=lambda number: int(channels[number].max()))], bits
-    return "colors", bits
+def _named_classes(table: Table, encoding: Encoding, shares: dict[int, str]) -> tuple[list[str], str] | None:
+    """Classes and what is ignored, by the names that a table knows; None if all of it is ignored."""
+    names = table.colors if encoding == "colors" else table.ids
+    classes: dict[str, list[int]] = {}
+    for code in names:
+        if code in shares:
+            classes.setdefault(names[code], []).append(code)
+    lines = [f"classes:  # suggested by the values and names found: {table.title}; compare with the contact sheet"]
+    for name, codes in classes.items():
+        if name not in table.void:
+            keys = ", ".join(describe_code(code, probe(encoding)) for code in codes)
+            said = " + ".join(shares[code] for code in codes)
+            lines.append(f"  {_name(name)}: {f'[{keys}]' if len(codes) > 1 else keys}  # {said} of pixels")
+    void = {name: codes for name, codes in classes.items() if name in table.void}
+    keys = ", ".join(describe_code(code, probe(encoding)) for codes in void.values() for code in codes)
+    ignored = f"ignore: [{keys}]  # {', '.join(void)}" if void else "ignore: []"
+    rest = [name for name in dict.fromkeys(names.values()) if name not in classes and name not in table.void]
+    if rest and len(lines) > 1:
+        lines.append(f"  # of {table.title}, these occur nowhere: {', '.join(rest)}")
+    return (lines, ignored) if len(void) < len(classes) else None
+
+
+def _unnamed_classes(encoding: Encoding, shares: dict[int, str]) -> tuple[list[str], str]:
+    """Classes named by numbers, which a person has to replace."""
+    lines = ["classes:  # TODO: give them their names; what is to be one class may be listed together: [7, 8]"]
+    for number, code in enumerate(sorted(shares)):
+        if encoding != "colors" and code == 255 and len(shares) > 1:
+            continue
+        name = f"class_{number if encoding == 'colors' else code}"
+        lines.append(f"  {name}: {describe_code(code, probe(encoding))}  # {shares[code]} of pixels")
+    if encoding != "colors" and 255 in shares and len(shares) > 1:
+        return lines, f"ignore: 255  # {shares[255]} of pixels"
+    return lines, "ignore: []  # ids or colours that are no class; rest: all that classes does not name"
 
 
 def _count(paths: list[Path], description: Description) -> Counter[int]:
@@ -222,21 +260,9 @@ def _count(paths: list[Path], description: Description) -> Counter[int]:
     return total
 
 
-def _lists(folder: Path, description: Description) -> dict[str, str]:
-    """List files that name images of this folder, by the split in their names."""
-    if "{split}" in description.images:
-        return {}
-    found = {}
-    for path in sorted(folder.rglob("*.txt")):
-        if path.stem.lower() in SPLIT.split("|") and path.stem not in found:
-            try:
-                Dataset(description, folder, list_file=path)
-            except DataError:
-                continue
-            found[path.stem] = path.relative_to(folder).as_posix()
-    return found
+def _name(text: str) -> str:
+    return text if re.fullmatch(r"[a-z][a-z0-9 -]*", text) else _quoted(text)
 
 
 def _quoted(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
+    return json.dumps(text, ensure_ascii=False)

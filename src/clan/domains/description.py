@@ -1,5 +1,6 @@
 """The description of a data set: where its files lie, how its labels are stored, which classes they hold."""
 
+import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, PositiveFloat, field_validator, model_validator
 
 from clan.domains.colors import Rgb, parse_color, to_hex
-from clan.domains.patterns import Pattern
+from clan.domains.patterns import Pattern, translated
 from clan.errors import ConfigError
 from clan.schema import Section, Size, load_section, refuse
 
@@ -48,9 +49,28 @@ def _key(value: Any) -> Key:
 
 Keys = Annotated[tuple[Key, ...], BeforeValidator(_keys)]
 Color = Annotated[Rgb, BeforeValidator(parse_color)]
-Constraint = Annotated[
-    dict[str, str], BeforeValidator(lambda value: {"list": value} if isinstance(value, str) else value)
-]
+
+CHOOSING = ("list", "every", "without")
+"""What a split may say beside shell patterns for parts: a list file, each n-th image, all but those of other splits."""
+
+
+def _constraint(value: Any) -> Any:
+    if isinstance(value, str):
+        return {"list": value}
+    if not isinstance(value, dict):
+        return value
+    plain = {key: str(one) if type(one) is int else one for key, one in value.items()}
+    if isinstance(without := plain.get("without"), list | tuple):
+        plain["without"] = ", ".join(map(str, without))
+    return plain
+
+
+Constraint = Annotated[dict[str, str], BeforeValidator(_constraint)]
+
+
+def split_names(without: str) -> list[str]:
+    """The splits that a split leaves out."""
+    return [name.strip() for name in without.split(",") if name.strip()]
 
 
 class Description(Section):
@@ -63,7 +83,8 @@ class Description(Section):
     labels: str | None = None
     """Pattern of the labels' paths, with parts that `images` names; none: unlabelled."""
     splits: dict[str, Constraint] = Field(default={})
-    """Splits beside those that `{split}` finds: a list file, or shell patterns for some of the parts."""
+    """Splits beside those that `{split}` finds: a list file, or shell patterns for some of the parts, each n-th image
+    (`every`), all but those of other splits (`without`)."""
     encoding: Encoding = "ids"
     """What labels are: ids (grey or palette indices), ids in one channel, or colours."""
     bits: Literal[8, 16] | None = None
@@ -123,19 +144,44 @@ class Description(Section):
         images = Pattern(self.images)
         if not images.parts and not images.has_wildcards:
             refuse(f"{self.images!r} names one file: write a part such as {{name}} for what differs", "images")
+        for part in images.parts:
+            if part in CHOOSING:
+                refuse(f"{{{part}}} cannot be a part, since {part} has its own meaning in splits", "images")
         if self.labels is not None:
             labels = Pattern(self.labels)
             if labels.has_wildcards:
-                refuse("labels take no * or ?: write parts that images names, so that each image has one", "labels")
+                refuse("labels take no *, ? or [01]: write parts that images names, so that each has one", "labels")
             for part in labels.parts:
-                if part not in images.parts:
+                if part not in images.parts and part not in labels.choices:
                     refuse(f"{{{part}}} is no part of images, so nothing tells its value", "labels")
             if not self.classes:
                 refuse("labels need classes: say which id or colour means what", "labels")
         for split, constraint in self.splits.items():
-            for part in constraint:
-                if part not in (*images.parts, "list"):
-                    refuse(f"{part} is neither a part of images nor list", "splits", split)
+            self._check_split(split, constraint, images.parts)
+
+    def _check_split(self, split: str, constraint: dict[str, str], parts: tuple[str, ...]) -> None:
+        for part, value in constraint.items():
+            if part not in (*parts, *CHOOSING):
+                refuse(f"{part} is neither a part of images nor {', '.join(CHOOSING)}", "splits", split)
+            if part in parts:
+                try:
+                    re.compile(translated(value))
+                except re.error as error:
+                    refuse(f"{value!r} is no shell pattern: {error}", "splits", split)
+        every = constraint.get("every", "2")
+        if not (every.isascii() and every.isdigit() and int(every) > 1):
+            refuse(f"every must be a whole number from 2, got {every!r}", "splits", split)
+        others, seen = split_names(constraint.get("without", "")), set[str]()
+        while others:
+            other = others.pop()
+            if other == split:
+                refuse(f"without leads from {split} back to it: a split cannot leave out its own images", "splits")
+            if other in seen:
+                continue
+            seen.add(other)
+            if other not in self.splits and "split" not in parts:
+                refuse(f"without names {other}, which is no split: there are {', '.join(self.splits)}", "splits", split)
+            others += split_names(self.splits.get(other, {}).get("without", ""))
 
     def _check_keys(self) -> None:
         if len(self.classes) > MAX_CLASSES:

@@ -1,0 +1,97 @@
+"""What an image file seems to hold, by its pixels: a photograph, or labels and how they are stored."""
+
+from collections import Counter
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from clan.data.encodings import encodings, read_codes
+from clan.data.files import open_image
+from clan.domains import Description
+from clan.domains.description import Encoding
+from clan.errors import DataError
+
+Look = Literal["photo", "deep", "ids", "numbers", "channel", "colors", "smooth", "lossy", "unreadable"]
+"""deep: 16 bits and many values, such as depth · numbers: ids over 255, such as those of objects · smooth: few colours
+and mixtures of them, as smoothed edges have · lossy: flat areas stored as JPEG."""
+
+SAID: dict[Look, str] = {
+    "photo": "pictures", "deep": "16-bit values", "ids": "ids", "numbers": "16-bit numbers", "channel": "ids in a channel",
+    "colors": "colours", "smooth": "colours with smoothed edges", "lossy": "JPEG", "unreadable": "unreadable",
+}  # fmt: skip
+
+MOST_VALUES = 80
+"""A label holds no more different values than this, a photograph more."""
+
+FLAT = 0.85
+"""Share of pixels that are like their neighbour, or of the frequent colours, from which a picture is no photograph."""
+
+
+def look_of(paths: list[Path]) -> Look:
+    """What most files of a sample are."""
+    looks: list[Look] = [look(path) for path in paths]
+    return Counter(looks).most_common(1)[0][0]
+
+
+@lru_cache(maxsize=4096)
+def look(path: Path) -> Look:
+    """What one file seems to be."""
+    try:
+        mode, bits = encodings(path)
+        if path.suffix.lower() in (".jpg", ".jpeg"):
+            return "lossy" if _flat(np.asarray(open_image(path).convert("RGB"))) else "photo"
+        if mode not in ("RGB", "RGBA"):
+            values = np.unique(np.asarray(open_image(path)))
+            wide = bits == 16 or mode in ("I", "F")
+            if len(values) > MOST_VALUES:
+                return "deep" if wide else "photo"
+            return "numbers" if wide and values[-1] > 255 else "ids"
+        if bits == 16:
+            return "channel"
+        codes, counts = np.unique(read_codes(path, probe("colors")), return_counts=True)
+    except DataError:
+        return "unreadable"
+    if len(codes) > MOST_VALUES:
+        frequent = np.sort(counts)[::-1][: MOST_VALUES // 2]
+        return "smooth" if frequent.sum() > FLAT * counts.sum() else "photo"
+    channels = np.stack([codes >> 16, codes >> 8 & 255, codes & 255])
+    varying = sum(len(np.unique(channel)) > 1 for channel in channels)
+    grey = (channels == channels[0]).all()
+    return "channel" if grey or (varying < 2 and (channels == 0).all(axis=1).sum() == 2) else "colors"
+
+
+def _flat(rgb: np.ndarray) -> bool:
+    """Whether most pixels of an image, uint8 [H, W, 3], are like their left neighbour."""
+    steps = np.abs(np.diff(rgb.astype(np.int16), axis=1)).max(axis=-1)
+    return bool(steps.size) and float((steps <= 2).mean()) > FLAT
+
+
+def probe(encoding: Encoding) -> Description:
+    """A description to read labels by before their classes are known."""
+    key = "#000000" if encoding == "colors" else 0
+    return Description.model_validate(
+        {"name": "proposal", "images": "{name}.png", "labels": "{name}.png", "encoding": encoding,
+         "classes": {"class": key}, "ignore": "rest"}
+    )  # fmt: skip
+
+
+def stored_as(sample: list[Path]) -> tuple[Encoding, int]:
+    """How labels are stored, and their bits per channel."""
+    looks = [look(path) for path in sample]
+    _, bits = encodings(sample[0])
+    if not {"colors", "channel", "smooth"} & set(looks):
+        return "ids", bits
+    names: tuple[Encoding, ...] = ("red", "green", "blue")
+    channels = [np.concatenate([read_codes(path, probe(name)).ravel() for path in sample]) for name in names]
+    grey = all(np.array_equal(channels[0], channel) for channel in channels)
+    varying = [number for number, channel in enumerate(channels) if len(np.unique(channel)) > 1]
+    if grey or not varying:
+        return "red", bits
+    if bits == 16 or (
+        len(varying) == 1 and all(number in varying or not channels[number].any() for number in range(3))
+    ):
+        # Beside the class there may be a number for each object: those run higher.
+        return names[min(varying, key=lambda number: int(channels[number].max()))], bits
+    return "colors", bits
