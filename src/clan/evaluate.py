@@ -16,6 +16,7 @@ from clan.models.heads import DILATIONS
 from clan.models.weight_files import read_arrays
 from clan.models.weights import has_projection_bias, load_weights
 from clan.reporting.images import save_label_map
+from clan.runtime import import_paddle
 
 
 def options_for(
@@ -48,6 +49,7 @@ def load_segmenter(
     Raises:
         WeightsError: the file cannot be read or does not fit completely.
     """
+    import_paddle()  # again, for those who import this package without the command line
     segmenter = Segmenter(
         backbone,
         num_classes,

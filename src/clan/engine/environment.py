@@ -15,7 +15,7 @@ import paddle
 from clan import __version__
 from clan.atomic import write_atomically
 from clan.reporting.observer import Observer
-from clan.runtime import available_cores, processor
+from clan.runtime import KernelState, available_cores, kernel_state, processor
 
 NAME = "environment.json"
 
@@ -29,6 +29,8 @@ class RunRecord(Observer):
 
     def __init__(self, folder: Path) -> None:
         build: Any = paddle.version  # pyright: ignore[reportAttributeAccessIssue]
+        device = paddle.device.get_device()
+        kernels = kernel_state() if device == "cpu" else KernelState(False, "they are for the CPU")
         self._path = folder / NAME
         self._facts: dict[str, Any] = {
             "clan": __version__,
@@ -39,7 +41,8 @@ class RunRecord(Observer):
             "processor": processor().get("model name") or platform.processor() or platform.machine(),
             "cores": available_cores(),
             "threads": os.environ.get("OMP_NUM_THREADS", ""),
-            "device": paddle.device.get_device(),
+            "device": device,
+            "kernels": str(kernels),
         }
         self.update()
 

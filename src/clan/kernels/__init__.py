@@ -96,12 +96,12 @@ def active() -> bool:
     return bool(_before)
 
 
-def why_not() -> str | None:
-    """Why functions are left to Paddle that have a kernel, as a sentence; None: none is."""
+def remark() -> str | None:
+    """Why functions that have a kernel are left to Paddle, and the remedy; None: none is."""
     if not _before:
-        return missing() or "clan.kernels is not installed over the models"
+        return missing() or "the kernels are not in place: call clan.runtime.import_paddle()"
     left = [str(kernel) for kernel in KERNELS if kernel not in _before]
-    return f"the kernel of {', '.join(left)} was written for other code than is there now" if left else None
+    return f"{', '.join(left)} is not what its kernel was written for: change the kernel too" if left else None
 
 
 def _chooser(kernel: Kernel, plain: Callable[..., Any]) -> Callable[..., Any]:

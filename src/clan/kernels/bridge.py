@@ -21,18 +21,18 @@ def takes_over(x: Tensor) -> bool:
 
 @functools.cache
 def missing() -> str | None:
-    """What this package needs of Paddle and this Paddle lacks, as a sentence; None: nothing."""
+    """What this package needs of Paddle and this Paddle lacks, and the remedy; None: nothing."""
     version = paddle.version.full_version  # pyright: ignore[reportAttributeAccessIssue]
     if not hasattr(paddle.amp, "is_autocast_enabled"):
-        return f"PaddlePaddle {version} does not say whether mixed precision is on (paddle.amp.is_autocast_enabled)"
-    lacks = f"PaddlePaddle {version} does not share its memory with NumPy (DLPack)"
+        return f"PaddlePaddle {version} does not say whether mixed precision is on: upgrade it"
+    lacks = f"PaddlePaddle {version} does not share its memory with NumPy"
+    tensor = paddle.zeros([2, 3]).cpu()
     try:
-        tensor, array = paddle.zeros([2, 3]).cpu(), np.zeros((2, 3), np.float32)
         as_array(tensor)[...] = 1.0
-        as_tensor(array.T).add_(paddle.ones([3, 2]).cpu())
-    except Exception as error:  # what a version raises cannot be foreseen: ValueError for read-only memory in 3.2.2
-        return f"{lacks}: {error}"
-    return None if tensor.numpy().all() and array.all() else lacks
+        shared = bool((tensor == as_tensor(np.ones((2, 3), np.float32))).all())
+    except Exception as error:  # what a version raises cannot be foreseen: 3.2.2 gives read-only memory, a ValueError
+        return f"{lacks} ({type(error).__name__}: {str(error).partition(chr(10))[0]}): upgrade it"
+    return None if shared else f"{lacks}: upgrade it"
 
 
 def as_array(tensor: Tensor) -> np.ndarray:
