@@ -27,6 +27,7 @@ GOOD = {
         "MKL_DEBUG_CPU_TYPE": {"value": "5", "by": "clan"},
     },
     "paddle": {"version": "3.3.1", "commit": "76884955", "cuda": None, "cudnn": None, "devices": [], "problem": None},
+    "kernels": {"active": True, "remark": None},
     "packages": {"numpy": "2.0", "numba": None},
     "nvidia_gpu": False,
     "numba_threads": "omp",
@@ -66,6 +67,8 @@ def test_a_good_machine_has_nothing_to_complain_of():
         (("nvidia_gpu",), True, "CPU build: install its CUDA build"),
         (("processor", "vectors"), ["avx"], "has no AVX2"),
         (("matrix_product_gflops",), 40.0, "40 GFLOP/s on 4 cores"),
+        (("kernels",), {"active": False, "remark": "CLAN_KERNELS is 0: unset it"}, "CLAN_KERNELS is 0"),
+        (("kernels",), {"active": True, "remark": "Head.forward is changed: change it"}, "Head.forward"),
         (("numba_threads",), "workqueue", "share their work by workqueue"),
         (("processor", "memory_bytes"), 2e9, "2.0 GB of memory"),
         (("free_disk_bytes",), 1e9, "1.0 GB of disk"),
@@ -88,6 +91,7 @@ def test_one_gpu_makes_a_slow_processor_no_complaint():
     facts = machine(("paddle", "devices"), [GPU])
     facts["paddle"]["cuda"] = "12.6"
     facts["matrix_product_gflops"] = 15.0
+    facts["kernels"] = {"active": False, "remark": "CLAN_KERNELS is 0: unset it"}
     assert complaints(facts) == []
     assert "NVIDIA A100, 40.0 GB" in report(facts)
 
@@ -95,7 +99,7 @@ def test_one_gpu_makes_a_slow_processor_no_complaint():
 def test_without_paddle_the_rest_is_told():
     facts = machine(("paddle", "version"), None)
     facts["paddle"]["problem"] = "PaddlePaddle is not installed: install it"
-    facts["matrix_product_gflops"] = None
+    facts["matrix_product_gflops"] = facts["kernels"] = None
     assert complaints(facts) == ["PaddlePaddle is not installed: install it"]
     assert "not measured" in report(facts)
 

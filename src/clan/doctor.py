@@ -8,6 +8,7 @@ import shutil
 import time
 from collections.abc import Mapping
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ def examine() -> dict[str, Any]:
         "processor": _processor(),
         "settings": settings,
         "paddle": paddle,
+        "kernels": runtime.kernel_state()._asdict() if paddle["version"] else None,
         "packages": {name: _version(name) for name in PACKAGES},
         "nvidia_gpu": Path("/dev/nvidia0").exists() or shutil.which("nvidia-smi") is not None,
         "numba_threads": _numba_threading_layer(),
@@ -67,6 +69,7 @@ def report(facts: Facts) -> str:
         ("Paddle", _describe_paddle(paddle)),
         *(("device", f"{device['name']}, {device['memory_bytes'] / GIGA:.1f} GB") for device in paddle["devices"]),
         ("packages", ", ".join(f"{name} {version or 'missing'}" for name, version in facts["packages"].items())),
+        ("kernels", str(runtime.KernelState(**facts["kernels"])) if facts["kernels"] else "unknown without Paddle"),
         ("compiled loops", f"threads by {facts['numba_threads']}"),
         ("Chinese names", f"drawn with {font}" if font else "drawn as escapes such as \\u8def, since no font has them"),
         ("free disk", f"{facts['free_disk_bytes'] / GIGA:.1f} GB here"),
@@ -124,6 +127,8 @@ def _about_paddle(paddle: Facts, nvidia_gpu: bool) -> list[str]:
 def _about_machine(facts: Facts) -> list[str]:
     cpu, speed = facts["processor"], facts["matrix_product_gflops"]
     found = []
+    if facts["kernels"] and not facts["paddle"]["devices"]:
+        found += filter(None, [runtime.KernelState(**facts["kernels"]).complaint])
     if cpu["vectors"] is not None and cpu["x86"] and "avx2" not in cpu["vectors"]:
         found.append("this processor, or the virtual machine on it, has no AVX2: expect a fraction of the usual speed")
     if speed and not facts["paddle"]["devices"] and speed < 15 * cpu["cores"]:
@@ -173,6 +178,8 @@ def _paddle() -> dict[str, Any]:
     try:
         runtime.import_paddle()
     except ConfigError as error:
+        if find_spec("paddle"):
+            raise
         return {"version": None, "commit": None, "cuda": None, "cudnn": None, "devices": [], "problem": str(error)}
     import paddle
 

@@ -20,6 +20,7 @@ from clan.models.weights import has_projection_bias, load_weights, read_network
 from clan.normalization import SCHEMES, Scheme
 from clan.reporting.images import LABEL_MAP, save_label_map
 from clan.reporting.outputs import refuse_clashes
+from clan.runtime import import_paddle
 from clan.weights_config import RUN_FILE, config_of
 
 
@@ -123,6 +124,7 @@ def load_segmenter(
     Raises:
         WeightsError: the file cannot be read or does not fit completely.
     """
+    import_paddle()  # again, for those who import this package without the command line
     segmenter = Segmenter(
         backbone,
         num_classes,

@@ -1,4 +1,4 @@
-"""Thread and math-library settings, which must stand in the environment before Paddle is imported.
+"""Importing Paddle: settings that must stand in the environment before, and faster functions for the CPU after.
 
 Measured on Paddle 3.3.1: importing it sets OMP_NUM_THREADS=1 when that is unset, and its MKL takes a slow
 path (SSE, 90 GFLOP/s on two Zen 5 cores) on processors that are not Intel's unless MKL_DEBUG_CPU_TYPE names a
@@ -6,11 +6,14 @@ better one first: 5 is AVX2 (220 GFLOP/s), 7 is AVX-512 (440). Nothing here over
 """
 
 import contextlib
+import importlib
 import io
 import os
 import warnings
 from collections.abc import Mapping, MutableMapping
 from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
 
 from clan.errors import ConfigError
 
@@ -75,8 +78,10 @@ def configure(environment: MutableMapping[str, str] = os.environ) -> None:
 def import_paddle() -> None:
     """Imports Paddle without its notices on thread settings and ccache, which no user can act on.
 
+    Then puts `clan.kernels` over models and losses, unless CLAN_KERNELS is 0. To be called again does no harm.
+
     Raises:
-        ConfigError: Paddle is not installed.
+        ConfigError: Paddle is not installed, or CLAN_KERNELS is neither 0 nor 1.
     """
     configure()
     # Said by every batch norm whose γ and β are frozen; that is the point of freezing only those.
@@ -92,3 +97,61 @@ def import_paddle() -> None:
             "PaddlePaddle is not installed: run `pip install paddlepaddle` for the CPU, "
             "or install its CUDA build as README.md tells"
         ) from None
+    _choose_kernels()
+
+
+class KernelState(NamedTuple):
+    """Whether `clan.kernels` computes networks and losses on the CPU.
+
+    Args:
+        active: whether it computes any of them.
+        remark: why Paddle's own operators compute all or some of what it could, and the remedy; None: it computes all.
+    """
+
+    active: bool
+    remark: str | None
+
+    def __str__(self) -> str:
+        return ("active" if self.active else "not active") + (f": {self.remark}" if self.remark else "")
+
+    @property
+    def complaint(self) -> str | None:
+        """What a user who computes on the CPU should know; None: nothing."""
+        return f"the CPU computes networks slowly, by Paddle's own operators: {self.remark}" if self.remark else None
+
+
+def kernel_state() -> KernelState:
+    """What became of `clan.kernels` in `import_paddle`."""
+    kernels = _kernels()
+    if kernels is None:
+        return KernelState(False, "this installation has no clan.kernels: install it again")
+    if os.environ.get("CLAN_KERNELS") == "0":
+        return KernelState(False, "CLAN_KERNELS is 0: unset it")
+    return KernelState(kernels.active(), kernels.remark())
+
+
+def _choose_kernels() -> None:
+    """Puts the kernels in place, or takes them away, as CLAN_KERNELS says: 0 or 1, the latter if unset.
+
+    Raises:
+        ConfigError: it says something else.
+    """
+    wanted = os.environ.get("CLAN_KERNELS", "1")
+    if wanted not in ("0", "1"):
+        raise ConfigError(f"CLAN_KERNELS is {wanted!r}: set it to 0 for Paddle's own operators, or unset it")
+    if kernels := _kernels():
+        kernels.install() if wanted == "1" else kernels.uninstall()
+
+
+def _kernels() -> ModuleType | None:
+    """The package that makes models and losses faster on the CPU, if it is there: everything works without it.
+
+    It is above the models that it knows, and this module below them; hence its name is a string here.
+    """
+    try:
+        package = importlib.import_module("clan.kernels")
+    except ModuleNotFoundError as error:
+        if error.name != "clan.kernels":
+            raise
+        return None
+    return package if package.__file__ else None  # a folder with nothing but old bytecode has no file

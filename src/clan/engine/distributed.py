@@ -19,6 +19,7 @@ from paddle.base import core
 
 from clan.errors import ClanError, ConfigError
 from clan.methods.base import Method
+from clan.runtime import kernel_state
 
 Value = TypeVar("Value")
 Item = TypeVar("Item")
@@ -152,14 +153,31 @@ def launched() -> bool:
 
 @functools.cache
 def connect() -> Ranks:
-    """Meets the other ranks, over NCCL where this one computes on a GPU and over gloo on the CPU."""
+    """Meets the other ranks, over NCCL where this one computes on a GPU and over gloo on the CPU.
+
+    Raises:
+        ConfigError: `clan.kernels` are active on some ranks alone, so that `environment.json` would not hold for all.
+    """
     if not launched():
         return ALONE
     gloo = paddle.device.get_device() == "cpu"
     os.environ["PADDLE_DISTRI_BACKEND"] = "gloo" if gloo else "nccl"
     distributed.init_parallel_env()
     store = core.create_or_get_global_tcp_store() if gloo else None
-    return Ranks(distributed.get_rank(), distributed.get_world_size(), store)
+    ranks = Ranks(distributed.get_rank(), distributed.get_world_size(), store)
+    if gloo:
+        _require_same_kernels(ranks)
+    return ranks
+
+
+def _require_same_kernels(ranks: Ranks) -> None:
+    own = kernel_state()
+    first = ranks.from_first(lambda: own)
+    with ranks.together():
+        if own.active != first.active:
+            raise ConfigError(
+                f"kernels are {own} on rank {ranks.rank}, but {first} on rank 0: set CLAN_KERNELS=0 on all machines"
+            )
 
 
 def synchronise_batch_norm(method: Method) -> None:

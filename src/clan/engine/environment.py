@@ -17,7 +17,7 @@ from clan import __version__
 from clan.atomic import write_atomically
 from clan.output import encoded
 from clan.reporting.observer import Observer
-from clan.runtime import available_cores, processor
+from clan.runtime import KernelState, available_cores, kernel_state, processor
 
 NAME = "environment.json"
 
@@ -31,6 +31,8 @@ class RunRecord(Observer):
 
     def __init__(self, folder: Path) -> None:
         build: Any = paddle.version  # pyright: ignore[reportAttributeAccessIssue]
+        device = paddle.device.get_device()
+        kernels = kernel_state() if device == "cpu" else KernelState(False, "they are for the CPU")
         self._path = folder / NAME
         self._facts: dict[str, Any] = {
             "clan": __version__,
@@ -43,7 +45,8 @@ class RunRecord(Observer):
             "threads": os.environ.get("OMP_NUM_THREADS", ""),
             "started": _started(self._path),
             "started_in": str(Path.cwd()),
-            "device": paddle.device.get_device(),
+            "device": device,
+            "kernels": str(kernels),
         }
         self.update()
 

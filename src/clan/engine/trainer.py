@@ -30,6 +30,7 @@ from clan.errors import TrainingError
 from clan.methods import build_method
 from clan.reporting import loggers
 from clan.reporting.observer import Everyone, Observer, Step, Validation
+from clan.runtime import kernel_state
 
 MOST_SKIPPED_IN_A_ROW = 100
 """Steps left out one after another from which on the network itself must be spoiled, and the run ends."""
@@ -64,8 +65,9 @@ class Trainer:
         device = select_device(config.device, config.gpu)
         self.ranks = ranks = connect()
         notify(f"computing on {device}" + (f" and {ranks.size - 1} more like it" if ranks.size > 1 else ""))
-        if remark := check_precision(config.precision):
-            notify(remark)
+        for remark in (check_precision(config.precision), kernel_state().complaint if device == "cpu" else None):
+            if remark:
+                notify(remark)
         if resume == "auto":
             resume = ranks.from_first(lambda: earlier.resumable(self.folder))
         paddle.seed(config.seed)

@@ -12,6 +12,7 @@ from clan.methods.clan import CLAN
 from clan.methods.oracle import Oracle
 from clan.methods.source_only import SourceOnly
 from clan.models.deeplab import Segmenter
+from clan.runtime import import_paddle
 
 METHODS: Mapping[str, type[Method]] = {
     "clan": CLAN,
@@ -26,12 +27,13 @@ METHODS: Mapping[str, type[Method]] = {
 
 
 def build_method(config: Config, class_weights: Tensor | None = None) -> Method:
-    """The networks and the method that a configuration asks for, with random weights.
+    """The networks and the method that a configuration asks for, with random weights, and on the CPU with kernels.
 
     Args:
         config: the run.
         class_weights: float32 [C], of the classes in the segmentation loss; None: all the same.
     """
+    import_paddle()  # again, for those who import this package without the command line
     network = config.network
     method = METHODS[config.method]
     segmenter = Segmenter(
