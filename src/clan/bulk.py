@@ -110,7 +110,7 @@ def about_run(name: str, run: RunRecords | None, evaluation: Evaluation) -> Abou
     trained = {
         "run": name,
         "folder": str(run.folder.resolve()),
-        "method": config.method,
+        "method": config.method.name,
         "source → target": f"{config.source.dataset.name} → {config.target.dataset.name}",
         "trained": f"{run.done:,} of {config.stop:,} iterations",
         "closest preset": f"{preset}: the sheet config marks what differs",

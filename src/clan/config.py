@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from clan.domains import CITYSCAPES_CLASSES, PACKAGED, Classes, Description, packaged
+from clan.method_options import ClanOptions, MethodOptions, move_options, read_method, write_method
 from clan.normalization import SCHEMES, Normalization, Scheme
 from clan.schema import Fraction, NonNegativeInt, PositiveInt, Section, Size, load_section, refuse
 
@@ -146,34 +147,10 @@ class NetworkConfig(Section):
 
 
 class LossConfig(Section):
-    """Weights and shapes of the losses; docs/method.md has the formulas."""
+    """The segmentation loss, which all methods share; docs/method.md has the formula."""
 
     gamma: NonNegativeFloat = 2.0
     """Focusing exponent γ of the segmentation loss; 0 is cross entropy."""
-    lambda_adv: NonNegativeFloat = 0.001
-    """Weight of the adversarial loss."""
-    lambda_adv_aux: NonNegativeFloat = 0.0002
-    """Weight of the adversarial loss of adaptsegnet-multi's auxiliary output."""
-    lambda_seg_aux: NonNegativeFloat = 0.1
-    """Weight of the segmentation loss of adaptsegnet-multi's auxiliary output."""
-    lambda_entropy: NonNegativeFloat = 0.001
-    """Weight of the target's entropy in minent."""
-    lambda_weight: NonNegativeFloat = 0.01
-    """Weight of the heads' weight divergence."""
-    weight_multiplier: NonNegativeFloat = 2.0
-    """Further factor on the weight divergence: 2 in the official code, 1 in the paper."""
-    epsilon: NonNegativeFloat = 0.4
-    """Floor ε of the adaptive adversarial weight."""
-    lambda_local: NonNegativeFloat = 10.0
-    """Weight of the discrepancy map in the adaptive adversarial weight."""
-    damping: bool = True
-    """Let the adversarial, entropy and weight losses fade linearly to 0 over the run."""
-    lambda_self: NonNegativeFloat = 0.0
-    """Weight of clan's segmentation loss on the target with labels from the network's own surest predictions."""
-    self_training_start: Fraction = 0.5
-    """Share of the run after which that loss sets in."""
-    self_training_share: Fraction = 0.5
-    """Share of the pixels of each predicted class that get such a label."""
     class_weighting: Literal["none", "median-frequency", "sqrt-inverse"] = "none"
     """Let pixels of rarer classes count more in the segmentation loss: by median frequency / frequency, or its root."""
 
@@ -208,10 +185,8 @@ class OptimizerConfig(Section):
 class Config(Section):
     """A whole training run."""
 
-    method: Literal["clan", "source-only", "adaptsegnet-single", "adaptsegnet-multi", "minent", "advent", "oracle"] = (
-        "clan"
-    )
-    """The adaptation method."""
+    method: Annotated[MethodOptions, BeforeValidator(read_method), PlainSerializer(write_method)] = ClanOptions()
+    """The adaptation method and its own options."""
     source: DomainConfig
     """The labelled domain."""
     target: DomainConfig
@@ -270,6 +245,11 @@ class Config(Section):
     """What convolutions and matrix products compute in on a GPU; fp16 scales its losses."""
     sync_batch_norm: bool = False
     """Normalise by the statistics of all processes' batches together, on GPUs; otherwise each by its own."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _older(cls, values: Any) -> Any:
+        return move_options(values)
 
     @model_validator(mode="after")
     def _consistent(self) -> "Config":

@@ -144,7 +144,7 @@ def run_view(name: str, run: RunRecords, evaluations: Sequence[Evaluation], head
     config = run.config
     view = RunView(
         name=name,
-        method=config.method,
+        method=config.method.name,
         domains=f"{config.source.dataset.name} → {config.target.dataset.name}",
         state=_state(run),
         cost=_cost(run),
@@ -226,7 +226,7 @@ def panels(runs: Sequence[RunRecords], prefix: str) -> list[Panel]:
                 series.append(Series(index, x, y))
         if series:
             config = runs[series[0].run].config
-            damped = name in DAMPED and config.loss.damping
+            damped = name in DAMPED and getattr(config.method, "damping", False)
             words = {"note": NOTES.get(name, ""), "noisy": prefix == "loss_"}
             made.append(Panel(name, series, total=total, warmup=config.warmup, damped=damped, **words))
     return made

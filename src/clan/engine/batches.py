@@ -27,7 +27,7 @@ def build_samplers(config: Config) -> tuple[DomainSampler, DomainSampler]:
             normalization=config.network.normalization(domain.dataset),
         )
 
-    return sampler(0, labelled=True), sampler(1, labelled=METHODS[config.method].reads_target_labels)
+    return sampler(0, labelled=True), sampler(1, labelled=METHODS[config.method.name].reads_target_labels)
 
 
 def sample_names(batches: Iterable[PairedBatch]) -> list[str]:

@@ -197,6 +197,6 @@ def load_initial_weights(config: Config, method: Method, notify: Callable[[str],
         notify(f"segmenter from {network.restore_from}: {report.summary()}")
     if network.restore_discriminator_from:
         if not method.discriminators:
-            raise ConfigError(f"method {config.method} has no discriminator to restore: drop that option")
+            raise ConfigError(f"method {config.method.name} has no discriminator to restore: drop that option")
         report = load_weights(method.discriminators["discriminator"], network.restore_discriminator_from)
         notify(f"discriminator from {network.restore_discriminator_from}: {report.summary()}")

@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import paddle
 from paddle import Tensor, nn
 
 from clan.config import Config
 from clan.losses.segmentation import segmentation_loss
+from clan.method_options import MethodOptions
 from clan.models.deeplab import Segmenter, upsample
 
 Backward = Callable[[Tensor], None]
@@ -77,10 +78,13 @@ class Method(ABC):
         class_weights: float32 [C], of the classes in the segmentation loss; None: all the same.
 
     Attributes:
+        options: an instance of `options_type`.
         discriminators: networks trained against the segmenter, by name: "discriminator", further ones
             "discriminator_…"; may be empty.
     """
 
+    options_type: ClassVar[type[MethodOptions]]
+    """Its own options, which name it."""
     reads_target_labels: ClassVar[bool] = False
     """Whether the target is to be sampled with labels."""
     has_auxiliary_head: ClassVar[bool] = False
@@ -88,7 +92,7 @@ class Method(ABC):
 
     def __init__(self, segmenter: Segmenter, config: Config, class_weights: Tensor | None = None) -> None:
         self.segmenter = segmenter
-        self.loss = config.loss
+        self.options: Any = config.method
         self.discriminators: dict[str, nn.Layer] = {}
         self.segmentation_loss = partial(
             segmentation_loss, gamma=config.loss.gamma, ignore_label=config.ignore_label, class_weights=class_weights
@@ -128,7 +132,7 @@ class Method(ABC):
 
     def damping(self, progress: Progress) -> float:
         """The factor d(i) = 1 − i/N, or 1 where losses do not fade."""
-        return 1.0 - progress.fraction if self.loss.damping else 1.0
+        return 1.0 - progress.fraction if self.options.damping else 1.0
 
 
 @contextmanager
