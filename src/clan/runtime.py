@@ -6,11 +6,13 @@ better one first: 5 is AVX2 (220 GFLOP/s), 7 is AVX-512 (440). Nothing here over
 """
 
 import contextlib
+import importlib
 import io
 import os
 import warnings
 from collections.abc import Mapping, MutableMapping
 from pathlib import Path
+from types import ModuleType
 
 from clan.errors import ConfigError
 
@@ -92,3 +94,46 @@ def import_paddle() -> None:
             "PaddlePaddle is not installed: run `pip install paddlepaddle` for the CPU, "
             "or install its CUDA build as README.md tells"
         ) from None
+    _choose_kernels()
+
+
+KERNELS = "CLAN_KERNELS"
+"""The environment variable that keeps (0) or allows (1, as if unset) what `clan.kernels` has for the CPU."""
+
+
+def _choose_kernels() -> None:
+    """Puts the kernels in place, or takes them away, as the environment says.
+
+    Raises:
+        ConfigError: it says neither 0 nor 1.
+    """
+    wanted = os.environ.get(KERNELS, "1")
+    if wanted not in ("0", "1"):
+        raise ConfigError(f"{KERNELS} is {wanted!r}: set it to 0 for Paddle's own operators, or unset it")
+    if kernels := _kernels():
+        kernels.install() if wanted == "1" else kernels.uninstall()
+
+
+def why_plain() -> str | None:
+    """Why networks and losses are computed by Paddle's own operators on the CPU; None: `clan.kernels` computes them.
+
+    Call `import_paddle` first.
+    """
+    if os.environ.get(KERNELS) == "0":
+        return f"{KERNELS} is 0"
+    kernels = _kernels()
+    return kernels.why_not() if kernels else "this installation has no clan.kernels"
+
+
+def _kernels() -> ModuleType | None:
+    """The package that makes models and losses faster on the CPU, if there is one: everything works without it.
+
+    It is above the models that it knows, and this module below them; hence its name is a string here.
+    """
+    try:
+        package = importlib.import_module("clan.kernels")
+    except ModuleNotFoundError as error:
+        if error.name != "clan.kernels":
+            raise
+        return None
+    return package if package.__file__ else None  # a folder that holds nothing but old bytecode is none

@@ -4,7 +4,7 @@ import pytest
 
 from clan.models.deeplab import Segmenter
 from clan.models.discriminator import Discriminator
-from clan.models.heads import Head, both_heads
+from clan.models.heads import Head
 from clan.models.weights import load_weights, to_file_names
 from tests.conftest import relative
 
@@ -72,7 +72,7 @@ def test_both_heads_at_once_equal_their_convolutions_and_gradients(batch, height
             parameter.set_value(paddle.randn(parameter.shape))
     features = paddle.randn([batch, 8, height, width])
     results = []
-    for compute in (lambda x: both_heads(*heads, x), lambda x: (heads[0](x), heads[1](x))):
+    for compute in (lambda x: Head.run_together(heads, x), lambda x: (heads[0](x), heads[1](x))):
         x = features.clone()
         x.stop_gradient = False
         logits1, logits2 = compute(x)

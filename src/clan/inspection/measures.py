@@ -18,7 +18,7 @@ from clan.losses.probability import class_probabilities
 from clan.methods import build_method
 from clan.methods.base import Domain, Method, Pair
 from clan.models.deeplab import Segmenter
-from clan.models.heads import both_heads
+from clan.models.heads import Head
 from clan.models.weights import load_weights
 
 OnImage = Callable[..., object]
@@ -151,7 +151,7 @@ def collect_features(
         features = method.features(Domain(paddle.to_tensor(batch.images), batch.size, is_source=is_source))
         _, channels, height, width = features.shape
         if batch.labels is None:
-            logits1, logits2 = both_heads(segmenter.head1, segmenter.head2, features)
+            logits1, logits2 = Head.run_together([segmenter.head1, segmenter.head2], features)
             labels = (logits1 + logits2).argmax(axis=1).numpy()[0]
         else:
             labels = at_cells(batch.labels[0], (height, width))

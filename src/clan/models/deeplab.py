@@ -8,7 +8,7 @@ from typing import Literal
 from paddle import Tensor, nn
 from paddle.nn import functional as F
 
-from clan.models.heads import DILATIONS, Head, both_heads
+from clan.models.heads import DILATIONS, Head
 from clan.models.mobilenet import MobileNetV2
 from clan.models.resnet import ResNet
 
@@ -67,7 +67,8 @@ class Segmenter(nn.Layer):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Images [B, 3, h, w] → logits of both heads [B, C, about h/stride, about w/stride]."""
-        return both_heads(self.head1, self.head2, self.trunk(images))
+        logits1, logits2 = Head.run_together([self.head1, self.head2], self.trunk(images))
+        return logits1, logits2
 
     def norms(self) -> list[nn.BatchNorm2D]:
         """The batch norms, the stem's first."""
@@ -103,7 +104,8 @@ class Segmenter(nn.Layer):
         """Like `forward`, and the auxiliary head's logits, of the same shape."""
         assert self.auxiliary is not None
         middle, features = self.trunk.stages(images)
-        return *both_heads(self.head1, self.head2, features), self.auxiliary(middle)
+        logits1, logits2 = Head.run_together([self.head1, self.head2], features)
+        return logits1, logits2, self.auxiliary(middle)
 
 
 def upsample(maps: Tensor, size: tuple[int, int], mode: Upsampling = "bilinear") -> Tensor:

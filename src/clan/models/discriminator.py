@@ -5,8 +5,6 @@ import itertools
 from paddle import Tensor, nn
 from paddle.nn import functional as F
 
-from clan.cpu.bridge import available
-
 
 class Discriminator(nn.Layer):
     """Five 4×4 convolutions of stride 2, C→64→128→256→512→1, with LeakyReLU 0.2 between them.
@@ -22,13 +20,7 @@ class Discriminator(nn.Layer):
 
     def forward(self, probability: Tensor) -> Tensor:
         """Class probabilities [B, C, H, W] → domain logits [B, 1, about H/32, about W/32]."""
-        hidden = (self.conv1, self.conv2, self.conv3, self.conv4)
-        # Of smaller maps nothing is left after five layers, of which Paddle's own tell best.
-        if available(probability) and min(probability.shape[2:]) >= 32:
-            from clan.cpu.halving import halving_convolutions
-
-            return halving_convolutions(probability, [*hidden, self.classifier])
         x = probability
-        for layer in hidden:
+        for layer in (self.conv1, self.conv2, self.conv3, self.conv4):
             x = F.leaky_relu(layer(x), 0.2)
         return self.classifier(x)

@@ -1,9 +1,9 @@
 """DeepLab-v2's classifier heads: sums of dilated convolutions of the same features."""
 
-import paddle
+from collections.abc import Sequence
+
 from paddle import Tensor, nn
 
-from clan.cpu.bridge import available
 from clan.models.resnet import convolution
 
 DILATIONS = (6, 12, 18, 24)
@@ -29,17 +29,7 @@ class Head(nn.Layer):
             logits = logits + branch(features)
         return logits
 
-
-def both_heads(head1: Head, head2: Head, features: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits of two heads of the same shape on the same features [B, K, h, w], each [B, C, h, w]."""
-    if not available(features):
-        return head1(features), head2(features)
-    from clan.cpu.dilated import dilated_sums
-
-    branches = [*head1.conv2d_list, *head2.conv2d_list]
-    weights = [branch.weight for branch in branches]
-    sums = dilated_sums(features.transpose([0, 2, 3, 1]), weights, head1.dilations)
-    bias = paddle.stack([branch.bias for branch in branches]).reshape([2, len(head1.dilations), -1]).sum(axis=1)
-    logits = (sums + bias.flatten()).transpose([0, 3, 1, 2])
-    logits1, logits2 = paddle.split(logits, 2, axis=1)
-    return logits1, logits2
+    @staticmethod
+    def run_together(heads: Sequence["Head"], features: Tensor) -> list[Tensor]:
+        """The logits of several heads on the same features [B, K, h, w]: [B, C, h, w] each."""
+        return [head(features) for head in heads]

@@ -5,8 +5,6 @@ Parameter names are torchvision's: features.0.0, features.1.conv.0 … features.
 
 from paddle import Tensor, nn
 
-from clan.cpu.bridge import available
-
 STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
 """Expansion, output channels, blocks and stride of each stage, after a stem of stride 2."""
 
@@ -33,15 +31,6 @@ class Depthwise(nn.Conv2D):
         super().__init__(
             channels, channels, 3, stride=stride, padding=dilation, dilation=dilation, groups=channels, bias_attr=False
         )
-        self.stride, self.dilation = stride, dilation
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, K, h, w] → [B, K, ⌈h/stride⌉, ⌈w/stride⌉]."""
-        if not available(x):
-            return super().forward(x)
-        from clan.cpu.depthwise import depthwise
-
-        return depthwise(x, self.weight, stride=self.stride, dilation=self.dilation)
 
 
 class InvertedResidual(nn.Layer):

@@ -6,8 +6,6 @@ Parameter names are the reference's: conv1, bn1, layer1.0.conv1 … layer4.2.bn3
 from paddle import Tensor, nn
 from paddle.nn import functional as F
 
-from clan.cpu.bridge import available
-
 EXPANSION = 4
 """Output channels of a bottleneck over its inner ones."""
 
@@ -112,20 +110,9 @@ class ResNet(nn.Layer):
     def stages(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Images [B, 3, h, w] → features of stages 3 and 4."""
         x = self.maxpool(F.relu(self.bn1(self.conv1(x))))
-        middle = _residual(x, [*self.layer1, *self.layer2, *self.layer3])
-        return middle, _residual(middle, [*self.layer4])
+        middle = self.layer3(self.layer2(self.layer1(x)))
+        return middle, self.layer4(middle)
 
     def forward(self, x: Tensor) -> Tensor:
         """Images [B, 3, h, w] → features [B, out_channels, about h/stride, about w/stride]."""
         return self.stages(x)[1]
-
-
-def _residual(x: Tensor, blocks: list[Bottleneck]) -> Tensor:
-    """The blocks one after another, on maps [B, C, h, w]."""
-    if available(x):
-        from clan.cpu.residual import residual_blocks
-
-        return residual_blocks(x.transpose([0, 2, 3, 1]), blocks).transpose([0, 3, 1, 2])
-    for block in blocks:
-        x = block(x)
-    return x

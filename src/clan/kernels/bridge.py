@@ -1,5 +1,6 @@
 """Tensors as arrays and arrays as tensors, on the same memory."""
 
+import functools
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -7,14 +8,31 @@ import paddle
 from paddle import Tensor
 
 
-def available(x: Tensor) -> bool:
-    """Whether this package can take over: float32 on the CPU, outside of automatic mixed precision and tracing."""
+def takes_over(x: Tensor) -> bool:
+    """Whether a tensor is one for the kernels: float32 on the CPU, outside of automatic mixed precision and tracing."""
     return (
         paddle.in_dynamic_mode()
         and x.place.is_cpu_place()
         and x.dtype == paddle.float32
+        and x.size > 0
         and not paddle.amp.is_autocast_enabled()
     )
+
+
+@functools.cache
+def missing() -> str | None:
+    """What this package needs of Paddle and this Paddle lacks, as a sentence; None: nothing."""
+    version = paddle.version.full_version  # pyright: ignore[reportAttributeAccessIssue]
+    if not hasattr(paddle.amp, "is_autocast_enabled"):
+        return f"PaddlePaddle {version} does not say whether mixed precision is on (paddle.amp.is_autocast_enabled)"
+    lacks = f"PaddlePaddle {version} does not share its memory with NumPy (DLPack)"
+    try:
+        tensor, array = paddle.zeros([2, 3]).cpu(), np.zeros((2, 3), np.float32)
+        as_array(tensor)[...] = 1.0
+        as_tensor(array.T).add_(paddle.ones([3, 2]).cpu())
+    except Exception as error:  # what a version raises cannot be foreseen: ValueError for read-only memory in 3.2.2
+        return f"{lacks}: {error}"
+    return None if tensor.numpy().all() and array.all() else lacks
 
 
 def as_array(tensor: Tensor) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""A row of bottlenecks on the CPU, forward and backward, as one step of autograd.
+"""A bottleneck on the CPU, forward and backward, as one step of autograd.
 
 Written out by hand, because that is where time and memory go: batch norm and ReLU are applied while the next
 convolution reads its input, gradients overwrite what they are computed from, and every map is let go as soon as it
@@ -7,53 +7,88 @@ has served.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import paddle
 from paddle import Tensor, nn
 from paddle.autograd import PyLayer
+from paddle.nn import functional as F
 
-from clan.cpu import norm, winograd
-from clan.cpu.bridge import as_array, as_gradients, as_tensor, trained
-from clan.cpu.norm import Norm
-from clan.cpu.product import multiply
-from clan.cpu.scratch import scratch
-
-if TYPE_CHECKING:
-    from clan.models.resnet import Bottleneck
+from clan.kernels import norm, winograd
+from clan.kernels.bridge import as_array, as_gradients, as_tensor, trained
+from clan.kernels.norm import Norm
+from clan.kernels.product import multiply
+from clan.kernels.scratch import scratch
+from clan.kernels.structure import is_convolution, is_norm, is_ordinary
+from clan.models.resnet import Bottleneck
 
 Gradients = dict[str, np.ndarray]
 """Gradients by parameter name."""
 
 
-def residual_blocks(x: Tensor, blocks: Sequence[Bottleneck]) -> Tensor:
-    """What the blocks compute one after another, on channels-last maps: [B, h, w, C] → [B, h', w', C']."""
-    if not paddle.is_grad_enabled():
-        return as_tensor(_run(as_array(x), blocks))
-    parameters = (parameter for block in blocks for parameter in _parameters(block).values())
-    return _ResidualBlocks.apply(x, *parameters, blocks=blocks)
+def replaced(self: Bottleneck, x: Tensor) -> Tensor:
+    """`Bottleneck.forward` as this module computes it."""
+    out = F.relu(self.bn1(self.conv1(x)))
+    out = F.relu(self.bn2(self.conv2(out)))
+    out = self.bn3(self.conv3(out))
+    shortcut = x if self.downsample is None else self.downsample(x)
+    return F.relu(out + shortcut)
 
 
-class _ResidualBlocks(PyLayer):
-    """`residual_blocks` with its gradients."""
+def fits(block: Bottleneck, x: Tensor) -> bool:
+    """Whether a block and its layers are built as this module expects."""
+    if x.ndim != 4 or not is_convolution(block.conv1, (None, wide := x.shape[1], 1, 1), stride=block.stride):
+        return False
+    narrow, dilation = len(block.conv1.weight), block.dilation
+    return (
+        is_convolution(block.conv2, (narrow, narrow, 3, 3), padding=dilation, dilation=dilation)
+        and is_convolution(block.conv3, (None, narrow, 1, 1))
+        and is_norm(block.bn1, narrow)
+        and is_norm(block.bn2, narrow)
+        and is_norm(block.bn3, output := len(block.conv3.weight))
+        and _shortcut_fits(block.downsample, block.stride, wide, output)
+    )
+
+
+def _shortcut_fits(shortcut: Any, stride: int, inputs: int, outputs: int) -> bool:
+    if shortcut is None:
+        return stride == 1 and inputs == outputs
+    return (
+        is_ordinary(shortcut, nn.Sequential)
+        and len(shortcut) == 2
+        and is_convolution(shortcut[0], (outputs, inputs, 1, 1), stride=stride, bias=None)
+        and is_norm(shortcut[1], outputs)
+    )
+
+
+def forward(block: Bottleneck, x: Tensor) -> Tensor:
+    """Instead of `Bottleneck.forward`: [B, C, h, w] → [B, C', h', w']."""
+    # Transposing makes a view; what one block returns, the next one reads without a copy.
+    pixels = x.transpose([0, 2, 3, 1])
+    if paddle.is_grad_enabled():
+        out = _Bottleneck.apply(pixels, *_parameters(block).values(), block=block)
+    else:
+        out = as_tensor(_forward(block, as_array(pixels), keep=False).out)
+    return out.transpose([0, 3, 1, 2])
+
+
+class _Bottleneck(PyLayer):
+    """A bottleneck with its gradients, on channels-last maps."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, *parameters: Tensor, blocks: Sequence[Bottleneck]) -> Tensor:
-        ctx.blocks, ctx.kept = blocks, []
-        ctx.wanted = trained([x, *parameters])
-        return as_tensor(_run(as_array(x), blocks, ctx.kept))
+    def forward(ctx: Any, x: Tensor, *parameters: Tensor, block: Bottleneck) -> Tensor:
+        kept = _forward(block, as_array(x), keep=True)
+        ctx.block, ctx.kept, ctx.wanted = block, [kept], trained([x, *parameters])
+        return as_tensor(kept.out)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        array, found = as_array(gradient), []
-        for block in reversed(ctx.blocks):
-            # Taken off the context, which lives as long as the loss does: Paddle lets go of it no sooner.
-            array, gradients = _backward(block, ctx.kept.pop(), array)
-            found[:0] = [gradients[name] for name in _parameters(block)]
-        return as_gradients([array, *found], ctx.wanted)
+        # Taken off the context, which lives as long as the loss does: Paddle lets go of it no sooner.
+        to_x, found = _backward(ctx.block, ctx.kept.pop(), as_array(gradient))
+        return as_gradients([to_x, *(found[name] for name in _parameters(ctx.block))], ctx.wanted)
 
 
 @dataclass
@@ -73,15 +108,6 @@ class _Kept:
     maps: list[tuple[np.ndarray, Norm]]
     projected: tuple[np.ndarray, Norm] | None
     out: np.ndarray
-
-
-def _run(x: np.ndarray, blocks: Sequence[Bottleneck], kept: list[_Kept] | None = None) -> np.ndarray:
-    for block in blocks:
-        result = _forward(block, x, keep=kept is not None)
-        x = result.out
-        if kept is not None:
-            kept.append(result)
-    return x
 
 
 def _forward(block: Bottleneck, x: np.ndarray, *, keep: bool) -> _Kept:

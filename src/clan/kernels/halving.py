@@ -14,16 +14,48 @@ import paddle
 from numba import prange
 from paddle import Tensor, nn
 from paddle.autograd import PyLayer
+from paddle.nn import functional as F
 
 from clan.compiled import compiled
-from clan.cpu.bridge import as_array, as_gradients, as_tensor, trained
-from clan.cpu.product import multiply
+from clan.kernels.bridge import as_array, as_gradients, as_tensor, trained
+from clan.kernels.product import multiply
+from clan.kernels.structure import is_convolution
+from clan.models.discriminator import Discriminator
 
 SLOPE = np.float32(0.2)
 """Of LeakyReLU below 0."""
 
 LINEAR = np.float32(1.0)
 """The slope that leaves values as they are."""
+
+
+def replaced(self: Discriminator, probability: Tensor) -> Tensor:
+    """`Discriminator.forward` as this module computes it."""
+    x = probability
+    for layer in (self.conv1, self.conv2, self.conv3, self.conv4):
+        x = F.leaky_relu(layer(x), 0.2)
+    return self.classifier(x)
+
+
+def fits(network: Discriminator, probability: Tensor) -> bool:
+    """Whether a network is built as this module expects, and something is left of the maps after its five layers."""
+    if probability.ndim != 4 or min(probability.shape[2:]) < 32:
+        return False
+    channels = probability.shape[1]
+    for layer in _layers(network):
+        if not is_convolution(layer, (None, channels, 4, 4), stride=2, padding=1, bias=True):
+            return False
+        channels = len(layer.weight)
+    return True
+
+
+def forward(network: Discriminator, probability: Tensor) -> Tensor:
+    """Instead of `Discriminator.forward`: [B, C, H, W] → [B, 1, ⌊H/32⌋, ⌊W/32⌋]."""
+    return halving_convolutions(probability, _layers(network))
+
+
+def _layers(network: Discriminator) -> list[nn.Conv2D]:
+    return [network.conv1, network.conv2, network.conv3, network.conv4, network.classifier]
 
 
 def halving_convolutions(x: Tensor, layers: Sequence[nn.Conv2D]) -> Tensor:

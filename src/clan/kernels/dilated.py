@@ -16,9 +16,51 @@ from paddle import Tensor
 from paddle.autograd import PyLayer
 
 from clan.compiled import compiled
-from clan.cpu.bridge import as_array, as_gradients, as_tensor, trained
-from clan.cpu.product import multiply
-from clan.cpu.scratch import scratch
+from clan.kernels.bridge import as_array, as_gradients, as_tensor, trained
+from clan.kernels.product import multiply
+from clan.kernels.scratch import scratch
+from clan.kernels.structure import is_convolution, is_ordinary, same_code
+from clan.models.heads import Head
+
+
+def replaced(heads: Sequence[Head], features: Tensor) -> list[Tensor]:
+    """`Head.run_together` as this module computes it."""
+    return [head(features) for head in heads]
+
+
+def replaced_head(self: Head, features: Tensor) -> Tensor:
+    """`Head.forward` as this module computes it."""
+    first, *others = self.conv2d_list
+    logits = first(features)
+    for branch in others:
+        logits = logits + branch(features)
+    return logits
+
+
+def fits(heads: Sequence[Head], features: Tensor) -> bool:
+    """Whether all heads are built as this module expects, and alike."""
+    if features.ndim != 4 or not heads or not same_code(Head.forward, replaced_head):
+        return False
+    if not all(is_ordinary(head, Head) for head in heads):
+        return False
+    dilations = heads[0].dilations
+    if not all(head.dilations == dilations and len(head.conv2d_list) == len(dilations) for head in heads):
+        return False
+    branches = [branch for head in heads for branch in head.conv2d_list]
+    return len({len(branch.weight) for branch in branches}) == 1 and all(
+        is_convolution(branch, (None, features.shape[1], 3, 3), padding=dilation, dilation=dilation, bias=True)
+        for branch, dilation in zip(branches, dilations * len(heads), strict=True)
+    )
+
+
+def run_together(heads: Sequence[Head], features: Tensor) -> list[Tensor]:
+    """Instead of `Head.run_together`: [B, K, h, w] → [B, C, h, w] for each head."""
+    branches: list[Any] = [branch for head in heads for branch in head.conv2d_list]
+    weights = [branch.weight for branch in branches]
+    sums = dilated_sums(features.transpose([0, 2, 3, 1]), weights, heads[0].dilations)
+    bias = paddle.stack([branch.bias for branch in branches]).reshape([len(heads), len(heads[0].dilations), -1])
+    logits = (sums + bias.sum(axis=1).flatten()).transpose([0, 3, 1, 2])
+    return paddle.split(logits, len(heads), axis=1)
 
 
 def dilated_sums(features: Tensor, weights: Sequence[Tensor], dilations: tuple[int, ...]) -> Tensor:

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from clan.cpu import product
-from clan.cpu.product import multiply, multiply_each
+from clan.kernels import product
+from clan.kernels.product import multiply, multiply_each
 
 RNG = np.random.default_rng(0)
 

@@ -16,8 +16,8 @@ import numpy as np
 from numba import prange
 
 from clan.compiled import compiled
-from clan.cpu.product import multiply_each
-from clan.cpu.scratch import scratch
+from clan.kernels.product import multiply_each
+from clan.kernels.scratch import scratch
 
 SIZE = 2
 """Outputs of a tile along an axis."""

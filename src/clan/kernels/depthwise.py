@@ -14,28 +14,33 @@ from paddle import Tensor
 from paddle.autograd import PyLayer
 
 from clan.compiled import compiled, compiled_part
-from clan.cpu.bridge import as_array, as_gradients, as_tensor, trained
+from clan.kernels.bridge import as_array, as_gradients, as_tensor, trained
+from clan.kernels.structure import has_settings
+from clan.models.mobilenet import Depthwise
 
 
-def depthwise(x: Tensor, weight: Tensor, *, stride: int, dilation: int) -> Tensor:
-    """Every channel's convolution with its own kernel, zeros beyond the border.
+def fits(layer: Depthwise, x: Tensor) -> bool:
+    """Whether a layer is a 3×3 convolution of every channel, padded by its dilation, with one stride for both axes."""
+    stride, dilation = layer._stride[0], layer._dilation[0]
+    return (
+        x.ndim == 4
+        and x.shape[1] == len(layer.weight)
+        and has_settings(
+            layer, (None, 1, 3, 3), stride=stride, padding=dilation, dilation=dilation, groups=len(layer.weight)
+        )
+    )
 
-    Args:
-        x: [B, K, h, w].
-        weight: [K, 1, 3, 3].
-        stride: of the outputs.
-        dilation: of the kernel, and the padding.
 
-    Returns:
-        [B, K, ⌈h/stride⌉, ⌈w/stride⌉].
-    """
+def forward(layer: Depthwise, x: Tensor) -> Tensor:
+    """Instead of `Depthwise.forward`: [B, K, h, w] → [B, K, ⌈h/stride⌉, ⌈w/stride⌉]."""
+    stride, dilation = layer._stride[0], layer._dilation[0]
     if paddle.is_grad_enabled():
-        return _Depthwise.apply(x, weight, stride=stride, dilation=dilation)
-    return as_tensor(_forward(as_array(x), as_array(weight), stride, dilation))
+        return _Depthwise.apply(x, layer.weight, stride=stride, dilation=dilation)
+    return as_tensor(_forward(as_array(x), as_array(layer.weight), stride, dilation))
 
 
 class _Depthwise(PyLayer):
-    """`depthwise` with its gradients."""
+    """A depthwise convolution with its gradients."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, *, stride: int, dilation: int) -> Tensor:

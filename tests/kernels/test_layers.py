@@ -3,6 +3,7 @@
 import gc
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import paddle
@@ -12,12 +13,11 @@ from hypothesis import strategies as st
 from paddle import Tensor, nn
 from paddle.nn import functional as F
 
-from clan.cpu import bridge, winograd
-from clan.losses import probability
+from clan import kernels
+from clan.kernels import winograd
 from clan.losses.probability import class_probabilities
-from clan.models import discriminator, heads, resnet
 from clan.models.discriminator import Discriminator
-from clan.models.heads import Head, both_heads
+from clan.models.heads import Head
 from clan.models.resnet import ResNet
 
 RNG = np.random.default_rng(0)
@@ -25,6 +25,16 @@ RNG = np.random.default_rng(0)
 
 def normal(*shape: int) -> np.ndarray:
     return RNG.standard_normal(shape, np.float32)
+
+
+def on_both_paths(compute: Callable[[], Any]) -> tuple[Any, Any]:
+    """What the kernels and what Paddle's operators compute."""
+    fast = compute()
+    kernels.uninstall()
+    try:
+        return fast, compute()
+    finally:
+        kernels.install()
 
 
 def results(network: Callable[[Tensor], list[Tensor]], parameters: list[Tensor], x: Tensor) -> list[np.ndarray]:
@@ -88,7 +98,7 @@ def trunk(*, projection_bias: bool) -> ResNet:
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("projection_bias", [True, False])
-def test_a_trunk_computes_what_its_layers_do(monkeypatch, training, projection_bias):
+def test_a_trunk_computes_what_its_layers_do(training, projection_bias):
     paddle.seed(0)
     network = trunk(projection_bias=projection_bias)
     network.train() if training else network.eval()
@@ -100,54 +110,46 @@ def test_a_trunk_computes_what_its_layers_do(monkeypatch, training, projection_b
         if "._" not in name and not name.startswith("bn1._") and not (training and "downsample.0.bias" in name)
     }
     x = paddle.randn([2, 3, 43, 70])
-    found = {}
-    for fast in (True, False):
+
+    def compute() -> list[np.ndarray]:
         network.set_state_dict(start)
-        monkeypatch.setattr(resnet, "available", lambda _, fast=fast: fast)
-        found[fast] = [
+        return [
             *results(lambda image: [network(image)], [*parameters.values()], x),
             *(tensor.numpy() for name, tensor in network.state_dict().items() if "._" in name),
         ]
-    assert difference(found[True], found[False]) < 1e-3
-    assert difference(found[True][:2], found[False][:2]) < 1e-5  # output and the input's gradient
+
+    fast, plain = on_both_paths(compute)
+    assert difference(fast, plain) < 1e-3
+    assert difference(fast[:2], plain[:2]) < 1e-5  # output and the input's gradient
     with paddle.no_grad():
         network.set_state_dict(start)
-        monkeypatch.setattr(resnet, "available", lambda _: True)
-        np.testing.assert_array_equal(network(x).numpy(), found[True][0])
+        np.testing.assert_array_equal(network(x).numpy(), fast[0])
 
 
 @pytest.mark.parametrize("size", [(5, 7), (20, 31)])
-def test_both_heads_compute_what_their_convolutions_do(monkeypatch, size):
+def test_heads_compute_what_their_convolutions_do(size):
     paddle.seed(0)
     pair = Head(12, 7), Head(12, 7)
     parameters = [parameter for head in pair for parameter in head.parameters()]
     for parameter in parameters:
         parameter.set_value(paddle.randn(parameter.shape))
     x = paddle.randn([2, 12, *size])
-    found = {}
-    for fast in (True, False):
-        monkeypatch.setattr(heads, "available", lambda _, fast=fast: fast)
-        found[fast] = results(lambda features: [*both_heads(*pair, features)], parameters, x)
-    assert difference(found[True], found[False]) < 1e-5
+    assert difference(*on_both_paths(lambda: results(lambda maps: Head.run_together(pair, maps), parameters, x))) < 1e-5
 
 
 @pytest.mark.parametrize("size", [(64, 96), (65, 97), (51, 78), (32, 47)])
 @pytest.mark.parametrize("frozen", [False, True])
-def test_the_discriminator_computes_what_its_convolutions_do(monkeypatch, size, frozen):
+def test_the_discriminator_computes_what_its_convolutions_do(size, frozen):
     paddle.seed(0)
     network = Discriminator(7, 8)
     for parameter in network.parameters():
         parameter.stop_gradient = frozen
     parameters = [] if frozen else network.parameters()
     x = paddle.randn([2, 7, *size])
-    found = {}
-    for fast in (True, False):
-        monkeypatch.setattr(discriminator, "available", lambda _, fast=fast: fast)
-        found[fast] = results(lambda prob: [network(prob)], parameters, x)
-    assert difference(found[True], found[False]) < 1e-5
-    monkeypatch.setattr(discriminator, "available", lambda _: True)
+    fast, plain = on_both_paths(lambda: results(lambda prob: [network(prob)], parameters, x))
+    assert difference(fast, plain) < 1e-5
     with paddle.no_grad():
-        np.testing.assert_array_equal(network(x).numpy(), found[True][0])
+        np.testing.assert_array_equal(network(x).numpy(), fast[0])
 
 
 def test_the_discriminator_s_own_turn_needs_no_gradient_of_its_input():
@@ -156,23 +158,11 @@ def test_the_discriminator_s_own_turn_needs_no_gradient_of_its_input():
     assert all(parameter.grad is not None for parameter in network.parameters())
 
 
-def test_class_probabilities_are_a_softmax(monkeypatch):
+def test_class_probabilities_are_a_softmax():
     x = paddle.to_tensor(normal(2, 19, 13, 29) * 10)
-    found = {}
-    for fast in (True, False):
-        monkeypatch.setattr(probability, "available", lambda _, fast=fast: fast)
-        found[fast] = results(lambda logits: [class_probabilities(logits)], [], x)
-    for ours, theirs in zip(found[True], found[False], strict=True):
+    for ours, theirs in zip(*on_both_paths(lambda: results(lambda x: [class_probabilities(x)], [], x)), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
     assert class_probabilities(paddle.full([1, 3, 1, 1], 1e4)).numpy().sum() == pytest.approx(1.0)
-
-
-def test_nothing_is_taken_over_under_mixed_precision_or_in_another_type(monkeypatch):
-    x = paddle.zeros([1])
-    assert bridge.available(x)
-    assert not bridge.available(x.astype("float16"))
-    monkeypatch.setattr(paddle.amp, "is_autocast_enabled", lambda: True)
-    assert not bridge.available(x)
 
 
 def test_passes_leave_nothing_behind():
@@ -181,7 +171,7 @@ def test_passes_leave_nothing_behind():
     head1, head2 = Head(256, 4), Head(256, 4)
 
     def step() -> Tensor:
-        logits1, logits2 = both_heads(head1, head2, network(paddle.ones([1, 3, 256, 512])))
+        logits1, logits2 = Head.run_together([head1, head2], network(paddle.ones([1, 3, 256, 512])))
         loss = (logits1 * logits2).mean()
         loss.backward()
         return loss
