@@ -271,14 +271,21 @@ def train(arguments: Sequence[str]) -> None:
     run_training(config, resume=resume, accept_changes=flags.resume_with_changes, output=flags.output)
 
 
+REPEATED_UPDATES = {"--optimizer.repeated-updates": "True", "--optimizer.no-repeated-updates": "False"}
+"""Both ways to switch an option that may also be left open, which for the parser is no switch."""
+
+
 def method_flags(arguments: Sequence[str], method: MethodOptions) -> list[str]:
-    """Arguments in which options of the method that are called by their former names, under `loss`, have today's.
+    """Arguments as the parser knows them: options of the method under its own section, not `loss` as formerly.
 
     Options of other methods end the program.
     """
     known = {option: name for name, options in METHOD_OPTIONS.items() for option in options.model_fields}
     words = []
     for word in arguments:
+        if word in REPEATED_UPDATES and words[-1:] != ["--optimizer.repeated-updates"]:
+            words += ["--optimizer.repeated-updates", REPEATED_UPDATES[word]]
+            continue
         found = re.fullmatch(r"--(loss|method)\.((?:no-)?)([\w-]+)(.*)", word, re.DOTALL)
         option = found[3].replace("-", "_") if found else ""
         if found and option in type(method).model_fields:

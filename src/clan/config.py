@@ -7,7 +7,7 @@ the other presets. Every field is a flag of `clan train` and a key of `config.ya
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import yaml
 from pydantic import (
@@ -21,9 +21,22 @@ from pydantic import (
 from clan.domains import CITYSCAPES_CLASSES, PACKAGED, Classes, Description, packaged
 from clan.method_options import ClanOptions, MethodOptions, move_options, read_method, write_method
 from clan.normalization import SCHEMES, Normalization, Scheme
+from clan.schedules import SCHEDULES
 from clan.schema import Fraction, NonNegativeInt, PositiveInt, Section, Size, load_section, refuse
 
-Schedule = Literal["warmup-poly", "poly", "constant"]
+OPTIMIZERS = {
+    "sgd": "clan.engine.optim:SGD",
+    "adam": "clan.engine.optim:Adam",
+    "adamw": "clan.engine.optim:AdamW",
+}
+"""What computes the optimizers, by name."""
+
+if TYPE_CHECKING:
+    Schedule: TypeAlias = str
+    Algorithm: TypeAlias = str
+else:
+    Schedule, Algorithm = Literal[tuple(SCHEDULES)], Literal[tuple(OPTIMIZERS)]
+Beta = Annotated[float, Field(ge=0.0, lt=1.0)]
 Precision = Literal["fp32", "bf16", "fp16"]
 Dilation = Annotated[int, Field(ge=1, le=1024)]
 
@@ -156,20 +169,33 @@ class LossConfig(Section):
 
 
 class OptimizerConfig(Section):
-    """Both optimizers: SGD with momentum for the segmenter, Adam for the discriminator."""
+    """Both optimizers: the segmenter's, and the discriminator's."""
 
+    algorithm: Algorithm = "sgd"
+    """What updates the segmenter; adamw decays weights apart from their gradients."""
     learning_rate: NonNegativeFloat = 2.5e-4
     """Base rate of the segmenter."""
     head_multiplier: NonNegativeFloat = 10.0
     """Factor on the rate of the two heads."""
     momentum: Fraction = 0.9
     """Momentum of SGD."""
+    betas: tuple[Beta, Beta] = (0.9, 0.999)
+    """Decay of Adam's and AdamW's moments of the segmenter's gradients."""
     weight_decay: NonNegativeFloat = 5e-4
     """L2 decay of the segmenter."""
-    repeated_updates: bool = True
-    """Update each trunk tensor once per enclosing module, as the official code does."""
+    no_decay: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """Backbone parameters without decay: those whose name contains one of these, such as norm."""
+    repeated_updates: bool | None = None
+    """Update each backbone tensor once per enclosing module, as the official code does; none: where the network is
+    its ResNet and the algorithm sgd."""
     schedule: Schedule = "warmup-poly"
     """Course of the segmenter's rate."""
+    warmup_ratio: Fraction = 1e-6
+    """Share of the rate that schedule warmup-linear begins at."""
+    discriminator_algorithm: Algorithm = "adam"
+    """What updates the discriminator."""
+    discriminator_betas: tuple[Beta, Beta] = (0.9, 0.99)
+    """Decay of Adam's and AdamW's moments of the discriminator's gradients."""
     discriminator_learning_rate: NonNegativeFloat = 1e-4
     """Base rate of the discriminator."""
     discriminator_weight_decay: NonNegativeFloat = 0.0
@@ -264,6 +290,21 @@ class Config(Section):
         if self.classes != CITYSCAPES_CLASSES and self.network.num_classes != named:
             raise ValueError(f"network.num_classes is {self.network.num_classes}, but classes names {named}")
         return self
+
+    @property
+    def is_official_network(self) -> bool:
+        """Whether the official code says how often a step updates each parameter: of its ResNets, with SGD."""
+        return self.network.backbone.startswith("resnet") and self.optimizer.algorithm == "sgd"
+
+    @property
+    def repeated_updates(self) -> bool:
+        """Whether updates repeat, as chosen or as suits the network."""
+        chosen = self.optimizer.repeated_updates
+        return self.is_official_network if chosen is None else chosen
+
+    def options(self) -> dict[str, Any]:
+        """Every option by its whole name, such as "loss.gamma", as `config.yaml` has it; none is left open."""
+        return dict(flat_options(self.model_dump(mode="json"))) | {"optimizer.repeated_updates": self.repeated_updates}
 
     def _check_pixels(self) -> None:
         """Refuses iterations that no machine holds, before anything of their size is made."""

@@ -15,7 +15,6 @@ from clan.config import (
     LossConfig,
     NetworkConfig,
     OptimizerConfig,
-    flat_options,
 )
 from clan.domains import Description, packaged
 from clan.method_options import ClanOptions, switched
@@ -152,16 +151,11 @@ def preset_name(text: str) -> str:
     return name
 
 
-def options_of(config: Config) -> dict[str, Any]:
-    """Every option of a run by its whole name, such as "loss.gamma", as `config.yaml` has it."""
-    return dict(flat_options(config.model_dump(mode="json")))
-
-
 def closest(config: Config) -> tuple[str, dict[str, Any]]:
     """The preset that the fewest options of a run differ from, the first of equals, and its options by whole name."""
-    options = options_of(config)
+    options = config.options()
     presets = {
-        f"{name}, from {source}": options_of(make(source)) for name, make in PRESETS.items() for source in SOURCE_ROOTS
+        f"{name}, from {source}": make(source).options() for name, make in PRESETS.items() for source in SOURCE_ROOTS
     }
 
     def differing(name: str) -> int:

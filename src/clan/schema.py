@@ -2,6 +2,7 @@
 
 import difflib
 import reprlib
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
 
@@ -35,6 +36,12 @@ AnySection = TypeVar("AnySection", bound=Section)
 def refuse(message: str, *keys: str | int) -> NoReturn:
     """Ends a validation with a sentence about the entry that `keys` lead to from the validated section."""
     raise PydanticCustomError("clan", "{message}", {"message": message, "keys": keys})
+
+
+def find(place: str) -> Any:
+    """What a registry's entry `package.module:name` stands for, imported when it is needed."""
+    module, _, name = place.partition(":")
+    return getattr(import_module(module), name)
 
 
 def build(section: type[AnySection], values: Any, origin: str = "the options") -> AnySection:

@@ -161,7 +161,7 @@ def test_presets_differ_where_the_artefacts_do():
     assert (best.augmentation.color_jitter, best.method.lambda_self, best.loss.gamma) == (0.4, 1.0, 0.0)
     assert best.optimizer == official.optimizer
     assert (official.loss.gamma, paper.loss.gamma, port.loss.gamma) == (2.0, 0.0, 0.0)
-    assert (official.optimizer.repeated_updates, paper.optimizer.repeated_updates) == (True, False)
+    assert (official.repeated_updates, paper.repeated_updates) == (True, False)
     assert (paper.method.weight_multiplier, paper.method.damping, paper.method.lambda_local) == (1.0, False, 40.0)
     assert port.augmentation.scales == ((1.5, 1.0),)
     assert (port.source.size, port.network.evaluation_upsampling) == ((1024, 512), "bicubic")

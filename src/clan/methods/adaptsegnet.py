@@ -14,6 +14,7 @@ from clan.losses.adversarial import SOURCE, TARGET, adversarial_loss
 from clan.losses.probability import class_probabilities
 from clan.method_options import AdaptSegNetMultiOptions, AdaptSegNetOptions
 from clan.methods.base import Backward, Domain, Method, Pair, Progress, frozen
+from clan.methods.networks import Role
 from clan.models.deeplab import Segmenter, upsample
 from clan.models.discriminator import Discriminator
 
@@ -31,7 +32,8 @@ class AdaptSegNet(Method):
     def __init__(self, segmenter: Segmenter, config: Config, class_weights: Tensor | None = None) -> None:
         super().__init__(segmenter, config, class_weights)
         classes, width = config.network.num_classes, config.network.discriminator_width
-        self.discriminators = {f"discriminator{level}": Discriminator(classes, width) for level in self.LEVELS}
+        for level in self.LEVELS:
+            self.add(f"discriminator{level}", Discriminator(classes, width), Role.DISCRIMINATOR)
         self.lambda_seg = {"": 1.0}
         self.lambda_adv = {"": self.options.lambda_adv}
 

@@ -9,6 +9,7 @@ from clan.losses.probability import class_probabilities
 from clan.losses.self_training import pseudo_labels
 from clan.method_options import ClanOptions
 from clan.methods.base import Backward, Domain, Method, Pair, Progress, frozen
+from clan.methods.networks import Role
 from clan.models.deeplab import Segmenter, upsample
 from clan.models.discriminator import Discriminator
 
@@ -21,8 +22,8 @@ class CLAN(Method):
 
     def __init__(self, segmenter: Segmenter, config: Config, class_weights: Tensor | None = None) -> None:
         super().__init__(segmenter, config, class_weights)
-        self.discriminator = Discriminator(config.network.num_classes, config.network.discriminator_width)
-        self.discriminators = {"discriminator": self.discriminator}
+        judge = Discriminator(config.network.num_classes, config.network.discriminator_width)
+        self.discriminator = self.add("discriminator", judge, Role.DISCRIMINATOR)
 
     def train_step(self, batch: Pair, progress: Progress, backward: Backward) -> dict[str, Tensor]:
         """The segmenter's turn, then the discriminator's on the same probabilities (SPEC section 3)."""
