@@ -8,7 +8,7 @@ from clan.bulk import write_workbook
 from clan.evaluations import write_evaluation
 from clan.labels import CITYSCAPES, LabelSpace
 from clan.metrics.iou import score
-from clan.recipes import PRESETS, SOURCE_ROOTS, closest, options_of
+from clan.recipes import PRESETS, SOURCE_ROOTS, closest
 from clan.reporting.excel import SnapshotScore
 
 
@@ -38,12 +38,12 @@ def test_a_run_is_described_by_what_it_wrote(evaluated_runs, tmp_path):
     assert "paddle" in facts
     options = {name: rest for name, *rest in book["config"].iter_rows(min_row=2, values_only=True)}
     assert options["num_steps"] == [4, 100_000, "differs"]
-    assert options["loss.lambda_adv"] == [0.001, 0.001, None]
+    assert options["method.lambda_adv"] == [0.001, 0.001, None]
     assert book["config"]["C1"].value == "preset official, from synthia"
 
 
 @pytest.mark.parametrize("source", SOURCE_ROOTS)
-@pytest.mark.parametrize("preset", ["official", "paper", "seed"])
+@pytest.mark.parametrize("preset", ["official", "paper", "port"])
 def test_a_preset_is_closest_to_itself(preset, source):
     config = PRESETS[preset](source)
-    assert closest(config) == (f"{preset}, from {source}", options_of(config))
+    assert closest(config) == (f"{preset}, from {source}", config.options())

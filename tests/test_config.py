@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 from clan import cli, recipes
 from clan.config import Config, load, to_yaml
 from clan.data.datasets import Dataset
+from clan.engine.checkpoint import changes
 from clan.errors import ConfigError
 from clan.evaluate import evaluate, load_segmenter, options_for
+from clan.method_options import METHOD_OPTIONS, AdaptSegNetMultiOptions, ClanOptions, MethodOptions
 from clan.schema import Section
 from clan.train import train
 from tests.conftest import tiny_config
@@ -53,7 +55,7 @@ def test_unusual_values_survive_their_file(tiny, tmp_path):
         source__list_file=tmp_path / ("a rather long name, with spaces: " * 5) / "Straße#1.txt",
         network__restore_from="null.pdparams",
         augmentation__scales=((0.1, 0.25), (1e-7, 0.75)),
-        loss__lambda_adv=1e-30,
+        method__lambda_adv=1e-30,
         optimizer__learning_rate=0.0,
         num_steps_stop=None,
         target__split="off",
@@ -74,7 +76,9 @@ FAULTS = {
     "zero images": (("batch_size",), 0, "batch_size: .*0"),
     "negative rate": (("optimizer", "learning_rate"), -1e-3, "optimizer.learning_rate: .*-0.001"),
     "momentum beyond 1": (("optimizer", "momentum"), 9, "optimizer.momentum: .*9"),
-    "infinite weight": (("loss", "lambda_adv"), float("inf"), "loss.lambda_adv: .*inf"),
+    "infinite weight": (("method", "lambda_adv"), float("inf"), "method.lambda_adv: .*inf"),
+    "option of another method": (("method", "lambda_entropy"), 1, "method.lambda_entropy: not an option here"),
+    "option that moved": (("loss", "lambda_adv"), 1, "loss.lambda_adv: .* write method.lambda_adv"),
     "no number": (("loss", "gamma"), float("nan"), "loss.gamma: .*nan"),
     "one number for a size": (("source", "size"), [1280], "source.size"),
     "another method": (("method",), "dann", "method: .*'dann'"),
@@ -176,7 +180,10 @@ def leaves(section=Config, path=()):
     """Every option as a path of names, but those with a single legal value, which have nothing to choose."""
     for name, field in section.model_fields.items():
         kind = field.annotation
-        if isinstance(kind, type) and issubclass(kind, Section):
+        if kind is MethodOptions:
+            for method, options in METHOD_OPTIONS.items():
+                yield from leaves(options, (name, method))
+        elif isinstance(kind, type) and issubclass(kind, Section):
             yield from leaves(kind, (*path, name))
         elif typing.get_origin(kind) is not typing.Literal or len(typing.get_args(kind)) > 1:
             yield (*path, name)
@@ -192,7 +199,8 @@ def read_options(monkeypatch):
     def recording(self, name):
         value = plain(self, name)
         if name in type(self).model_fields:
-            path = (*sections.get(id(self), (None, ()))[1], name)
+            own = ("method", self.name) if isinstance(self, MethodOptions) else sections.get(id(self), (None, ()))[1]
+            path = (*own, name)
             if isinstance(value, Section):
                 sections[id(value)] = (value, path)
             else:
@@ -205,7 +213,7 @@ def read_options(monkeypatch):
 
 def test_every_option_is_read_by_training_or_evaluation(tiny, tmp_path, read_options, capsys):
     first = train(tiny(num_steps=1, snapshot_dir=tmp_path / "first"))
-    selves = {"loss__lambda_self": 0.1, "loss__self_training_start": 0.0}
+    selves = {"method__lambda_self": 0.1, "method__self_training_start": 0.0}
     config = tiny(num_steps_stop=2, warmup_steps=0, validate_every=2, network__restore_from=first, **selves)
     read_options.clear()
     snapshot = train(config)
@@ -214,7 +222,64 @@ def test_every_option_is_read_by_training_or_evaluation(tiny, tmp_path, read_opt
     validation = Dataset(config.target.dataset, config.target.root, split="val")
     evaluate(segmenter, validation, tmp_path / "result", options=options)
     validation.read_label(0)
-    train(tiny(method="adaptsegnet-multi", num_steps=1, snapshot_dir=tmp_path / "second"))
-    train(tiny(method="minent", num_steps=1, augmentation__style="amplitude", snapshot_dir=tmp_path / "third"))
+    train(tiny(num_steps=1, augmentation__style="amplitude", snapshot_dir=tmp_path / "second"))
+    for name in METHOD_OPTIONS:
+        train(tiny(method=name, num_steps=1, target__split="val", snapshot_dir=tmp_path / name))
     unread = [".".join(path) for path in leaves() if path not in read_options]
     assert not unread
+
+
+# --- files and command lines of older versions ---
+
+STORED = Path(__file__).parent / "stored" / "config.yaml"
+"""Of a version whose methods had their options in one list under `loss`."""
+
+
+def test_an_older_file_means_what_it_meant():
+    config = load(STORED)
+    options = AdaptSegNetMultiOptions(lambda_adv=0.003, lambda_adv_aux=0.0004, lambda_seg_aux=0.2, damping=False)
+    assert config.method == options
+    assert (config.loss.gamma, config.loss.class_weighting, config.num_steps) == (1.5, "sqrt-inverse", 77)
+    assert changes(STORED.read_text(encoding="utf-8"), to_yaml(config)) == "", "so that its states go on"
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """Runs `clan train` up to the run, and returns its configuration."""
+    configs = []
+    monkeypatch.setattr("clan.train.train", lambda config, **options: configs.append(config))
+
+    def call(*words):
+        cli.train(words)
+        return configs[-1]
+
+    return call
+
+
+@pytest.mark.parametrize("section", ["loss", "method"])
+def test_flags_of_a_method_s_options_are_taken_under_their_former_names_too(started, section):
+    options = started("--method", "minent", f"--{section}.lambda-entropy", "0.5", f"--{section}.no-damping").method
+    assert (options.name, options.lambda_entropy, options.damping) == ("minent", 0.5, False)
+    assert started(f"--{section}.lambda-local=3").method == ClanOptions(lambda_local=3.0)
+
+
+def test_another_method_keeps_what_it_shares_with_the_preset_s(started):
+    assert started("--preset", "paper", "--method", "adaptsegnet-single").method.damping is False
+    assert started("--config", str(STORED), "--method", "clan").method == ClanOptions(lambda_adv=0.003, damping=False)
+
+
+@pytest.mark.parametrize("flag", ["--loss.lambda-entropy", "--method.lambda-entropy"])
+def test_options_of_another_method_are_refused(error_of, flag):
+    message = error_of(cli.train, "--method", "source-only", flag, "1")
+    assert flag in message and "minent" in message and "source-only" in message
+
+
+def test_help_shows_the_options_of_the_chosen_method_alone(capsys):
+    with pytest.raises(SystemExit):
+        cli.train(["--method", "minent", "--help"])
+    shown = capsys.readouterr().out
+    assert "--method.lambda-entropy" in shown and "--method.lambda-adv" not in shown
+
+
+def test_the_former_name_of_a_preset_is_taken(started):
+    assert started("--preset", "seed") == recipes.port() == started("--preset", "port")

@@ -16,6 +16,7 @@ from PIL import Image
 from clan import cli, recipes
 from clan.config import NetworkConfig, flat_options, to_yaml
 from clan.domains import Classes, DescriptionFile
+from clan.method_options import METHOD_OPTIONS
 from tests.pages import DOCS, PAGES, READMES, ROOT, anchors, blocks, commands, links, name, prose, without_environment
 from tools.documentation import SCRIPTS, parser_of
 
@@ -228,6 +229,9 @@ def known_flags():
     for option, _ in flat_options(recipes.official().model_dump() | {"source": {}, "target": {}}):
         *sections, field = option.replace("_", "-").split(".")
         flags |= {"--" + ".".join([*sections, part]) for part in (field, f"no-{field}")}
+    for options in METHOD_OPTIONS.values():
+        fields = [field.replace("_", "-") for field in options.model_fields]
+        flags |= {f"--method.{switch}{field}" for field in fields for switch in ("", "no-")}
     flags |= {f"--{role}.{field}" for role in ("source", "target") for field in ("root", "list-file", "split", "size")}
     for command in (cli.COMMANDS | cli.DATA_COMMANDS).values():
         words = [parameter.replace("_", "-") for parameter in inspect.signature(command).parameters]

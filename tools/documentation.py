@@ -29,6 +29,7 @@ from clan import cli, recipes  # noqa: E402
 from clan.commandline import size  # noqa: E402
 from clan.compat import evaluate, iou, train  # noqa: E402
 from clan.config import Config, flat_options  # noqa: E402
+from clan.method_options import METHOD_OPTIONS  # noqa: E402
 from clan.schema import Section  # noqa: E402
 
 SCRIPTS: dict[str, Callable[[], None]] = {
@@ -190,11 +191,13 @@ def _word(action: argparse.Action) -> str:
 
 def configuration() -> str:
     """Every option: its flag and key, its default and what it means."""
-    plain = [name for name, field in Config.model_fields.items() if not _section(field.annotation)]
+    plain = [name for name, field in Config.model_fields.items() if name != "method" and not _section(field.annotation)]
     parts = [f"## The run\n\n{_options(Config, '', plain)}"]
     shown: set[type] = set()
     for name, field in Config.model_fields.items():
         section = _section(field.annotation)
+        if name == "method":
+            parts.append(_methods())
         if section is None or section in shown:
             continue
         shown.add(section)
@@ -204,6 +207,23 @@ def configuration() -> str:
         parts.append(
             f"## {title} {{ #{name} }}\n\n{about}\n\n{_options(section, f'{names[0]}.', section.model_fields)}"
         )
+    return "\n\n".join(parts)
+
+
+def _methods() -> str:
+    """A section for every method and its own options."""
+    parts = [
+        "## `method` { #method }\n\nThe adaptation method, `--method NAME` on the command line, and its own options. A "
+        "name alone stands for the method with its defaults.\n\n"
+        + _table(
+            ("option", "value", "default", "meaning"),
+            [("`method.name`", ", ".join(f"`{name}`" for name in METHOD_OPTIONS), "`clan`", "The adaptation method.")],
+        )
+    ]
+    for name, options in METHOD_OPTIONS.items():
+        about = inspect.getdoc(options) or ""
+        table = _options(options, "method.", options.model_fields) if options.model_fields else "It has no options."
+        parts.append(f"### {name} {{ #method-{name} }}\n\n{about}\n\n{table}")
     return "\n\n".join(parts)
 
 
@@ -256,8 +276,10 @@ def presets() -> str:
         for source in recipes.SOURCE_ROOTS
     }
     rows = []
-    for option in next(iter(runs.values())):
-        cells = [_cell([runs[preset, source][option] for source in recipes.SOURCE_ROOTS]) for preset in recipes.PRESETS]
+    for option in dict.fromkeys(option for run in runs.values() for option in run):
+        cells = [
+            _cell([runs[preset, source].get(option) for source in recipes.SOURCE_ROOTS]) for preset in recipes.PRESETS
+        ]
         if len(set(cells)) > 1:
             rows.append((f"`{option}`", *cells))
     return _table(("option", *(f"`{preset}`" for preset in recipes.PRESETS)), rows)

@@ -116,11 +116,11 @@ def about_run(name: str, run: RunRecords | None, evaluation: Evaluation) -> Abou
         return About({"run": name, **scored})
     config = run.config
     preset, usual = recipes.closest(config)
-    options = [Option(key, value, usual.get(key, ABSENT)) for key, value in recipes.options_of(config).items()]
+    options = [Option(key, value, usual.get(key, ABSENT)) for key, value in config.options().items()]
     trained = {
         "run": name,
         "folder": str(run.folder.resolve()),
-        "method": config.method,
+        "method": config.method.name,
         "source → target": f"{config.source.dataset.name} → {config.target.dataset.name}",
         "trained": f"{run.done:,} of {config.stop:,} iterations",
         "closest preset": f"{preset}: the sheet config marks what differs",

@@ -14,8 +14,9 @@ import tyro
 
 from clan import __version__, runtime
 from clan.commandline import add_resume, fail, resumes, run, speak
+from clan.method_options import METHOD_OPTIONS, MOVED, MethodOptions, switched
 from clan.normalization import Scheme
-from clan.recipes import PRESETS, SOURCE_ROOTS, Preset, Source
+from clan.recipes import PRESETS, SOURCE_ROOTS, Source, preset_name
 from clan.show_commands import Backbone, Precision, convert, inspect, predict, report
 
 Size = tuple[int, int]
@@ -249,7 +250,8 @@ def train(arguments: Sequence[str]) -> None:
     from clan.reporting.live import open_display
 
     start = Parser(prog="clan train", add_help=False)
-    start.add_argument("--preset", choices=PRESETS, default="official")
+    start.add_argument("--preset", type=preset_name, default="official")
+    start.add_argument("--method", choices=METHOD_OPTIONS)
     start.add_argument("--source")
     start.add_argument("--target")
     start.add_argument("--classes", type=Path)
@@ -259,34 +261,61 @@ def train(arguments: Sequence[str]) -> None:
     shown.add_argument("--quiet", dest="output", action="store_const", const="quiet", default="text")
     shown.add_argument("--json", dest="output", action="store_const", const="json")
     flags, rest = start.parse_known_args(arguments)
-    preset: Preset = flags.preset
     source: Source | None = flags.source if flags.source in SOURCE_ROOTS else None
-    base = load(flags.config) if flags.config else PRESETS[preset](source or "synthia")
+    base = load(flags.config) if flags.config else PRESETS[flags.preset](source or "synthia")
     domains = {"source": None if source and not flags.config else flags.source, "target": flags.target}
     if any(domains.values()) or flags.classes:
         from clan.domain_options import between
 
         roots = {role: _given(f"--{role}.root", rest) for role in domains}
         base = between(base, domains, flags.classes, roots=roots, notify=open_display(flags.output).note)
+    if flags.method:
+        base = base.model_copy(update={"method": switched(base.method, flags.method)})
     config = parse(
         Config,
         prog="clan train",
         description=(
-            "Train a segmenter. First choose where to start from: --preset {official,paper,seed,best} (official), "
+            "Train a segmenter. First choose where to start from: --preset {official,paper,port,best} (official), "
             "--source (synthia, gta5 or the description file of your own) and --target (cityscapes or a description "
             "file) with --classes, the classes that both share (a file, cityscapes, synthia-16 or synthia-13), or "
-            "--config FILE, the config.yaml of another run; --resume continues the run in the snapshot folder, "
-            "--resume auto does so or, without one, starts it, --resume-with-changes goes on under options that "
-            "changed. --quiet shows errors and the last snapshot alone, --json prints an object a line. Then override "
-            "any field; the defaults shown are those of what you chose."
+            "--config FILE, the config.yaml of another run; and "
+            f"--method {{{','.join(METHOD_OPTIONS)}}} (clan), each with options of its own. --resume continues the run "
+            "in the snapshot folder, --resume auto does so or, without one, starts it, --resume-with-changes goes on "
+            "under options that changed. --quiet shows errors and the last snapshot alone, --json prints an object a "
+            "line. Then override any field; the defaults shown are those of what you chose."
         ),
         default=base,
-        args=rest,
+        args=method_flags(rest, base.method),
     )
     runtime.import_paddle()
     from clan.train import train as run_training
 
     run_training(config, resume=resumes(flags), accept_changes=flags.resume_with_changes, output=flags.output)
+
+
+REPEATED_UPDATES = {"--optimizer.repeated-updates": "True", "--optimizer.no-repeated-updates": "False"}
+"""Both ways to switch an option that may also be left open, which for the parser is no switch."""
+
+
+def method_flags(arguments: Sequence[str], method: MethodOptions) -> list[str]:
+    """Arguments as the parser knows them: options of the method under its own section, not `loss` as formerly.
+
+    Options of other methods end the program.
+    """
+    known = {option: name for name, options in METHOD_OPTIONS.items() for option in options.model_fields}
+    words = []
+    for word in arguments:
+        if word in REPEATED_UPDATES and words[-1:] != ["--optimizer.repeated-updates"]:
+            words += ["--optimizer.repeated-updates", REPEATED_UPDATES[word]]
+            continue
+        found = re.fullmatch(r"--(loss|method)\.((?:no-)?)([\w-]+)(.*)", word, re.DOTALL)
+        option = found[3].replace("-", "_") if found else ""
+        if found and option in type(method).model_fields:
+            word = f"--method.{found[2]}{found[3]}{found[4]}"
+        elif found and option in known and (found[1] == "method" or option in MOVED):
+            fail(f"--{found[1]}.{found[3]} is an option of method {known[option]}, not of {method.name}; leave it out")
+        words.append(word)
+    return words
 
 
 def _given(flag: str, arguments: Sequence[str]) -> str | None:

@@ -7,7 +7,7 @@ the other presets. Every field is a flag of `clan train` and a key of `config.ya
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import yaml
 from pydantic import (
@@ -20,10 +20,24 @@ from pydantic import (
 
 from clan.domains import CITYSCAPES_CLASSES, NAMED_CLASSES, PACKAGED, Classes, Description, packaged
 from clan.errors import ConfigError
+from clan.method_options import ClanOptions, MethodOptions, move_options, read_method, write_method
 from clan.normalization import SCHEMES, Normalization, Scheme
+from clan.schedules import SCHEDULES
 from clan.schema import Fraction, NonNegativeInt, PositiveInt, Section, Size, load_section, refuse
 
-Schedule = Literal["warmup-poly", "poly", "constant"]
+OPTIMIZERS = {
+    "sgd": "clan.engine.optim:SGD",
+    "adam": "clan.engine.optim:Adam",
+    "adamw": "clan.engine.optim:AdamW",
+}
+"""What computes the optimizers, by name."""
+
+if TYPE_CHECKING:
+    Schedule: TypeAlias = str
+    Algorithm: TypeAlias = str
+else:
+    Schedule, Algorithm = Literal[tuple(SCHEDULES)], Literal[tuple(OPTIMIZERS)]
+Beta = Annotated[float, Field(ge=0.0, lt=1.0)]
 Precision = Literal["fp32", "bf16", "fp16"]
 Dilation = Annotated[int, Field(ge=1, le=1024)]
 
@@ -152,53 +166,42 @@ class NetworkConfig(Section):
 
 
 class LossConfig(Section):
-    """Weights and shapes of the losses; docs/method.md has the formulas."""
+    """The segmentation loss, which all methods share; docs/method.md has the formula."""
 
     gamma: NonNegativeFloat = 2.0
     """Focusing exponent γ of the segmentation loss; 0 is cross entropy."""
-    lambda_adv: NonNegativeFloat = 0.001
-    """Weight of the adversarial loss."""
-    lambda_adv_aux: NonNegativeFloat = 0.0002
-    """Weight of the adversarial loss of adaptsegnet-multi's auxiliary output."""
-    lambda_seg_aux: NonNegativeFloat = 0.1
-    """Weight of the segmentation loss of adaptsegnet-multi's auxiliary output."""
-    lambda_entropy: NonNegativeFloat = 0.001
-    """Weight of the target's entropy in minent."""
-    lambda_weight: NonNegativeFloat = 0.01
-    """Weight of the heads' weight divergence."""
-    weight_multiplier: NonNegativeFloat = 2.0
-    """Further factor on the weight divergence: 2 in the official code, 1 in the paper."""
-    epsilon: NonNegativeFloat = 0.4
-    """Floor ε of the adaptive adversarial weight."""
-    lambda_local: NonNegativeFloat = 10.0
-    """Weight of the discrepancy map in the adaptive adversarial weight."""
-    damping: bool = True
-    """Let the adversarial, entropy and weight losses fade linearly to 0 over the run."""
-    lambda_self: NonNegativeFloat = 0.0
-    """Weight of clan's segmentation loss on the target with labels from the network's own surest predictions."""
-    self_training_start: Fraction = 0.5
-    """Share of the run after which that loss sets in."""
-    self_training_share: Fraction = 0.5
-    """Share of the pixels of each predicted class that get such a label."""
     class_weighting: Literal["none", "median-frequency", "sqrt-inverse"] = "none"
     """Let pixels of rarer classes count more in the segmentation loss: by median frequency / frequency, or its root."""
 
 
 class OptimizerConfig(Section):
-    """Both optimizers: SGD with momentum for the segmenter, Adam for the discriminator."""
+    """Both optimizers: the segmenter's, and the discriminator's."""
 
+    algorithm: Algorithm = "sgd"
+    """What updates the segmenter; adamw decays weights apart from their gradients."""
     learning_rate: NonNegativeFloat = 2.5e-4
     """Base rate of the segmenter."""
     head_multiplier: NonNegativeFloat = 10.0
     """Factor on the rate of the two heads."""
     momentum: Fraction = 0.9
     """Momentum of SGD."""
+    betas: tuple[Beta, Beta] = (0.9, 0.999)
+    """Decay of Adam's and AdamW's moments of the segmenter's gradients."""
     weight_decay: NonNegativeFloat = 5e-4
     """L2 decay of the segmenter."""
-    repeated_updates: bool = True
-    """Update each trunk tensor once per enclosing module, as the official code does."""
+    no_decay: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """Backbone parameters without decay: those whose name contains one of these, such as norm."""
+    repeated_updates: bool | None = None
+    """Update each backbone tensor once per enclosing module, as the official code does; none: where the network is
+    its ResNet and the algorithm sgd."""
     schedule: Schedule = "warmup-poly"
     """Course of the segmenter's rate."""
+    warmup_ratio: Fraction = 1e-6
+    """Share of the rate that schedule warmup-linear begins at."""
+    discriminator_algorithm: Algorithm = "adam"
+    """What updates the discriminator."""
+    discriminator_betas: tuple[Beta, Beta] = (0.9, 0.99)
+    """Decay of Adam's and AdamW's moments of the discriminator's gradients."""
     discriminator_learning_rate: NonNegativeFloat = 1e-4
     """Base rate of the discriminator."""
     discriminator_weight_decay: NonNegativeFloat = 0.0
@@ -214,10 +217,8 @@ class OptimizerConfig(Section):
 class Config(Section):
     """A whole training run."""
 
-    method: Literal["clan", "source-only", "adaptsegnet-single", "adaptsegnet-multi", "minent", "advent", "oracle"] = (
-        "clan"
-    )
-    """The adaptation method."""
+    method: Annotated[MethodOptions, BeforeValidator(read_method), PlainSerializer(write_method)] = ClanOptions()
+    """The adaptation method and its own options."""
     source: DomainConfig
     """The labelled domain."""
     target: DomainConfig
@@ -277,6 +278,11 @@ class Config(Section):
     sync_batch_norm: bool = False
     """Normalise by the statistics of all processes' batches together, on GPUs; otherwise each by its own."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _older(cls, values: Any) -> Any:
+        return move_options(values)
+
     @model_validator(mode="after")
     def _consistent(self) -> "Config":
         if self.stop > self.num_steps:
@@ -291,6 +297,21 @@ class Config(Section):
         except ConfigError as error:
             raise ValueError(f"network.num_classes: {error}") from None
         return self
+
+    @property
+    def is_official_network(self) -> bool:
+        """Whether the official code says how often a step updates each parameter: of its ResNets, with SGD."""
+        return self.network.backbone.startswith("resnet") and self.optimizer.algorithm == "sgd"
+
+    @property
+    def repeated_updates(self) -> bool:
+        """Whether updates repeat, as chosen or as suits the network."""
+        chosen = self.optimizer.repeated_updates
+        return self.is_official_network if chosen is None else chosen
+
+    def options(self) -> dict[str, Any]:
+        """Every option by its whole name, such as "loss.gamma", as `config.yaml` has it; none is left open."""
+        return dict(flat_options(self.model_dump(mode="json"))) | {"optimizer.repeated_updates": self.repeated_updates}
 
     def _check_pixels(self) -> None:
         """Refuses iterations that no machine holds, before anything of their size is made."""

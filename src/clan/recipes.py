@@ -3,6 +3,8 @@
 Each is a plain function returning a whole `Config`. Values and their origin: SPEC section 4.
 """
 
+import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,11 +15,10 @@ from clan.config import (
     LossConfig,
     NetworkConfig,
     OptimizerConfig,
-    flat_options,
 )
 from clan.domains import Description, packaged
+from clan.method_options import ClanOptions, switched
 
-Preset = Literal["official", "paper", "seed", "best"]
 Source = Literal["synthia", "gta5"]
 
 SOURCE_ROOTS: dict[Source, Path] = {"synthia": Path("data/SYNTHIA/RAND_CITYSCAPES"), "gta5": Path("data/GTA5")}
@@ -44,14 +45,17 @@ def _run(source: Source) -> dict[str, Any]:
 
 def official(source: Source = "synthia") -> Config:
     """The authors' code, which produced the published 47.8 (SYNTHIA, 13 classes) and 43.2 (GTA5, 19)."""
-    return Config(source=_source(source), loss=LossConfig(lambda_local=OFFICIAL_LAMBDA_LOCAL[source]), **_run(source))
+    return Config(
+        source=_source(source), method=ClanOptions(lambda_local=OFFICIAL_LAMBDA_LOCAL[source]), **_run(source)
+    )
 
 
 def paper(source: Source = "synthia") -> Config:
     """The equations and hyper-parameters that the paper states."""
     return Config(
         source=_source(source),
-        loss=LossConfig(gamma=0.0, lambda_local=40.0, weight_multiplier=1.0, damping=False),
+        method=ClanOptions(lambda_local=40.0, weight_multiplier=1.0, damping=False),
+        loss=LossConfig(gamma=0.0),
         optimizer=OptimizerConfig(
             repeated_updates=False,
             schedule="poly",
@@ -63,13 +67,14 @@ def paper(source: Source = "synthia") -> Config:
     )
 
 
-def seed(source: Source = "synthia") -> Config:
+def port(source: Source = "synthia") -> Config:
     """The PaddlePaddle 2.1 port that this project replaces; 45.59 (SYNTHIA, 13 classes), 42.2 (GTA5, 19)."""
     return Config(
         source=_source(source, (1024, 512) if source == "synthia" else None),
         augmentation=AugmentationConfig(scales=((1.5, 1.0),)),
         network=NetworkConfig(train_batch_norm_affine=True, projection_bias=True, evaluation_upsampling="bicubic"),
-        loss=LossConfig(gamma=0.0, lambda_local=OFFICIAL_LAMBDA_LOCAL[source]),
+        method=ClanOptions(lambda_local=OFFICIAL_LAMBDA_LOCAL[source]),
+        loss=LossConfig(gamma=0.0),
         optimizer=OptimizerConfig(
             learning_rate=2.5e-3,
             head_multiplier=1.0,
@@ -89,7 +94,8 @@ def best(source: Source = "synthia") -> Config:
     return Config(
         source=_source(source),
         augmentation=AugmentationConfig(color_jitter=0.4),
-        loss=LossConfig(gamma=0.0, lambda_local=OFFICIAL_LAMBDA_LOCAL[source], lambda_self=1.0),
+        method=ClanOptions(lambda_local=OFFICIAL_LAMBDA_LOCAL[source], lambda_self=1.0),
+        loss=LossConfig(gamma=0.0),
         **_run(source),
     )
 
@@ -106,12 +112,12 @@ def demo(folder: Path, method: Literal["clan", "source-only"], *, steps: int, se
     worlds = folder / "worlds"
     source, target = demo_domains()
     return Config(
-        method=method,
+        method=switched(ClanOptions(lambda_adv=0.01), method),
         source=DomainConfig(dataset=source, root=worlds / "SYNTHIA/RAND_CITYSCAPES", size=DEMO_TRAINING_SIZE),
         target=DomainConfig(dataset=target, root=worlds / "Cityscapes", size=DEMO_TRAINING_SIZE),
         augmentation=AugmentationConfig(random_scale=False),
         network=NetworkConfig(backbone="resnet-tiny", discriminator_width=16),
-        loss=LossConfig(gamma=0.0, lambda_adv=0.01, lambda_local=10.0),
+        loss=LossConfig(gamma=0.0),
         optimizer=OptimizerConfig(learning_rate=0.02, head_multiplier=1.0, repeated_updates=False),
         num_steps=steps,
         warmup_steps=steps // 10,
@@ -130,19 +136,26 @@ DEMO_SIZE = (320, 160)
 DEMO_TRAINING_SIZE = (256, 128)
 """Width and height that the demo's network sees."""
 
-PRESETS = {"official": official, "paper": paper, "seed": seed, "best": best}
+PRESETS: dict[str, Callable[[Source], Config]] = {"official": official, "paper": paper, "port": port, "best": best}
+"""What `--preset` chooses from."""
+
+FORMER_PRESETS = {"seed": "port"}
+"""Names that presets had before."""
 
 
-def options_of(config: Config) -> dict[str, Any]:
-    """Every option of a run by its whole name, such as "loss.gamma", as `config.yaml` has it."""
-    return dict(flat_options(config.model_dump(mode="json")))
+def preset_name(text: str) -> str:
+    """The name of a preset, for the command line; former names are taken too."""
+    name = FORMER_PRESETS.get(text, text)
+    if name not in PRESETS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a preset: there are {', '.join(PRESETS)}")
+    return name
 
 
 def closest(config: Config) -> tuple[str, dict[str, Any]]:
     """The preset that the fewest options of a run differ from, the first of equals, and its options by whole name."""
-    options = options_of(config)
+    options = config.options()
     presets = {
-        f"{name}, from {source}": options_of(make(source)) for name, make in PRESETS.items() for source in SOURCE_ROOTS
+        f"{name}, from {source}": make(source).options() for name, make in PRESETS.items() for source in SOURCE_ROOTS
     }
 
     def differing(name: str) -> int:

@@ -13,7 +13,6 @@ from clan.evaluations import Evaluation, find_evaluations, read_evaluation
 from clan.gallery import examples
 from clan.inspection import page as inspected
 from clan.metrics.iou import headline as headline_of
-from clan.recipes import options_of
 from clan.records import RunRecords, read_run
 from clan.reporting.console import percent
 from clan.reporting.curves import Panel, Series, thin
@@ -146,7 +145,7 @@ def run_view(name: str, run: RunRecords, evaluations: Sequence[Evaluation], head
     config = run.config
     view = RunView(
         name=name,
-        method=config.method,
+        method=config.method.name,
         domains=f"{config.source.dataset.name} → {config.target.dataset.name}",
         state=_state(run),
         cost=_cost(run),
@@ -228,7 +227,7 @@ def panels(runs: Sequence[RunRecords], prefix: str) -> list[Panel]:
                 series.append(Series(index, x, y))
         if series:
             config = runs[series[0].run].config
-            damped = name in DAMPED and config.loss.damping
+            damped = name in DAMPED and getattr(config.method, "damping", False)
             words = {"note": NOTES.get(name, ""), "noisy": prefix == "loss_"}
             made.append(Panel(name, series, total=total, warmup=config.warmup, damped=damped, **words))
     return made
@@ -268,7 +267,7 @@ def validation_panels(runs: Sequence[RunRecords]) -> Iterator[Panel]:
 
 def differing_options(runs: Sequence[RunRecords]) -> dict[str, list[str]]:
     """Options by their whole name with every run's value, where these differ."""
-    flat = [options_of(run.config) for run in runs]
+    flat = [run.config.options() for run in runs]
     names = dict.fromkeys(name for options in flat for name in options)
     values = {name: [str(options.get(name, "–")) for options in flat] for name in names}
     return {name: of_runs for name, of_runs in values.items() if len(set(of_runs)) > 1}

@@ -2,6 +2,7 @@
 
 import difflib
 import reprlib
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
 
@@ -37,6 +38,12 @@ def refuse(message: str, *keys: str | int) -> NoReturn:
     raise PydanticCustomError("clan", "{message}", {"message": message, "keys": keys})
 
 
+def find(place: str) -> Any:
+    """What a registry's entry `package.module:name` stands for, imported when it is needed."""
+    module, _, name = place.partition(":")
+    return getattr(import_module(module), name)
+
+
 def build(section: type[AnySection], values: Any, origin: str = "the options") -> AnySection:
     """Validates `values` into a `section`, turning what pydantic finds into one sentence.
 
@@ -47,6 +54,19 @@ def build(section: type[AnySection], values: Any, origin: str = "the options") -
         return section.model_validate(values)
     except ValidationError as error:
         raise ConfigError(f"{origin}: {describe(error, section)}") from None
+
+
+def validate_within(section: type[AnySection], values: Any) -> AnySection:
+    """Validates `values` into a `section` while another section, which the caller is a validator of, is validated.
+
+    Raises:
+        PydanticCustomError: names the first key that does not fit, from `values` on.
+    """
+    try:
+        return section.model_validate(values)
+    except ValidationError as error:
+        first = _first(error)
+        refuse(_finding(first, section), *_keys(first))
 
 
 def load_section(section: type[AnySection], path: Path, **defaults: Any) -> AnySection:
@@ -71,17 +91,25 @@ def describe(error: ValidationError, section: type[Section] | None = None) -> st
     """The first finding of a validation as `field: what was expected, got value`."""
     first = _first(error)
     field = quoted(".".join(map(str, _keys(first))))
+    finding = _finding(first, section)
+    if first["type"] in ("extra_forbidden", "missing"):
+        return f"{field} is {finding}"
+    return f"{field}: {finding}" if field else finding
+
+
+def _finding(first: ErrorDetails, section: type[Section] | None) -> str:
+    """What is wrong with a field, without its name."""
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] in ("value_error", "clan"):
-        return f"{field}: {message}" if field else message
+        return message
     if first["type"] == "extra_forbidden":
         known = list(section.model_fields) if section is not None and len(first["loc"]) == 1 else []
         if close := difflib.get_close_matches(str(first["loc"][-1]), known, n=1):
-            return f"{field} is not an option here: did you mean {close[0]}?"
-        return f"{field} is not an option here" + (f": choose among {', '.join(known)}" if known else "")
+            return f"not an option here: did you mean {close[0]}?"
+        return "not an option here" + (f": choose among {', '.join(known)}" if known else "")
     if first["type"] == "missing":
-        return f"{field} is missing"
-    return f"{field}: {message[:1].lower()}{message[1:]}, got {reprlib.repr(first['input'])}"
+        return "missing"
+    return f"{message[:1].lower()}{message[1:]}, got {reprlib.repr(first['input'])}"
 
 
 def _first(error: ValidationError) -> ErrorDetails:

@@ -152,16 +152,16 @@ def test_not_restore_last_and_the_switch_of_the_source():
     gta5 = configured("--source", "GTA5")
     assert gta5.source.root == Path("data/GTA5")
     assert gta5.source.size == (1280, 720)
-    assert gta5.loss.lambda_local == 40.0
+    assert gta5.method.lambda_local == 40.0
     assert gta5.snapshot_dir == Path("snapshots/GTA2Cityscapes")
 
 
 def test_presets_differ_where_the_artefacts_do():
-    official, paper, seed, best = (PRESETS[name]("synthia") for name in ("official", "paper", "seed", "best"))
-    assert (best.augmentation.color_jitter, best.loss.lambda_self, best.loss.gamma) == (0.4, 1.0, 0.0)
+    official, paper, port, best = (PRESETS[name]("synthia") for name in ("official", "paper", "port", "best"))
+    assert (best.augmentation.color_jitter, best.method.lambda_self, best.loss.gamma) == (0.4, 1.0, 0.0)
     assert best.optimizer == official.optimizer
-    assert (official.loss.gamma, paper.loss.gamma, seed.loss.gamma) == (2.0, 0.0, 0.0)
-    assert (official.optimizer.repeated_updates, paper.optimizer.repeated_updates) == (True, False)
-    assert (paper.loss.weight_multiplier, paper.loss.damping, paper.loss.lambda_local) == (1.0, False, 40.0)
-    assert seed.augmentation.scales == ((1.5, 1.0),)
-    assert (seed.source.size, seed.network.evaluation_upsampling) == ((1024, 512), "bicubic")
+    assert (official.loss.gamma, paper.loss.gamma, port.loss.gamma) == (2.0, 0.0, 0.0)
+    assert (official.repeated_updates, paper.repeated_updates) == (True, False)
+    assert (paper.method.weight_multiplier, paper.method.damping, paper.method.lambda_local) == (1.0, False, 40.0)
+    assert port.augmentation.scales == ((1.5, 1.0),)
+    assert (port.source.size, port.network.evaluation_upsampling) == ((1024, 512), "bicubic")

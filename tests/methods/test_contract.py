@@ -5,6 +5,7 @@ import paddle
 import pytest
 
 from clan.losses.adversarial import SOURCE, TARGET, adversarial_loss
+from clan.method_options import METHOD_OPTIONS
 from clan.methods import METHODS, build_method
 from clan.methods.base import Domain, LabelledDomain, Pair, Progress
 from clan.recipes import official
@@ -22,7 +23,9 @@ def build(name, seed=0, **network):
     paddle.seed(seed)
     config = official()
     network = {"backbone": "resnet-tiny", "num_classes": CLASSES, "discriminator_width": 4, **network}
-    config = config.model_copy(update={"method": name, "network": config.network.model_copy(update=network)})
+    config = config.model_copy(
+        update={"method": METHOD_OPTIONS[name](), "network": config.network.model_copy(update=network)}
+    )
     method = build_method(config)
     method.segmenter.train()
     return method
@@ -150,7 +153,7 @@ def test_losses_fade_to_the_segmentation_loss(name):
 def test_without_its_own_ideas_clan_is_adaptsegnet():
     """No discrepancy in the weight, no divergence of the heads."""
     ours = build("clan")
-    ours.loss = ours.loss.model_copy(update={"lambda_local": 0.0, "epsilon": 1.0, "lambda_weight": 0.0})
+    ours.options = ours.options.model_copy(update={"lambda_local": 0.0, "epsilon": 1.0, "lambda_weight": 0.0})
     found, losses = gradients(ours, pair())
     expected, baseline = gradients(build("adaptsegnet-single"), pair())
     assert losses.pop("loss_weight") == 0
@@ -162,7 +165,7 @@ def test_without_its_own_ideas_clan_is_adaptsegnet():
 @pytest.mark.parametrize("fraction", [0.4, 0.6])
 def test_self_training_sets_in_when_it_should_and_adds_the_heads_losses(fraction):
     plain, training = build("clan"), build("clan")
-    training.loss = training.loss.model_copy(update={"lambda_self": 0.5, "self_training_start": 0.5})
+    training.options = training.options.model_copy(update={"lambda_self": 0.5, "self_training_start": 0.5})
     progress = Progress(iteration=int(100 * fraction), total=100, warmup=10)
     expected, without = gradients(plain, pair(), progress=progress)
     found, losses = gradients(training, pair(), progress=progress)

@@ -10,7 +10,7 @@ from clan.commandline import Parser, add_resume, model, resumes, run, size, spea
 from clan.config import Config, Precision
 from clan.domains import load_classes
 from clan.errors import ConfigError
-from clan.recipes import PRESETS, SOURCE_ROOTS
+from clan.recipes import PRESETS, SOURCE_ROOTS, preset_name
 from clan.schema import build
 
 DEFAULT_WEIGHTS = Path("./model/pretrained.pdparams")
@@ -40,7 +40,7 @@ FLAG_FIELDS: dict[str, tuple[str, ...]] = {
     "num_steps": ("num_steps",),
     "num_steps_stop": ("num_steps_stop",),
     "warmup_steps": ("warmup_steps",),
-    "lambda_local": ("loss", "lambda_local"),
+    "lambda_local": ("method", "lambda_local"),
     "shuffle": ("shuffle",),
     "random_scale": ("augmentation", "random_scale"),
     "random_mirror": ("augmentation", "random_mirror"),
@@ -81,7 +81,9 @@ def parser() -> argparse.ArgumentParser:
     )
     switch: Any = argparse.BooleanOptionalAction
     add = given.add_argument
-    add("--preset", choices=PRESETS, default="official", help="which of the published variants to compute")
+    presets = "{" + ",".join(PRESETS) + "}"
+    about = "which of the published variants to compute"
+    add("--preset", type=preset_name, metavar=presets, default="official", help=about)
     add("--source", type=_source, default="synthia", help="SYNTHIA or GTA5; sets data, size and λ_local")
     add_resume(given)
 

@@ -47,10 +47,11 @@ class Batch:
 
 @dataclass(frozen=True)
 class PairedBatch:
-    """What one forward pass of a method sees."""
+    """What one forward pass of a method sees, and its number in the endless sequence of pairs."""
 
     source: Batch
     target: Batch
+    number: int = 0
 
 
 def too_many(reason: str, tolerated: int) -> DataError:
@@ -229,7 +230,7 @@ class PairedLoader:
         if self.source.augmentation.style != "none":
             images = [self._in_style(*images) for images in zip(source.images, target.images, strict=True)]
             source = replace(source, images=np.stack(images))
-        return PairedBatch(source, target)
+        return PairedBatch(source, target, number)
 
     def _in_style(self, source: np.ndarray, target: np.ndarray) -> np.ndarray:
         """A source image with the looks of a target image, as the augmentation asks for them."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+import numpy as np
 import paddle
 
 from clan.config import Config
@@ -30,7 +31,7 @@ def build_samplers(config: Config) -> tuple[DomainSampler, DomainSampler]:
             normalization=config.network.normalization(domain.dataset),
         )
 
-    return sampler(0, labelled=True), sampler(1, labelled=METHODS[config.method].reads_target_labels)
+    return sampler(0, labelled=True), sampler(1, labelled=METHODS[config.method.name].reads_target_labels)
 
 
 def sample_names(batches: Iterable[PairedBatch]) -> list[str]:
@@ -38,8 +39,17 @@ def sample_names(batches: Iterable[PairedBatch]) -> list[str]:
     return [name for batch in batches for name in batch.source.names + batch.target.names]
 
 
-def to_device(batch: PairedBatch) -> Pair:
-    """A pair of batches of arrays as tensors on the current device."""
+STEP_DRAWS = 2
+"""Beside the run's seed, what the generators of steps are seeded with; the domains' are 0 and 1."""
+
+
+def to_device(batch: PairedBatch, seed: int = 0) -> Pair:
+    """A pair of batches of arrays as tensors on the current device.
+
+    Args:
+        batch: the pair.
+        seed: the run's; with the pair's number it decides what the step draws.
+    """
     source, target = batch.source, batch.target
     assert source.labels is not None, "the source is sampled with labels"
     labels = paddle.to_tensor(source.labels)
@@ -49,4 +59,5 @@ def to_device(batch: PairedBatch) -> Pair:
         Domain(images, target.size)
         if target.labels is None
         else LabelledDomain(images, target.size, paddle.to_tensor(target.labels)),
+        np.random.default_rng([seed, STEP_DRAWS, batch.number]),
     )

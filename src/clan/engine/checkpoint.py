@@ -239,15 +239,10 @@ FREE_TO_CHANGE = (
 
 def changes(old: str, new: str) -> str:
     """What differs between two configurations as `option: old → new, …`; empty when nothing that counts does."""
-    before, after = dict(flat_options(_completed(old))), dict(flat_options(_completed(new)))
+    before, after = (parse_yaml(encoded(text), Path("the state's configuration")).values for text in (old, new))
+    try:  # with the defaults of options that were added since
+        before, after = (build(Config, values).options() for values in (before, after))
+    except ConfigError:  # an option has gone or changed its meaning: let the comparison name it
+        before, after = (dict(flat_options(values)) for values in (before, after))
     names = [name for name in before | after if name not in FREE_TO_CHANGE and before.get(name) != after.get(name)]
     return ", ".join(f"{name}: {before.get(name)} → {after.get(name)}" for name in names)
-
-
-def _completed(text: str) -> Mapping[str, Any]:
-    """The options of a configuration, with the defaults of those that were added since it was written."""
-    document = parse_yaml(encoded(text), Path("the state's configuration"))
-    try:
-        return build(Config, document.values).model_dump(mode="json")
-    except ConfigError:  # an option has gone or changed its meaning: let the comparison name it
-        return document.values

@@ -18,13 +18,14 @@ def needed_space(config: Config, learner: Learner, *, iteration: int, states: in
     the best snapshot and the next best.
     """
     discriminators = _bytes(tensor for net in learner.method.discriminators.values() for tensor in net.parameters())
-    segmenter = _bytes(learner.method.segmenter.state_dict().values())
-    best = 2 * segmenter if config.validate_every else 0
+    exported = _bytes(learner.method.exported.state_dict().values())
+    best = 2 * exported if config.validate_every else 0
     to_come = -(-config.stop // config.save_every) - iteration // config.save_every
     # Adam makes its two moments at the first step only.
-    moments = 0 if any(adam.state() for adam in learner.adams.values()) else 2 * discriminators
+    fresh = [optimizer for optimizer in learner.optimizers.values() if not optimizer.state()]
+    moments = 2 * _bytes(slot.parameter for optimizer in fresh for slot in optimizer.slots)
     state = _bytes(learner.state().values()) + moments
-    return to_come * (segmenter + discriminators) + best + max(1, config.keep_last + 1 - states) * state
+    return to_come * (exported + discriminators) + best + max(1, config.keep_last + 1 - states) * state
 
 
 def check_space(folder: Path, needed: int) -> None:

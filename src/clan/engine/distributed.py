@@ -181,11 +181,13 @@ def _require_same_kernels(ranks: Ranks) -> None:
 
 
 def synchronise_batch_norm(method: Method) -> None:
-    """Makes every batch norm of the method's segmenter normalise by the statistics of all ranks' batches together.
+    """Makes the batch norms of all networks that keep statistics normalise by all ranks' batches together.
 
     Raises:
         ConfigError: this process computes on the CPU.
     """
     if paddle.device.get_device() == "cpu":
         raise ConfigError("--sync-batch-norm needs GPUs, since Paddle has it for them alone: leave it out on the CPU")
-    nn.SyncBatchNorm.convert_sync_batchnorm(method.segmenter)
+    for network in method.networks.values():
+        if network.role.keeps_statistics:
+            nn.SyncBatchNorm.convert_sync_batchnorm(network.layer)

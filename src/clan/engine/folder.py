@@ -74,7 +74,7 @@ class Snapshots:
         """
         method = self.learner.method
         with self.learner.averaged():
-            save_weights(method.segmenter, self.path(iteration))
+            save_weights(method.exported, self.path(iteration))
             previews = self._save_previews(iteration)
         for name, discriminator in method.discriminators.items():
             save_weights(discriminator, self.path(iteration, name.replace("discriminator", "_D")))
@@ -94,7 +94,7 @@ class Snapshots:
         try:
             scores.unlink(missing_ok=True)
             with self.learner.averaged():
-                save_weights(self.learner.method.segmenter, path)
+                save_weights(self.learner.method.exported, path)
             write_atomically(scores, lambda file: file.write(encoded(text)))
         except OSError as error:
             raise CheckpointError(f"cannot write {scores} ({error.strerror}): free disk space") from None
@@ -102,7 +102,7 @@ class Snapshots:
     def _save_previews(self, iteration: int) -> Mapping[str, Path]:
         """Colour masks of the first target images, to look at while training."""
         dataset, size = self.target.dataset, self.target.size
-        segmenter, saved = self.learner.method.segmenter, {}
+        segmenter, saved = self.learner.method.exported, {}
         with evaluating(segmenter):
             for index in range(min(self.config.save_images, len(dataset))):
                 try:

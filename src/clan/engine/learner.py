@@ -8,14 +8,15 @@ import numpy as np
 import paddle
 from paddle import Tensor
 
-from clan.config import Config, Schedule
+from clan.config import Config
 from clan.engine.health import are_finite, find_nonfinite_gradient
-from clan.engine.optim import SGD, Adam
+from clan.engine.optim import discriminator_optimizer, segmenter_optimizer
 from clan.engine.precision import LossScale, autocast
-from clan.engine.schedule import learning_rate
-from clan.errors import ConfigError
+from clan.errors import CheckpointError, ConfigError
 from clan.methods.base import Method, Pair, Progress
+from clan.methods.networks import blend
 from clan.models.weights import load_weights
+from clan.schedules import SCHEDULES, Course
 
 
 class Learner:
@@ -29,18 +30,22 @@ class Learner:
     def __init__(self, config: Config, method: Method) -> None:
         self.config = config
         self.method = method
-        self.sgd = SGD(method.segmenter, config.optimizer)
-        self.adams = {
-            name: Adam(network, weight_decay=config.optimizer.discriminator_weight_decay)
-            for name, network in method.discriminators.items()
-        }
-        self.average = (
-            {slot.name: slot.parameter.detach().clone() for slot in self.sgd.slots}
-            if config.optimizer.ema_decay
-            else {}
-        )
+        self.optimizers = {"segmenter": segmenter_optimizer(method.segmenter, config)}
+        for name, network in method.discriminators.items():
+            self.optimizers[name] = discriminator_optimizer(network, config)
+        self.average: dict[str, Tensor] = {}
+        if config.optimizer.ema_decay:
+            if method.exports != "segmenter":
+                raise ConfigError(
+                    f"optimizer.ema_decay averages weights that method {config.method.name} does not save, since it "
+                    f"saves its {method.exports}: leave the option out"
+                )
+            self.average = {slot.name: slot.parameter.detach().clone() for slot in self.optimizers["segmenter"].slots}
         self.loss_scale = LossScale() if config.precision == "fp16" else None
-        self._set_training_mode()
+        for network in method.networks.values():
+            network.set_training_mode(frozen_statistics=config.network.batch_norm == "frozen")
+        if config.network.batch_norm == "per-domain":
+            method.segmenter.separate_statistics()
 
     def accumulate(self, iteration: int, pairs: Iterable[Pair]) -> dict[str, float]:
         """Adds up the gradients of an iteration's passes; returns the losses, averaged over them."""
@@ -54,6 +59,7 @@ class Learner:
 
         totals: dict[str, float] = {}
         for pair in pairs:
+            paddle.seed(int(pair.random.integers(2**31)))
             with autocast(self.config.precision):
                 losses = self.method.train_step(pair, progress, backward)
             for name, loss in losses.items():
@@ -62,11 +68,11 @@ class Learner:
 
     def gradients(self) -> dict[str, Tensor]:
         """Those that `accumulate` added up, to be changed in place, as "segmenter/…" and "discriminator/…"."""
-        networks = {"segmenter": self.method.segmenter, **self.method.discriminators}
         return {
             f"{part}/{name}": parameter.grad
-            for part, network in networks.items()
-            for name, parameter in network.named_parameters()
+            for part, network in self.method.networks.items()
+            if network.role.trained
+            for name, parameter in network.layer.named_parameters()
             if parameter.grad is not None
         }
 
@@ -81,8 +87,8 @@ class Learner:
         """Means and variances of the batch norms that are keeping them, to be changed in place."""
         if self.config.network.batch_norm == "frozen":
             return []
-        state = self.method.segmenter.state_dict()
-        return [tensor for name, tensor in state.items() if name.endswith(("_mean", "_variance"))]
+        keeping = [one for one in self.method.networks.values() if one.role.keeps_statistics]
+        return [tensor for network in keeping for tensor in network.running_statistics()]
 
     def step(self, iteration: int) -> dict[str, float]:
         """Steps every optimizer once on what `accumulate` added up, unless that overflowed float16.
@@ -96,43 +102,44 @@ class Learner:
             overflowed = not self.loss_scale.unscale(self.gradients().values())
             numbers = rates | {"loss_scale": self.loss_scale.factor, "skipped_steps": self.loss_scale.skipped}
         if not overflowed:
-            self.sgd.step(rates["learning_rate"])
+            for name, optimizer in self.optimizers.items():
+                optimizer.step(rates["learning_rate" if name == "segmenter" else "learning_rate_D"])
             self._follow(iteration)
-            for adam in self.adams.values():
-                adam.step(rates["learning_rate_D"])
+            self.method.after_step(iteration)
         self.clear_gradients()
         return numbers
 
     def clear_gradients(self) -> None:
         """Forgets what `accumulate` added up."""
-        for optimizer in (self.sgd, *self.adams.values()):
+        for optimizer in self.optimizers.values():
             optimizer.clear_grad()
 
     def rates(self, iteration: int) -> dict[str, float]:
         """Base rates of an iteration: `learning_rate` and, with a discriminator, `learning_rate_D`."""
         config, optimizer = self.config, self.config.optimizer
 
-        def rate(base: float, schedule: Schedule) -> float:
-            course = {"total": config.num_steps, "warmup": config.warmup, "power": optimizer.power}
-            return learning_rate(base, iteration, schedule=schedule, **course)
-
-        rates = {"learning_rate": rate(optimizer.learning_rate, optimizer.schedule)}
-        if self.adams:
-            rates["learning_rate_D"] = rate(optimizer.discriminator_learning_rate, optimizer.discriminator_schedule)
+        course = Course(config.num_steps, config.warmup, optimizer.power, optimizer.warmup_ratio)
+        schedule = SCHEDULES[optimizer.schedule]
+        rates = {"learning_rate": schedule(optimizer.learning_rate, iteration, course)}
+        if self.method.discriminators:
+            schedule = SCHEDULES[optimizer.discriminator_schedule]
+            rates["learning_rate_D"] = schedule(optimizer.discriminator_learning_rate, iteration, course)
         return rates
 
     @paddle.no_grad()
     def _follow(self, iteration: int) -> None:
         """Moves the average towards the weights; faster at first, so that it soon forgets the initial ones."""
         decay = min(self.config.optimizer.ema_decay, (1 + iteration) / (10 + iteration))
-        for slot in self.sgd.slots:
+        for slot in self.optimizers["segmenter"].slots:
             if slot.name in self.average:
-                self.average[slot.name].scale_(decay).add_(slot.parameter * (1.0 - decay))
+                blend(self.average[slot.name], slot.parameter, decay)
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
         """Within the block the segmenter has the averaged weights, if there are any: those to save and to evaluate."""
-        averaged = [(slot.parameter, self.average[slot.name]) for slot in self.sgd.slots if self.average]
+        averaged = [
+            (slot.parameter, self.average[slot.name]) for slot in self.optimizers["segmenter"].slots if self.average
+        ]
         own = [parameter.detach().clone() for parameter, _ in averaged]
         for parameter, average in averaged:
             parameter.set_value(average)
@@ -143,46 +150,42 @@ class Learner:
                 parameter.set_value(value)
 
     def state(self) -> dict[str, Tensor]:
-        """All that training changes, as "segmenter/…", "sgd/…", "average/…", "discriminator/…" and "adam.…/…"."""
-        parts: dict[str, Mapping[str, Tensor]] = {
-            "segmenter": self.method.segmenter.state_dict(),
-            "sgd": self.sgd.state(),
-            "average": self.average,
-        }
-        for name, network in self.method.discriminators.items():
-            parts[name] = network.state_dict()
-            parts[f"adam.{name}"] = self.adams[name].state()
+        """All that training changes: networks and optimizers by name, "average/…" and "loss_scale/…"."""
+        parts: dict[str, Mapping[str, Tensor]] = {"average": self.average}
+        for name, network in self.method.networks.items():
+            parts[name] = network.layer.state_dict()
+        for name, optimizer in self.optimizers.items():
+            parts[self._optimizer_part(name)] = optimizer.state()
         if self.loss_scale is not None:
             parts["loss_scale"] = self.loss_scale.state()
         return {f"{part}/{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Takes what `state` gave, of this or another process."""
+        """Takes what `state` gave, of this or another process.
+
+        Raises:
+            CheckpointError: a network or a part of it is missing.
+        """
 
         def part(prefix: str) -> dict[str, Any]:
             start = f"{prefix}/"
             return {key.removeprefix(start): array for key, array in arrays.items() if key.startswith(start)}
 
-        self.method.segmenter.set_state_dict(part("segmenter"))
-        velocities = part("sgd")
-        for slot in self.sgd.slots:
-            slot.velocity = paddle.to_tensor(velocities[slot.name])
+        for name, network in self.method.networks.items():
+            state = part(name)
+            if missing := [key for key in network.layer.state_dict() if key not in state]:
+                raise CheckpointError(f"the state lacks {name}/{missing[0]}: it is of another method; start afresh")
+            network.layer.set_state_dict(state)
+        for name, optimizer in self.optimizers.items():
+            optimizer.restore(part(self._optimizer_part(name)))
         self.average = {name: paddle.to_tensor(array) for name, array in part("average").items()}
-        for name, network in self.method.discriminators.items():
-            network.set_state_dict(part(name))
-            self.adams[name].restore(part(f"adam.{name}"))
         if self.loss_scale is not None:
             self.loss_scale.restore(part("loss_scale"))
 
-    def _set_training_mode(self) -> None:
-        segmenter = self.method.segmenter
-        segmenter.train()
-        policy = self.config.network.batch_norm
-        if policy == "frozen":
-            for layer in segmenter.norms():
-                layer.eval()
-        elif policy == "per-domain":
-            segmenter.separate_statistics()
+    def _optimizer_part(self, network: str) -> str:
+        """What a network's optimizer is called in states: "sgd" of the segmenter, "adam.discriminator"."""
+        options = self.config.optimizer
+        return options.algorithm if network == "segmenter" else f"{options.discriminator_algorithm}.{network}"
 
 
 def load_initial_weights(config: Config, method: Method, notify: Callable[[str], None]) -> None:
@@ -197,6 +200,6 @@ def load_initial_weights(config: Config, method: Method, notify: Callable[[str],
         notify(f"segmenter from {network.restore_from}: {report.summary()}")
     if network.restore_discriminator_from:
         if not method.discriminators:
-            raise ConfigError(f"method {config.method} has no discriminator to restore: drop that option")
+            raise ConfigError(f"method {config.method.name} has no discriminator to restore: drop that option")
         report = load_weights(method.discriminators["discriminator"], network.restore_discriminator_from)
         notify(f"discriminator from {network.restore_discriminator_from}: {report.summary()}")

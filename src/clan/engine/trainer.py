@@ -83,6 +83,7 @@ class Trainer:
             synchronise_batch_norm(self.method)
         if not resume:
             ranks.from_first(lambda: load_initial_weights(config, self.method, notify))
+            self.method.on_weights_loaded()
         self.learner = Learner(config, self.method)
         self.snapshots = Snapshots(config, self.learner, self.target)
         self.records = self.observer = Observer()
@@ -200,7 +201,7 @@ class Trainer:
             for pair in taken:
                 self.bad_samples.note(self.iteration, "source", pair.source)
                 self.bad_samples.note(self.iteration, "target", pair.target)
-            losses = learner.accumulate(self.iteration, map(to_device, taken))
+            losses = learner.accumulate(self.iteration, (to_device(pair, config.seed) for pair in taken))
             if (trouble := health.find_nonfinite(losses)) and not skips:
                 raise self._nonfinite(trouble, losses, taken)
         # The signal travels with the losses, so that all ranks stop after the same iteration.
@@ -269,7 +270,7 @@ class Trainer:
             return None
         with self.learner.averaged():
             found = validator.validate(
-                self.method.segmenter,
+                self.method.exported,
                 self.iteration,
                 on_image=self.observer.validating,
                 stop=lambda: self.interruption.signal > 0,

@@ -11,6 +11,7 @@ from clan.errors import DataError
 from clan.inspection.findings import FOLDER, Course, Features, Findings, SnapshotFindings, write_findings
 from clan.inspection.subject import Options, Subject
 from clan.labels import LabelSpace
+from clan.method_options import ClanOptions
 from clan.records import RunRecords
 from clan.reporting import figures
 from clan.reporting.console import progress
@@ -49,7 +50,7 @@ def inspect_run(folder: Path, output: Path | None = None, *, options: Options | 
     findings = Findings(
         date=datetime.now().astimezone().isoformat(timespec="minutes"),
         run=str(folder),
-        method=subject.config.method,
+        method=subject.config.method.name,
         classes=list(subject.label_space.names),
         colors=list(subject.label_space.colors),
         split=subject.target.split,
@@ -75,7 +76,7 @@ def inspect_run(folder: Path, output: Path | None = None, *, options: Options | 
 def remarks(subject: Subject, snapshots: Sequence[SnapshotFindings], features: Sequence[Features]) -> Iterator[str]:
     """What is not there, and why; each a sentence."""
     if not subject.method.discriminators:
-        yield f"The method {subject.config.method} has no discriminator, so there is no accuracy of one."
+        yield f"The method {subject.config.method.name} has no discriminator, so there is no accuracy of one."
     elif not any(one.discriminators for one in snapshots):
         yield "No discriminator lies beside the snapshots (NAME_D.pdparams), so there is no accuracy of one."
     if not subject.labelled:
@@ -86,12 +87,14 @@ def remarks(subject: Subject, snapshots: Sequence[SnapshotFindings], features: S
 
 def cosine_while_training(run: RunRecords) -> Course | None:
     """The heads' cosine of every iteration, which loss_weight is a known multiple of: m·λ_w·d(i)·(1 + cosine)."""
-    config = run.config
-    factor = config.loss.weight_multiplier * config.loss.lambda_weight
-    if config.method != "clan" or factor == 0 or "loss_weight" not in run.metrics:
+    config, method = run.config, run.config.method
+    if not isinstance(method, ClanOptions) or "loss_weight" not in run.metrics:
+        return None
+    factor = method.weight_multiplier * method.lambda_weight
+    if factor == 0:
         return None
     iteration = run.metrics["iteration"]
-    damping = 1 - iteration / config.num_steps if config.loss.damping else np.ones_like(iteration)
+    damping = 1 - iteration / config.num_steps if method.damping else np.ones_like(iteration)
     x, y = thin(iteration, run.metrics["loss_weight"] / (factor * damping) - 1)
     return Course(iteration=x.tolist(), head_cosine=y.tolist())
 

@@ -1,6 +1,4 @@
-"""Adaptation methods. Adding one is a file with a `Method` and an entry here."""
-
-from collections.abc import Mapping
+"""Adaptation methods. Adding one is a file with a `Method`, its options in `clan.method_options`, and an entry here."""
 
 from paddle import Tensor
 
@@ -14,14 +12,9 @@ from clan.methods.source_only import SourceOnly
 from clan.models.deeplab import Segmenter
 from clan.runtime import import_paddle
 
-METHODS: Mapping[str, type[Method]] = {
-    "clan": CLAN,
-    "source-only": SourceOnly,
-    "adaptsegnet-single": AdaptSegNet,
-    "adaptsegnet-multi": AdaptSegNetMulti,
-    "minent": MinEnt,
-    "advent": AdvEnt,
-    "oracle": Oracle,
+METHODS: dict[str, type[Method]] = {
+    method.options_type.name: method
+    for method in (CLAN, SourceOnly, AdaptSegNet, AdaptSegNetMulti, MinEnt, AdvEnt, Oracle)
 }
 """What `--method` chooses from."""
 
@@ -35,7 +28,7 @@ def build_method(config: Config, class_weights: Tensor | None = None) -> Method:
     """
     import_paddle()  # again, for those who import this package without the command line
     network = config.network
-    method = METHODS[config.method]
+    method = METHODS[config.method.name]
     segmenter = Segmenter(
         network.backbone,
         network.num_classes,

@@ -3,7 +3,7 @@
 At one level this is CLAN without its own two ideas, the adaptive weight and the heads' divergence, and the paper's
 baseline. Here as everywhere the main output is that of two heads together. Defaults of the weights are those of the
 authors' published commands: 0.001 for the main output; 0.0002, and 0.1 for its segmentation loss, for the other. Those
-have no damping: `--loss.no-damping` gives theirs.
+have no damping: `--method.no-damping` gives theirs.
 """
 
 import paddle
@@ -12,7 +12,9 @@ from paddle import Tensor
 from clan.config import Config
 from clan.losses.adversarial import SOURCE, TARGET, adversarial_loss
 from clan.losses.probability import class_probabilities
+from clan.method_options import AdaptSegNetMultiOptions, AdaptSegNetOptions
 from clan.methods.base import Backward, Domain, Method, Pair, Progress, frozen
+from clan.methods.networks import Role
 from clan.models.deeplab import Segmenter, upsample
 from clan.models.discriminator import Discriminator
 
@@ -23,15 +25,17 @@ Logits = tuple[Tensor, ...]
 class AdaptSegNet(Method):
     """Alignment by one discriminator, which takes class probabilities of the heads' sum at base size."""
 
+    options_type = AdaptSegNetOptions
     LEVELS: tuple[str, ...] = ("",)
     """What the names of each level's losses and discriminator end in."""
 
     def __init__(self, segmenter: Segmenter, config: Config, class_weights: Tensor | None = None) -> None:
         super().__init__(segmenter, config, class_weights)
         classes, width = config.network.num_classes, config.network.discriminator_width
-        self.discriminators = {f"discriminator{level}": Discriminator(classes, width) for level in self.LEVELS}
-        self.lambda_seg = {"": 1.0, "_aux": self.loss.lambda_seg_aux}
-        self.lambda_adv = {"": self.loss.lambda_adv, "_aux": self.loss.lambda_adv_aux}
+        for level in self.LEVELS:
+            self.add(f"discriminator{level}", Discriminator(classes, width), Role.DISCRIMINATOR)
+        self.lambda_seg = {"": 1.0}
+        self.lambda_adv = {"": self.options.lambda_adv}
 
     def train_step(self, batch: Pair, progress: Progress, backward: Backward) -> dict[str, Tensor]:
         """The segmenter's turn, then each discriminator's on the same outputs."""
@@ -86,8 +90,14 @@ class AdaptSegNet(Method):
 class AdaptSegNetMulti(AdaptSegNet):
     """Alignment of a second output too: that of an auxiliary head on the features of the trunk's middle."""
 
+    options_type = AdaptSegNetMultiOptions
     LEVELS = ("", "_aux")
     has_auxiliary_head = True
+
+    def __init__(self, segmenter: Segmenter, config: Config, class_weights: Tensor | None = None) -> None:
+        super().__init__(segmenter, config, class_weights)
+        self.lambda_seg["_aux"] = self.options.lambda_seg_aux
+        self.lambda_adv["_aux"] = self.options.lambda_adv_aux
 
     def outputs(self, domain: Domain) -> dict[str, Logits]:
         """Logits of both heads, and of the auxiliary one."""

@@ -7,12 +7,15 @@ from paddle import Tensor
 
 from clan.losses.entropy import entropy, self_information
 from clan.losses.probability import class_probabilities
+from clan.method_options import AdvEntOptions, MinEntOptions
 from clan.methods.adaptsegnet import AdaptSegNet, Logits
 from clan.methods.base import Backward, Method, Pair, Progress
 
 
 class AdvEnt(AdaptSegNet):
     """The discriminator takes weighted self-information, which source-like predictions have little of."""
+
+    options_type = AdvEntOptions
 
     def view(self, logits: Logits) -> Tensor:
         """Maps of −p log p, [B, C, H, W]."""
@@ -22,12 +25,14 @@ class AdvEnt(AdaptSegNet):
 class MinEnt(Method):
     """The target's entropy is one more loss; there is no discriminator."""
 
+    options_type = MinEntOptions
+
     def train_step(self, batch: Pair, progress: Progress, backward: Backward) -> dict[str, Tensor]:
         """The segmentation loss of both heads on the source, the entropy of their sum on the target."""
         loss_seg = self.supervise(self.logits(batch.source), batch.source.labels)
         backward(loss_seg)
         logits1, logits2 = self.logits(batch.target)
         loss_entropy = entropy(class_probabilities(logits1 + logits2))
-        loss_entropy = self.loss.lambda_entropy * self.damping(progress) * loss_entropy
+        loss_entropy = self.options.lambda_entropy * self.damping(progress) * loss_entropy
         backward(loss_entropy)
         return {"loss_seg": loss_seg, "loss_entropy": loss_entropy}

@@ -7,14 +7,19 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar, TypeVar
 
+import numpy as np
 import paddle
 from paddle import Tensor, nn
 
 from clan.config import Config
 from clan.losses.segmentation import segmentation_loss
+from clan.method_options import MethodOptions
+from clan.methods.networks import Network, Role
 from clan.models.deeplab import Segmenter, upsample
+
+Layer = TypeVar("Layer", bound=nn.Layer)
 
 Backward = Callable[[Tensor], None]
 """Takes a scalar loss and accumulates its gradients; the engine scales, averages and synchronises."""
@@ -48,10 +53,18 @@ class LabelledDomain(Domain):
 
 @dataclass(frozen=True)
 class Pair:
-    """What one call of `Method.train_step` sees; the target has labels for methods that ask for them."""
+    """What one call of `Method.train_step` sees; the target has labels for methods that ask for them.
+
+    Args:
+        source, target: the images.
+        random: for everything that the step draws. It begins at a state that follows from the run's seed and the pair's
+            number in the endless sequence, so that a resumed run draws the same, and every rank something else. What
+            Paddle draws, such as dropout, follows from it too.
+    """
 
     source: LabelledDomain
     target: Domain
+    random: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
 
 
 @dataclass(frozen=True)
@@ -77,22 +90,59 @@ class Method(ABC):
         class_weights: float32 [C], of the classes in the segmentation loss; None: all the same.
 
     Attributes:
-        discriminators: networks trained against the segmenter, by name: "discriminator", further ones
-            "discriminator_…"; may be empty.
+        options: an instance of `options_type`.
+        networks: all networks by name, "segmenter" among them, with their roles. Subclasses `add` theirs.
     """
 
+    options_type: ClassVar[type[MethodOptions]]
+    """Its own options, which name it."""
     reads_target_labels: ClassVar[bool] = False
     """Whether the target is to be sampled with labels."""
     has_auxiliary_head: ClassVar[bool] = False
     """Whether the segmenter is to have a third head, on features of the trunk's middle."""
 
     def __init__(self, segmenter: Segmenter, config: Config, class_weights: Tensor | None = None) -> None:
+        self.networks = {"segmenter": Network(segmenter, Role.STUDENT)}
         self.segmenter = segmenter
-        self.loss = config.loss
-        self.discriminators: dict[str, nn.Layer] = {}
+        self.options: Any = config.method
         self.segmentation_loss = partial(
             segmentation_loss, gamma=config.loss.gamma, ignore_label=config.ignore_label, class_weights=class_weights
         )
+
+    exports: ClassVar[str] = "segmenter"
+    """The network that is validated and saved as the run's weights: the segmenter, or a teacher of the same shape."""
+
+    def add(self, name: str, layer: Layer, role: Role) -> Layer:
+        """Takes a further network, which the engine treats as its role says, and returns it.
+
+        Args:
+            name: its name in states. The first discriminator is "discriminator", further ones "discriminator_…".
+            layer: the network.
+            role: what it is for.
+        """
+        self.networks[name] = Network(layer, role)
+        return layer
+
+    @property
+    def discriminators(self) -> dict[str, nn.Layer]:
+        """The networks trained against the segmenter, by name; may be empty."""
+        return {name: one.layer for name, one in self.networks.items() if one.role is Role.DISCRIMINATOR}
+
+    @property
+    def exported(self) -> Segmenter:
+        """The network that `exports` names."""
+        layer = self.networks[self.exports].layer
+        assert isinstance(layer, Segmenter)
+        return layer
+
+    def on_weights_loaded(self) -> None:  # noqa: B027 (most have nothing to do)
+        """Called before the first iteration, when the segmenter has its initial weights; not when a run is resumed.
+
+        Here teachers and references take them.
+        """
+
+    def after_step(self, iteration: int) -> None:  # noqa: B027
+        """Called after the optimizers' step of an iteration, the same on all ranks; here teachers follow."""
 
     @abstractmethod
     def train_step(self, batch: Pair, progress: Progress, backward: Backward) -> dict[str, Tensor]:
@@ -128,7 +178,7 @@ class Method(ABC):
 
     def damping(self, progress: Progress) -> float:
         """The factor d(i) = 1 − i/N, or 1 where losses do not fade."""
-        return 1.0 - progress.fraction if self.loss.damping else 1.0
+        return 1.0 - progress.fraction if self.options.damping else 1.0
 
 
 @contextmanager

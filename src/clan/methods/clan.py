@@ -7,7 +7,9 @@ from clan.losses.adversarial import SOURCE, TARGET, adaptive_weight, adversarial
 from clan.losses.divergence import weight_divergence
 from clan.losses.probability import class_probabilities
 from clan.losses.self_training import pseudo_labels
+from clan.method_options import ClanOptions
 from clan.methods.base import Backward, Domain, Method, Pair, Progress, frozen
+from clan.methods.networks import Role
 from clan.models.deeplab import Segmenter, upsample
 from clan.models.discriminator import Discriminator
 
@@ -15,14 +17,17 @@ from clan.models.discriminator import Discriminator
 class CLAN(Method):
     """Category-level adversarial adaptation; the discriminator takes class probabilities at base size."""
 
+    options_type = ClanOptions
+    options: ClanOptions
+
     def __init__(self, segmenter: Segmenter, config: Config, class_weights: Tensor | None = None) -> None:
         super().__init__(segmenter, config, class_weights)
-        self.discriminator = Discriminator(config.network.num_classes, config.network.discriminator_width)
-        self.discriminators = {"discriminator": self.discriminator}
+        judge = Discriminator(config.network.num_classes, config.network.discriminator_width)
+        self.discriminator = self.add("discriminator", judge, Role.DISCRIMINATOR)
 
     def train_step(self, batch: Pair, progress: Progress, backward: Backward) -> dict[str, Tensor]:
         """The segmenter's turn, then the discriminator's on the same probabilities (SPEC section 3)."""
-        loss = self.loss
+        options = self.options
         damping = self.damping(progress)
 
         logits1, logits2 = self.logits(batch.source)
@@ -35,11 +40,11 @@ class CLAN(Method):
         weight = self._adaptive_weight(logits1, logits2) if progress.iteration > progress.warmup else None
         with frozen(self.discriminator):
             loss_adv = adversarial_loss(self._judge(prob_target, batch.target), SOURCE, weight)
-            loss_adv = loss.lambda_adv * damping * loss_adv
+            loss_adv = options.lambda_adv * damping * loss_adv
             loss_self = self._self_training(logits1, logits2, prob_target.detach(), progress)
             backward(loss_adv if loss_self is None else loss_adv + loss_self)
         loss_weight = weight_divergence(self.segmenter.head1.parameters(), self.segmenter.head2.parameters())
-        loss_weight = loss.weight_multiplier * loss.lambda_weight * damping * loss_weight
+        loss_weight = options.weight_multiplier * options.lambda_weight * damping * loss_weight
         backward(loss_weight)
 
         loss_D_s = adversarial_loss(self._judge(prob_source, batch.source), SOURCE)
@@ -62,15 +67,15 @@ class CLAN(Method):
 
     def _adaptive_weight(self, logits1: Tensor, logits2: Tensor) -> Tensor:
         discrepancy = discrepancy_map(class_probabilities(logits1), class_probabilities(logits2))
-        return adaptive_weight(discrepancy, epsilon=self.loss.epsilon, lambda_local=self.loss.lambda_local)
+        return adaptive_weight(discrepancy, epsilon=self.options.epsilon, lambda_local=self.options.lambda_local)
 
     def _self_training(self, logits1: Tensor, logits2: Tensor, prob: Tensor, progress: Progress) -> Tensor | None:
         """Both heads' segmentation loss on the target with its surest predictions for labels, once that has set in."""
-        loss = self.loss
-        if loss.lambda_self == 0 or progress.fraction < loss.self_training_start:
+        options = self.options
+        if options.lambda_self == 0 or progress.fraction < options.self_training_start:
             return None
-        labels = pseudo_labels(prob, share=loss.self_training_share)
-        return loss.lambda_self * self.supervise((logits1, logits2), labels)
+        labels = pseudo_labels(prob, share=options.self_training_share)
+        return options.lambda_self * self.supervise((logits1, logits2), labels)
 
     def _judge(self, prob: Tensor, domain: Domain) -> Tensor:
         """The discriminator's logits at base size, [B, 1, H, W]."""

@@ -2,12 +2,14 @@
 
 from paddle import Tensor
 
+from clan.method_options import OracleOptions
 from clan.methods.base import Backward, LabelledDomain, Method, Pair, Progress
 
 
 class Oracle(Method):
     """Both heads learn from the target alone, with its labels."""
 
+    options_type = OracleOptions
     reads_target_labels = True
 
     def train_step(self, batch: Pair, progress: Progress, backward: Backward) -> dict[str, Tensor]:

@@ -2,11 +2,14 @@
 
 from paddle import Tensor
 
+from clan.method_options import SourceOnlyOptions
 from clan.methods.base import Backward, Method, Pair, Progress
 
 
 class SourceOnly(Method):
     """Supervised training on the labelled domain."""
+
+    options_type = SourceOnlyOptions
 
     def train_step(self, batch: Pair, progress: Progress, backward: Backward) -> dict[str, Tensor]:
         """The segmentation loss of both heads."""
