@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-import tyro
-
 from clan import runtime
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -12,11 +10,11 @@ Precision = Literal["fp32", "bf16", "fp16"]
 
 
 def predict(  # noqa: PLR0913 (the signature is the command line)
-    source: Annotated[Path, tyro.conf.Positional],
+    source: Path,
     /,
     *,
     weights: Path,
-    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("predictions"),
+    output: Annotated[Path, "-o"] = Path("predictions"),
     labels: bool = True,
     overlay: bool = True,
     confidence: bool = True,
@@ -64,10 +62,10 @@ def predict(  # noqa: PLR0913 (the signature is the command line)
 
 
 def report(
-    runs: Annotated[tuple[Path, ...], tyro.conf.Positional],
+    runs: tuple[Path, ...],
     /,
     *,
-    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("report.html"),
+    output: Annotated[Path, "-o"] = Path("report.html"),
     results: tuple[Path, ...] = (Path("result"),),
     evaluations: tuple[Path, ...] = (),
     images: int = 6,
@@ -94,10 +92,10 @@ def report(
 
 
 def inspect(  # noqa: PLR0913 (the signature is the command line)
-    run: Annotated[Path, tyro.conf.Positional],
+    run: Path,
     /,
     *,
-    output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None,
+    output: Annotated[Path | None, "-o"] = None,
     split: str | None = None,
     images: int = 20,
     snapshots: int = 8,

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.composer import Composer
@@ -42,11 +42,11 @@ class Document:
 
         For what the file does not hold, it is the line of the closest entry around it.
         """
-        value = cast(Any, self.values)
-        line = value.lc.line
+        value: Any = self.values
+        line = 0
         for key in keys:
             try:
-                line = (value.lc.key if isinstance(value, dict) else value.lc.item)(key)[0]
+                line = (value.lc.item if hasattr(value, "append") else value.lc.key)(key)[0]
                 value = value[key]
             except (AttributeError, KeyError, IndexError, TypeError):  # a plain value, or no such entry
                 break
