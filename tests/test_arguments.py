@@ -49,7 +49,7 @@ READ = {
 def test_a_call_gets_what_was_given(words):
     SEEN.clear()
     parse_call(command, "it", words.split())()
-    assert SEEN == [READ[words]]
+    assert [READ[words]] == SEEN
 
 
 REFUSED = {

@@ -1,8 +1,7 @@
 """TensorBoard, VisualDL and Weights & Biases, each told the same of a run: `LOGGERS` by name.
 
 Points lie at the number of iterations done, as snapshots are numbered. A resumed run leaves none twice: whatever lies
-beyond the iteration that it goes on from is taken back first. Nothing is written in the background, where a full disk
-would go unnoticed.
+beyond the iteration that it goes on from is taken back first. A logger that fails is left out from then on.
 """
 
 import importlib.util
@@ -10,8 +9,7 @@ import secrets
 import struct
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -29,6 +27,9 @@ FLUSH_SECONDS = 30.0
 class Logger(Observer):
     """Turns what it is told into numbers and pictures with names, whose writing is left to subclasses.
 
+    What a subclass raises while a run goes is said once on stderr; the logger then writes nothing more, and the run
+    goes on.
+
     Args:
         folder: where it writes.
     """
@@ -38,6 +39,7 @@ class Logger(Observer):
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._failed = False
         self._flushed = time.monotonic()
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
@@ -50,13 +52,19 @@ class Logger(Observer):
         """Writes PNGs."""
         raise NotImplementedError
 
+    def sync(self) -> None:
+        """Sees to it that what was written is on the disk."""
+
+    def end(self) -> None:
+        """Closes what is open."""
+        raise NotImplementedError
+
     def step(self, step: Step) -> None:
         """Losses, rates, counts and speed."""
         values = {f"loss/{name.removeprefix('loss_')}": value for name, value in step.losses.items()}
         values |= {f"{'rate' if 'rate' in name else 'count'}/{name}": value for name, value in step.numbers.items()}
         values["speed/images_per_second"] = step.images / step.seconds
-        with writing(self.folder):
-            self.scalars(step.iteration + 1, values)
+        self._try(self.scalars, step.iteration + 1, values)
         if time.monotonic() - self._flushed > FLUSH_SECONDS:
             self.flush()
 
@@ -64,26 +72,36 @@ class Logger(Observer):
         """Means, and the IoU of every class that occurs."""
         values = {f"validation/{name}": value for name, value in validation.means.items()}
         values |= {f"iou/{name}": value for name, value in validation.iou.items()}
-        with writing(self.folder):
-            self.scalars(validation.iteration, {name: value for name, value in values.items() if value == value})
+        self._try(self.scalars, validation.iteration, {name: one for name, one in values.items() if one == one})
 
     def saved(self, iteration: int, snapshot: Path, previews: Mapping[str, Path]) -> None:
         """Colour masks."""
-        with writing(self.folder):
-            self.images(iteration, {f"preview/{name}": path for name, path in previews.items()})
+        self._try(self.images, iteration, {f"preview/{name}": path for name, path in previews.items()})
 
     def flush(self) -> None:
         """See `Observer`."""
-        with writing(self.folder):
-            self._flush()
+        self._try(self.sync)
         self._flushed = time.monotonic()
 
-    def _flush(self) -> None:
-        raise NotImplementedError
+    def close(self) -> None:
+        """See `Observer`."""
+        self._try(self.end)
+
+    def _try(self, write: Callable[..., None], *what: Any) -> None:
+        if self._failed:
+            return
+        try:
+            write(*what)
+        except Exception as error:  # whatever another program's library raises
+            self._failed = True
+            print(f"warning: no more is logged in {self.folder} ({error}); the run goes on", file=sys.stderr)
 
 
 class TensorBoard(Logger):
     """Event files; those of a resumed run begin with the mark that what lies beyond is void.
+
+    The records are written here and not by a `SummaryWriter`: its thread dies on a full disk, and the run would then
+    wait for it without end.
 
     Args:
         folder: where it writes.
@@ -95,14 +113,15 @@ class TensorBoard(Logger):
 
     def __init__(self, folder: Path, start: int, options: Mapping[str, Any]) -> None:
         super().__init__(folder)
-        with _without_torch():
-            files = import_module("tensorboardX.event_file_writer")
-            self._proto: Any = import_module("tensorboardX.proto.event_pb2")
+        self._proto: Any = import_module("tensorboardX.proto.event_pb2")
+        name = f"events.out.tfevents.{time.time_ns()}.{start}"
         with writing(folder):
-            self._writer = files.EventsWriter(str(folder / "events"), filename_suffix=f".{start}")
+            self._writer = import_module("tensorboardX").RecordWriter(str(folder / name))
+            self._write(0, file_version="brain.Event:2")
             if start:
                 session = self._proto.SessionLog
                 self._write(start + 1, session_log=session(status=session.START))
+            self._writer.flush()
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """See `Logger`."""
@@ -117,32 +136,16 @@ class TensorBoard(Logger):
             self._write(step, summary={"value": [{"tag": name, "image": picture}]})
 
     def _write(self, step: int, **content: Any) -> None:
-        self._writer.write_event(self._proto.Event(step=step, wall_time=time.time(), **content))
+        self._writer.write(self._proto.Event(step=step, wall_time=time.time(), **content).SerializeToString())
 
-    def _flush(self) -> None:
+    def sync(self) -> None:
+        """See `Logger`."""
         self._writer.flush()
 
-    def close(self) -> None:
-        """See `Observer`."""
-        with writing(self.folder):
-            self._writer.close()
-
-
-@contextmanager
-def _without_torch() -> Iterator[None]:
-    """Within the block PyTorch is not found.
-
-    TensorboardX imports it, wherever it is installed, for conversions that are not asked for here: three seconds, and a
-    second set of math libraries in this process.
-    """
-    absent = "torch" not in sys.modules
-    if absent:
-        sys.modules["torch"] = None  # pyright: ignore[reportArgumentType]
-    try:
-        yield
-    finally:
-        if absent:
-            del sys.modules["torch"]
+    def end(self) -> None:
+        """See `Logger`."""
+        self._writer.flush()
+        self._writer.close()
 
 
 class VisualDL(Logger):
@@ -158,42 +161,31 @@ class VisualDL(Logger):
 
     def __init__(self, folder: Path, start: int, options: Mapping[str, Any]) -> None:
         super().__init__(folder)
-        self._make: Any = import_module("visualdl.component.base_component")
         record = import_module("visualdl.proto.record_pb2").Record
-        writer = import_module("visualdl.writer.record_writer").RecordWriter
         path = folder / "vdlrecords.0000000001.log"
         with writing(folder):
             kept = [one for one in _records(path) if record.FromString(one).values[0].id <= start] if start else []
-            self._writer = writer(path.open("wb"))
-            for one in kept:
-                self._writer.write(one)
+            path.write_bytes(b"".join(struct.pack("<Q", len(one)) + one for one in kept))
+        self._writer: Any = import_module("visualdl").LogWriter(str(folder), file_name=path.name)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """See `Logger`."""
         for name, value in values.items():
-            self._write(self._make.scalar(name, value, step, self._now()))
+            self._writer.add_scalar(name, value, step)
 
     def images(self, step: int, paths: Mapping[str, Path]) -> None:
         """See `Logger`."""
         for name, path in paths.items():
             with Image.open(path) as image:
-                self._write(self._make.image(name, np.array(image.convert("RGB")), step, self._now()))
+                self._writer.add_image(name, np.array(image.convert("RGB")), step)
 
-    def _write(self, record: Any) -> None:
-        self._writer.write(record.SerializeToString())
-
-    @staticmethod
-    def _now() -> int:
-        """Milliseconds since 1970, as VisualDL has it."""
-        return round(time.time() * 1000)
-
-    def _flush(self) -> None:
+    def sync(self) -> None:
+        """See `Logger`."""
         self._writer.flush()
 
-    def close(self) -> None:
-        """See `Observer`."""
-        with writing(self.folder):
-            self._writer.close()
+    def end(self) -> None:
+        """See `Logger`."""
+        self._writer.close()
 
 
 def _records(path: Path) -> Iterator[bytes]:
@@ -254,11 +246,8 @@ class WandB(Logger):
         if paths:
             self._run.log({name: self._wandb.Image(str(path)) for name, path in paths.items()}, step=step)
 
-    def _flush(self) -> None:
-        """Its own process sees to that."""
-
-    def close(self) -> None:
-        """See `Observer`."""
+    def end(self) -> None:
+        """See `Logger`."""
         self._run.finish()
 
 
