@@ -1,15 +1,14 @@
 """TensorBoard, VisualDL and Weights & Biases, each told the same of a run: `LOGGERS` by name.
 
 Points lie at the number of iterations done, as snapshots are numbered. A resumed run leaves none twice: whatever lies
-beyond the iteration that it goes on from is taken back first. A logger that fails is left out from then on.
+beyond the iteration that it goes on from is taken back first.
 """
 
 import importlib.util
 import secrets
 import struct
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -27,9 +26,6 @@ FLUSH_SECONDS = 30.0
 class Logger(Observer):
     """Turns what it is told into numbers and pictures with names, whose writing is left to subclasses.
 
-    What a subclass raises while a run goes is said once on stderr; the logger then writes nothing more, and the run
-    goes on.
-
     Args:
         folder: where it writes.
     """
@@ -39,7 +35,6 @@ class Logger(Observer):
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._failed = False
         self._flushed = time.monotonic()
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
@@ -52,19 +47,13 @@ class Logger(Observer):
         """Writes PNGs."""
         raise NotImplementedError
 
-    def sync(self) -> None:
-        """Sees to it that what was written is on the disk."""
-
-    def end(self) -> None:
-        """Closes what is open."""
-        raise NotImplementedError
-
     def step(self, step: Step) -> None:
         """Losses, rates, counts and speed."""
         values = {f"loss/{name.removeprefix('loss_')}": value for name, value in step.losses.items()}
         values |= {f"{'rate' if 'rate' in name else 'count'}/{name}": value for name, value in step.numbers.items()}
         values["speed/images_per_second"] = step.images / step.seconds
-        self._try(self.scalars, step.iteration + 1, values)
+        with writing(self.folder):
+            self.scalars(step.iteration + 1, values)
         if time.monotonic() - self._flushed > FLUSH_SECONDS:
             self.flush()
 
@@ -72,29 +61,22 @@ class Logger(Observer):
         """Means, and the IoU of every class that occurs."""
         values = {f"validation/{name}": value for name, value in validation.means.items()}
         values |= {f"iou/{name}": value for name, value in validation.iou.items()}
-        self._try(self.scalars, validation.iteration, {name: one for name, one in values.items() if one == one})
+        with writing(self.folder):
+            self.scalars(validation.iteration, {name: value for name, value in values.items() if value == value})
 
     def saved(self, iteration: int, snapshot: Path, previews: Mapping[str, Path]) -> None:
         """Colour masks."""
-        self._try(self.images, iteration, {f"preview/{name}": path for name, path in previews.items()})
+        with writing(self.folder):
+            self.images(iteration, {f"preview/{name}": path for name, path in previews.items()})
 
     def flush(self) -> None:
         """See `Observer`."""
-        self._try(self.sync)
+        with writing(self.folder):
+            self._flush()
         self._flushed = time.monotonic()
 
-    def close(self) -> None:
-        """See `Observer`."""
-        self._try(self.end)
-
-    def _try(self, write: Callable[..., None], *what: Any) -> None:
-        if self._failed:
-            return
-        try:
-            write(*what)
-        except Exception as error:  # whatever another program's library raises
-            self._failed = True
-            print(f"warning: no more is logged in {self.folder} ({error}); the run goes on", file=sys.stderr)
+    def _flush(self) -> None:
+        raise NotImplementedError
 
 
 class TensorBoard(Logger):
@@ -138,14 +120,14 @@ class TensorBoard(Logger):
     def _write(self, step: int, **content: Any) -> None:
         self._writer.write(self._proto.Event(step=step, wall_time=time.time(), **content).SerializeToString())
 
-    def sync(self) -> None:
-        """See `Logger`."""
+    def _flush(self) -> None:
         self._writer.flush()
 
-    def end(self) -> None:
-        """See `Logger`."""
-        self._writer.flush()
-        self._writer.close()
+    def close(self) -> None:
+        """See `Observer`."""
+        with writing(self.folder):
+            self._writer.flush()
+            self._writer.close()
 
 
 class VisualDL(Logger):
@@ -179,12 +161,11 @@ class VisualDL(Logger):
             with Image.open(path) as image:
                 self._writer.add_image(name, np.array(image.convert("RGB")), step)
 
-    def sync(self) -> None:
-        """See `Logger`."""
+    def _flush(self) -> None:
         self._writer.flush()
 
-    def end(self) -> None:
-        """See `Logger`."""
+    def close(self) -> None:
+        """See `Observer`."""
         self._writer.close()
 
 
@@ -246,8 +227,11 @@ class WandB(Logger):
         if paths:
             self._run.log({name: self._wandb.Image(str(path)) for name, path in paths.items()}, step=step)
 
-    def end(self) -> None:
-        """See `Logger`."""
+    def _flush(self) -> None:
+        """Its own process sees to that."""
+
+    def close(self) -> None:
+        """See `Observer`."""
         self._run.finish()
 
 
