@@ -146,32 +146,36 @@ def parse_section(base: AnySection, prog: str, words: Sequence[str], description
         SystemExit: as `parse_call`.
         ConfigError: a value does not fit; the sentence names the flag.
     """
+    parser = _parser(prog, description, usage=f"{prog} [options]")
+    groups: dict[str, Any] = {}
+    for name, annotation, value, text in fields(base, readers):
+        section = name.rpartition(".")[0]
+        group = groups.setdefault(section, parser.add_argument_group(section or "the run"))
+        _add(group, name, value_of(annotation, readers), text, value)
+    try:
+        return _changed(base, vars(_parse(parser, words)))
+    except ConfigError as error:
+        raise ConfigError(f"{error}; see {prog} --help") from None
+
+
+def _changed(base: AnySection, given: Mapping[str, Any], prefix: str = "") -> AnySection:
+    """A section with other values of some fields, those of sections within it by names such as "loss.gamma"."""
     from pydantic import ValidationError
 
     from clan.schema import describe
 
-    parser = _parser(prog, description, usage=f"{prog} [options]")
-    groups: dict[str, Any] = {}
-    known = set()
-    for name, annotation, value, text in fields(base, readers):
-        known.add(name)
-        section = name.rpartition(".")[0]
-        group = groups.setdefault(section, parser.add_argument_group(section or "the run"))
-        _add(group, name, value_of(annotation, readers), text, value)
-    values: dict[str, Any] = dict(base)
-    for name, value in vars(_parse(parser, words)).items():
-        section, _, field = name.rpartition(".")
-        if section:
-            values[section] = {**dict(values[section]), field: value}
-        else:
-            values[field] = value
+    values = dict(base)
+    values |= {name: value for name, value in given.items() if "." not in name}
+    for section in {name.partition(".")[0] for name in given if "." in name}:
+        inner = {name.removeprefix(f"{section}."): one for name, one in given.items() if name.startswith(f"{section}.")}
+        values[section] = _changed(values[section], inner, f"{prefix}{section}.")
     try:
         return type(base).model_validate(values)
     except ValidationError as error:
         field, colon, rest = describe(error, type(base)).partition(": ")
         option = re.sub(r"(\.\d+)+$", "", field)  # one of several values
-        shown = "--" + option.replace("_", "-") if option in known else field
-        raise ConfigError(f"{shown}{colon}{rest}; see {prog} --help") from None
+        shown = "--" + f"{prefix}{option}".replace("_", "-") if option in given else field
+        raise ConfigError(f"{shown}{colon}{rest}") from None
 
 
 def fields(section: Section, readers: Readers, prefix: str = "") -> Iterator[tuple[str, Any, Any, str]]:
