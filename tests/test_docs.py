@@ -14,6 +14,7 @@ import yaml
 from PIL import Image
 
 from clan import cli, recipes
+from clan.arguments import parse_call
 from clan.config import NetworkConfig, flat_options, to_yaml
 from clan.domains import Classes, DescriptionFile
 from clan.method_options import METHOD_OPTIONS
@@ -138,7 +139,7 @@ def check(words, trained):
         known = cli.COMMANDS | {f"data {command}": function for command, function in cli.DATA_COMMANDS.items()}
         count = 2 if rest[0] == "data" else 1
         command = " ".join(rest[:count])
-        cli.parse(cli.deferred(known[command]), prog=f"clan {command}", args=rest[count:])
+        parse_call(known[command], f"clan {command}", rest[count:])
     elif program == "make":
         targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
         assert set(rest) <= set(targets)

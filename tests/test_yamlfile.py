@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from clan.config import load, to_yaml
 from clan.errors import ConfigError
 from clan.evaluate import options_for
-from clan.yamlfile import parse_yaml, read_yaml
+from clan.yamlfile import parse_yaml, read_yaml, to_yaml_text
 
 
 def mappings(values):
@@ -26,12 +26,13 @@ nested = st.recursive(plain, lambda inner: st.lists(inner, max_size=3) | mapping
 
 
 @given(mappings(nested))
-def test_what_pyyaml_writes_comes_back(values):
-    class Plain(yaml.SafeDumper):
-        def ignore_aliases(self, data):
-            return True
+def test_what_is_written_comes_back(values):
+    assert parse_yaml(to_yaml_text(values).encode(), Path("x.yaml")).values == values
 
-    assert parse_yaml(yaml.dump(values, Dumper=Plain).encode(), Path("x.yaml")).values == values
+
+def test_files_written_by_pyyaml_are_read():
+    values = {"rate": 5e-5, "big": 1e22, "none": None, "yes": "no", "on": True, "date": "2020-01-01", "0x1F": [1.5, -2]}
+    assert parse_yaml(yaml.safe_dump(values).encode(), Path("x.yaml")).values == values
 
 
 def test_lines_are_those_of_the_entries(tmp_path):
@@ -62,13 +63,13 @@ REFUSED = {
     "deep keys": ("? " * 20_000, "line 1: more than 20 levels"),
     "deep mappings": ("".join(" " * i + "k:\n" for i in range(300)), r"line \d+: more than 20 levels"),
     "a list as key": ("[a]: 1", "line 1: a key is neither"),
-    "no as key": ("a: 1\nno: 2", "line 2: a key is neither text nor a whole number: write it in quotes"),
+    "true as key": ("a: 1\ntrue: 2", "line 2: a key is neither text nor a whole number: write it in quotes"),
     "a tag of Python": ("a: 1\nb: !!python/object/apply:os.system [x]", "line 2: .*is no kind of value"),
     "a tag of Python on text": ("b: !!python/name:os.system ''", "line 1: .*is no kind of value"),
     "a set": ("b: !!set {a}", "line 1: .*is no kind of value"),
     "bytes": ("b: !!binary aGFsbG8=", "line 1: .*is no kind of value"),
-    "an int of a word": ("a: !!int word", "line 1: word is not what its tag says"),
-    "a bool of a word": ("a: !!bool word", "line 1: word is not what its tag says"),
+    "an int of a word": ("a: !!int word", "line 1: .*is no kind of value"),
+    "a bool of a word": ("a: !!bool word", "line 1: .*is no kind of value"),
     "digits without end": (f"a: {TOO_LONG}", "line 1: a number of 200 characters"),
     "sums of sixtieths": ("a: 1" + ":1" * 1000, "line 1: a number of 2001 characters"),
     "a tab": ("a:\n\tb: 1", r"line 2: found character '\\t' that cannot start any token: indent with spaces"),

@@ -142,7 +142,7 @@ def _flag(parameter: inspect.Parameter, value: str) -> str:
     name = parameter.name.replace("_", "-")
     if parameter.annotation is bool:
         return f"--{name}" if parameter.default is False else f"--[no-]{name}"
-    aliases = [alias for one in get_args(parameter.annotation)[1:] for alias in getattr(one, "aliases", None) or ()]
+    aliases = [one for one in get_args(parameter.annotation)[1:] if isinstance(one, str)]
     return " ".join([*(f"{alias}," for alias in aliases), f"--{name}", value])
 
 

@@ -1,23 +1,20 @@
 """`clan`: the command line, one small function a command; what each takes is its signature."""
 
-import contextlib
-import functools
-import io
 import itertools
 import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
-
-import tyro
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from clan import __version__, runtime
-from clan.commandline import add_resume, fail, resumes, run, speak
-from clan.method_options import METHOD_OPTIONS, MOVED, MethodOptions, switched
+from clan.arguments import parse_call, parse_section
+from clan.commandline import Parser, add_resume, fail, resumes, run, speak
 from clan.normalization import Scheme
-from clan.recipes import PRESETS, SOURCE_ROOTS, Source, preset_name
 from clan.show_commands import Backbone, Precision, convert, inspect, predict, report
+
+if TYPE_CHECKING:
+    from clan.method_options import MethodOptions
 
 Size = tuple[int, int]
 
@@ -39,7 +36,7 @@ usage: clan COMMAND [options]; clan COMMAND --help tells all about one.
 
 
 def evaluate(  # noqa: PLR0913 (the signature is the command line)
-    weights: Annotated[Path, tyro.conf.Positional],
+    weights: Path,
     /,
     *,
     domain: str | None = None,
@@ -120,8 +117,8 @@ def evaluate(  # noqa: PLR0913 (the signature is the command line)
 
 
 def iou(
-    truth: Annotated[Path, tyro.conf.Positional],
-    predictions: Annotated[Path, tyro.conf.Positional],
+    truth: Path,
+    predictions: Path,
     /,
     *,
     devkit_dir: Path | None = None,
@@ -174,7 +171,7 @@ def doctor(*, json: bool = False) -> None:
     print(dumps({**facts, "complaints": complaints(facts)}, indent=2) if json else report(facts))
 
 
-def demo(folder: Annotated[Path, tyro.conf.Positional] = Path("demo"), /, *, steps: int = 300, seed: int = 0) -> None:
+def demo(folder: Path = Path("demo"), /, *, steps: int = 300, seed: int = 0) -> None:
     """Draw a rendered and a camera world, train source-only and CLAN, score both on the camera's.
 
     Args:
@@ -200,7 +197,7 @@ def demo(folder: Annotated[Path, tyro.conf.Positional] = Path("demo"), /, *, ste
 
 
 def data_check(
-    domain: Annotated[str, tyro.conf.Positional],
+    domain: str,
     /,
     *,
     split: str | None = None,
@@ -227,10 +224,10 @@ def data_check(
 
 
 def data_init(
-    folder: Annotated[Path, tyro.conf.Positional],
+    folder: Path,
     /,
     *,
-    output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None,
+    output: Annotated[Path | None, "-o"] = None,
 ) -> None:
     """Propose a description of a folder by looking at it.
 
@@ -245,8 +242,11 @@ def data_init(
 
 def train(arguments: Sequence[str]) -> None:
     """Train from a preset or a config.yaml, with any field overridden."""
-    from clan.commandline import Parser
-    from clan.config import Config, load
+    from clan.config import load
+    from clan.domain_options import between, load_classes, named_domain
+    from clan.domains import Classes, Description
+    from clan.method_options import METHOD_OPTIONS, switched
+    from clan.recipes import PRESETS, SOURCE_ROOTS, preset_name
     from clan.reporting.live import open_display
 
     start = Parser(prog="clan train", add_help=False)
@@ -261,40 +261,30 @@ def train(arguments: Sequence[str]) -> None:
     shown.add_argument("--quiet", dest="output", action="store_const", const="quiet", default="text")
     shown.add_argument("--json", dest="output", action="store_const", const="json")
     flags, rest = start.parse_known_args(arguments)
-    source: Source | None = flags.source if flags.source in SOURCE_ROOTS else None
+    source = flags.source if flags.source in SOURCE_ROOTS else None
     base = load(flags.config) if flags.config else PRESETS[flags.preset](source or "synthia")
     domains = {"source": None if source and not flags.config else flags.source, "target": flags.target}
     if any(domains.values()) or flags.classes:
-        from clan.domain_options import between
-
         roots = {role: _given(f"--{role}.root", rest) for role in domains}
         base = between(base, domains, flags.classes, roots=roots, notify=open_display(flags.output).note)
     if flags.method:
         base = base.model_copy(update={"method": switched(base.method, flags.method)})
-    config = parse(
-        Config,
-        prog="clan train",
-        description=(
-            "Train a segmenter. First choose where to start from: --preset {official,paper,port,best} (official), "
-            "--source (synthia, gta5 or the description file of your own) and --target (cityscapes or a description "
-            "file) with --classes, the classes that both share (a file, cityscapes, synthia-16 or synthia-13), or "
-            "--config FILE, the config.yaml of another run; and "
-            f"--method {{{','.join(METHOD_OPTIONS)}}} (clan), each with options of its own. --resume continues the run "
-            "in the snapshot folder, --resume auto does so or, without one, starts it, --resume-with-changes goes on "
-            "under options that changed. --quiet shows errors and the last snapshot alone, --json prints an object a "
-            "line. Then override any field; the defaults shown are those of what you chose."
-        ),
-        default=base,
-        args=method_flags(rest, base.method),
+    about = (
+        "Train a segmenter. First choose where to start from: --preset {official,paper,port,best} (official), "
+        "--source (synthia, gta5 or the description file of your own) and --target (cityscapes or a description "
+        "file) with --classes, the classes that both share (a file, cityscapes, synthia-16 or synthia-13), or "
+        "--config FILE, the config.yaml of another run; and "
+        f"--method {{{','.join(METHOD_OPTIONS)}}} (clan), each with options of its own. --resume continues the run "
+        "in the snapshot folder, --resume auto does so or, without one, starts it, --resume-with-changes goes on "
+        "under options that changed. --quiet shows errors and the last snapshot alone, --json prints an object a "
+        "line. Then override any field; the defaults shown are those of what you chose."
     )
+    readers = {Description: lambda name: named_domain(name).description, Classes: lambda path: load_classes(Path(path))}
+    config = parse_section(base, "clan train", method_flags(rest, base.method), about, readers)
     runtime.import_paddle()
     from clan.train import train as run_training
 
     run_training(config, resume=resumes(flags), accept_changes=flags.resume_with_changes, output=flags.output)
-
-
-REPEATED_UPDATES = {"--optimizer.repeated-updates": "True", "--optimizer.no-repeated-updates": "False"}
-"""Both ways to switch an option that may also be left open, which for the parser is no switch."""
 
 
 def method_flags(arguments: Sequence[str], method: MethodOptions) -> list[str]:
@@ -302,12 +292,11 @@ def method_flags(arguments: Sequence[str], method: MethodOptions) -> list[str]:
 
     Options of other methods end the program.
     """
+    from clan.method_options import METHOD_OPTIONS, MOVED
+
     known = {option: name for name, options in METHOD_OPTIONS.items() for option in options.model_fields}
     words = []
     for word in arguments:
-        if word in REPEATED_UPDATES and words[-1:] != ["--optimizer.repeated-updates"]:
-            words += ["--optimizer.repeated-updates", REPEATED_UPDATES[word]]
-            continue
         found = re.fullmatch(r"--(loss|method)\.((?:no-)?)([\w-]+)(.*)", word, re.DOTALL)
         option = found[3].replace("-", "_") if found else ""
         if found and option in type(method).model_fields:
@@ -326,67 +315,6 @@ def _given(flag: str, arguments: Sequence[str]) -> str | None:
         if argument.startswith(f"{flag}="):
             return argument.removeprefix(f"{flag}=")
     return None
-
-
-def deferred(command: Callable[..., None]) -> Callable[..., Callable[[], None]]:
-    """The same signature, but returns what is to be done: parsing must catch no errors of the command itself."""
-
-    @functools.wraps(command)
-    def bind(*arguments: Any, **options: Any) -> Callable[[], None]:
-        return functools.partial(command, *arguments, **options)
-
-    return bind
-
-
-def parse(target: Callable[..., Any], **options: Any) -> Any:
-    """`tyro.cli`, with what it finds wrong as one sentence instead of a framed panel."""
-    complaint = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(complaint):
-            return tyro.cli(target, registry=_registry(), **options)
-    except SystemExit as stop:
-        if stop.code in (None, 0):
-            raise
-        fail(f"{_sentence(complaint.getvalue(), options['args'])}; see {options['prog']} --help")
-
-
-def _registry() -> tyro.constructors.ConstructorRegistry:
-    """How descriptions and classes are given: by the file that holds them."""
-    from clan.domain_options import load_classes, named_domain
-    from clan.domains import Classes, Description
-
-    registry = tyro.constructors.ConstructorRegistry()
-
-    def of_file(kind: type, read: Callable[[str], Any], show: Callable[[Any], str]) -> None:
-        spec = tyro.constructors.PrimitiveConstructorSpec(
-            nargs=1,
-            metavar="NAME|FILE",
-            instance_from_str=lambda words: read(words[0]),
-            is_instance=lambda value: isinstance(value, kind),
-            str_from_instance=lambda value: [show(value)],
-        )
-        registry.primitive_rule(lambda info: spec if info.type is kind else None)
-
-    of_file(Description, lambda name: named_domain(name).description, lambda description: description.name)
-    of_file(Classes, lambda name: load_classes(Path(name)), lambda classes: f"{len(classes.classes)} classes")
-    return registry
-
-
-def _sentence(panel: str, arguments: Sequence[str]) -> str:
-    """What a panel of tyro's says, without its frame and pydantic's machinery, with the value it is about."""
-    text = " ".join(re.sub(r"[─│╭╮╰╯]|-{3,}|\|", " ", panel).split())
-    text = re.sub(r" \[type=\w+, input_value=(.*?), input_type=\w+\]", r", got \1", text)
-    text = re.sub(r" For further information visit \S+| For full helptext.*| see helptext.*", "", text)
-    flag = re.search(r"argument '(--[\w.-]+)'", text)
-    if flag and flag[1] in arguments:
-        text += f" Given: {' '.join(arguments[arguments.index(flag[1]) :][:2])}"
-    text = re.sub(
-        r" Argument helptext: .*|Error parsing (?!--)[^:]*: |Value error, |\d+ validation errors? for \S+ |, got \{.*",
-        "",
-        text,
-    )
-    title = r"^(Value error|Missing argument|Parsing error|Required options|Unrecognized options) "
-    return re.sub(title, "", text).strip(" .")
 
 
 COMMANDS: dict[str, Callable[..., None]] = {
@@ -410,7 +338,7 @@ def data(arguments: Sequence[str]) -> None:
     if command in ("-h", "--help"):
         print("usage: clan data {check,init} …; clan data check --help tells all about one")
     elif command in DATA_COMMANDS:
-        parse(deferred(DATA_COMMANDS[command]), prog=f"clan data {command}", args=rest)()
+        parse_call(DATA_COMMANDS[command], f"clan data {command}", rest)()
     else:
         fail(f"{command!r} is not a command on data: there are check and init")
 
@@ -428,7 +356,7 @@ def dispatch(arguments: Sequence[str]) -> None:
     elif command == "data":
         data(rest)
     elif command in COMMANDS:
-        parse(deferred(COMMANDS[command]), prog=f"clan {command}", args=rest)()
+        parse_call(COMMANDS[command], f"clan {command}", rest)()
     else:
         fail(f"{command!r} is not a command: see clan --help")
 

@@ -1,6 +1,7 @@
 """What every command shares: a strict parser, and errors as one sentence."""
 
 import argparse
+import difflib
 import os
 import re
 import signal
@@ -17,11 +18,24 @@ class Parser(argparse.ArgumentParser):
     """An `ArgumentParser` whose complaints are one sentence and whose flags cannot be abbreviated."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(allow_abbrev=False, formatter_class=argparse.ArgumentDefaultsHelpFormatter, **options)
+        usual = {"allow_abbrev": False, "formatter_class": argparse.ArgumentDefaultsHelpFormatter}
+        super().__init__(**{**usual, **options})
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Like argparse's, but what is not known is answered with the flag that resembles it most."""
+        found, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            word = min(unknown, key=lambda word: not word.startswith("-")).partition("=")[0]  # flags first
+            if not word.startswith("-"):
+                self.error(f"{word} is one argument too many")
+            known = [flag for action in self._actions for flag in action.option_strings]
+            close = difflib.get_close_matches(word, known, n=1)
+            self.error(f"{word} is not an option here" + (f", {close[0]} is" if close else ""))
+        return found
 
     def error(self, message: str) -> NoReturn:
         """Ends the program with exit code 2."""
-        fail(f"{message}; see --help")
+        fail(f"{message}; see {self.prog} --help")
 
 
 def add_resume(parser: argparse.ArgumentParser) -> None:

@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
-import yaml
 from pydantic import (
     BeforeValidator,
     Field,
@@ -339,7 +338,9 @@ class Config(Section):
 
 def to_yaml(config: Config) -> str:
     """The complete configuration as YAML, readable by `load`."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    from clan.yamlfile import to_yaml_text  # here: --help writes no file
+
+    return to_yaml_text(config.model_dump(mode="json"))
 
 
 def load(path: Path) -> Config:

@@ -26,7 +26,7 @@ Facts = Mapping[str, Any]
 OLDEST_PADDLE = (3, 3, 1)
 """What the measurements in the documentation were made with, and what the tests run on."""
 
-PACKAGES = ("numpy", "numba", "pillow", "opencv-python-headless", "pydantic", "safetensors", "tyro")
+PACKAGES = ("numpy", "numba", "pillow", "opencv-python-headless", "pydantic", "safetensors")
 GIGA = 1e9
 
 

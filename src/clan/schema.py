@@ -11,7 +11,6 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from clan.errors import ConfigError
 from clan.untrusted import quoted
-from clan.yamlfile import read_yaml
 
 Side = Annotated[int, Field(ge=1, le=16384)]
 Size = tuple[Side, Side]
@@ -80,6 +79,8 @@ def load_section(section: type[AnySection], path: Path, **defaults: Any) -> AnyS
     Raises:
         ConfigError: names the file, the line, the key and what was expected.
     """
+    from clan.yamlfile import read_yaml  # here: --help reads no file
+
     document = read_yaml(path)
     try:
         return section.model_validate(defaults | document.values)

@@ -4,8 +4,6 @@ import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
-import tyro
-
 from clan import runtime
 from clan.commandline import speak
 from clan.normalization import Scheme
@@ -19,11 +17,11 @@ Backbone = Literal["resnet101", "resnet50", "mobilenetv2", "resnet-tiny"]
 
 
 def predict(  # noqa: PLR0913 (the signature is the command line)
-    source: Annotated[Path, tyro.conf.Positional],
+    source: Path,
     /,
     *,
     weights: Path,
-    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("predictions"),
+    output: Annotated[Path, "-o"] = Path("predictions"),
     labels: bool = True,
     overlay: bool = True,
     confidence: bool = True,
@@ -101,10 +99,10 @@ def predict(  # noqa: PLR0913 (the signature is the command line)
 
 
 def report(
-    runs: Annotated[tuple[Path, ...], tyro.conf.Positional],
+    runs: tuple[Path, ...],
     /,
     *,
-    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("report.html"),
+    output: Annotated[Path, "-o"] = Path("report.html"),
     results: tuple[Path, ...] = (Path("result"),),
     evaluations: tuple[Path, ...] = (),
     images: int = 6,
@@ -132,10 +130,10 @@ def report(
 
 
 def inspect(  # noqa: PLR0913 (the signature is the command line)
-    run: Annotated[Path, tyro.conf.Positional],
+    run: Path,
     /,
     *,
-    output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None,
+    output: Annotated[Path | None, "-o"] = None,
     split: str | None = None,
     images: int = 20,
     snapshots: int = 8,
@@ -177,8 +175,8 @@ def inspect(  # noqa: PLR0913 (the signature is the command line)
 
 
 def convert(
-    source: Annotated[Path, tyro.conf.Positional],
-    target: Annotated[Path, tyro.conf.Positional],
+    source: Path,
+    target: Path,
     /,
     *,
     take: str | None = None,

@@ -1,26 +1,28 @@
-"""Reading YAML that may come from a stranger, and naming the line of whatever is wrong in it.
+"""Reading YAML that may come from outside, and naming the line of whatever is wrong in it; writing YAML.
 
-Of YAML only what options need is taken: mappings, lists, text, numbers, booleans, null. Aliases are refused,
-because nine lines of them make a billion entries, and so are keys that are given twice, of which PyYAML
-silently takes the last.
+Of YAML only what options need is taken: mappings, lists, text, numbers, booleans, null. Aliases are refused, because
+nine lines of them make a billion entries.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import io
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
+from ruamel.yaml import YAML
+from ruamel.yaml.composer import Composer
+from ruamel.yaml.constructor import RoundTripConstructor, SafeConstructor
+from ruamel.yaml.error import MarkedYAMLError, YAMLError, YAMLStreamError
+from ruamel.yaml.events import AliasEvent, ScalarEvent
 
 from clan.errors import ConfigError
 from clan.untrusted import UnfitFile, quoted, read_whole
 
-_LARGEST_FILE = 64 << 10  # a whole config has 2 kB; PyYAML needs 1 s for this much
+_LARGEST_FILE = 64 << 10  # a whole config has 2 kB; reading this much takes 2 s
 _DEEPEST = 20  # a config has 4 levels
 _LONGEST_NUMBER = 100  # characters
-
-_PLAIN = {f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "int", "float", "str")}
-_DATE = "tag:yaml.org,2002:timestamp"
 
 
 @dataclass(frozen=True)
@@ -34,17 +36,21 @@ class Document:
 
     path: Path
     values: dict[Any, Any]
-    _lines: dict[tuple[Any, ...], int] = field(repr=False)
 
     def line(self, keys: Sequence[Any] = ()) -> int:
         """The line, from 1, of the entry that keys and list indices lead to, such as ("loss", "gamma").
 
         For what the file does not hold, it is the line of the closest entry around it.
         """
-        place = tuple(keys)
-        while place not in self._lines:
-            place = place[:-1]
-        return self._lines[place]
+        value: Any = self.values
+        line = 0
+        for key in keys:
+            try:
+                line = (value.lc.item if hasattr(value, "append") else value.lc.key)(key)[0]
+                value = value[key]
+            except (AttributeError, KeyError, IndexError, TypeError):  # a plain value, or no such entry
+                break
+        return line + 1
 
     def where(self, keys: Sequence[Any] = ()) -> str:
         """How a message names an entry's place: "FILE, line 12", or "FILE" if it is about all of it."""
@@ -68,80 +74,71 @@ def read_yaml(path: Path) -> Document:
 
 def parse_yaml(content: bytes, path: Path) -> Document:
     """The document in the content of a file; `path` is only for messages (see `read_yaml`)."""
+    reader = YAML()
+    reader.Composer, reader.Constructor = _Composer, _Constructor
     try:
-        loader = _Loader(content.decode("utf-8-sig"))
-        node = loader.get_single_node()
-        lines: dict[tuple[Any, ...], int] = {}
-        values = None if node is None else _value(loader, node, (), lines)
+        values = reader.load(content.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not UTF-8 text at byte {error.start}: save it as UTF-8") from None
-    except yaml.MarkedYAMLError as error:
+    except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f"{path}, line {mark.line + 1}" if mark else str(path)
         remedy = ": indent with spaces" if r"'\t'" in str(error.problem) else ""
         raise ConfigError(f"{place}: {str(error.problem)[:200]}{remedy}") from None
-    except yaml.YAMLError as error:  # a character that no text has
+    except (YAMLError, YAMLStreamError) as error:  # a character that no text has
         raise ConfigError(f"{path} is not YAML ({quoted(' '.join(str(error).split()))}): write plain text") from None
     if not isinstance(values, dict):
-        kind = {type(None): "nothing", list: "a list"}.get(type(values), "a single value")
+        kind = {type(None): "nothing"}.get(type(values), "a list" if isinstance(values, list) else "a single value")
         raise ConfigError(f"{path} holds {kind}, not a mapping of options: write lines such as `name: value`")
-    return Document(path, values, lines)
+    return Document(path, values)
 
 
-class _Loader(yaml.SafeLoader):
-    """PyYAML's loader, bounded: its recursion, and the entries it makes of few characters."""
+def to_yaml_text(values: Mapping[str, Any]) -> str:
+    """Plain values as YAML, in their order."""
+    writer = YAML(typ="safe", pure=True)
+    writer.default_flow_style = False
+    writer.sort_base_mapping_type_on_output = False  # pyright: ignore[reportAttributeAccessIssue]
+    writer.allow_unicode = "\\x85" not in repr(values)  # of which ruamel.yaml 0.19 makes a space
+    text = io.StringIO()
+    writer.dump(values, text)
+    return text.getvalue()
 
-    _depth = 0
+
+class _Composer(Composer):
+    """ruamel.yaml's, which refuses what options do not need."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()
-            raise _problem(event, f"*{event.anchor} refers to another entry: write it out")
-        self._depth += 1
-        if self._depth > _DEEPEST:
-            raise _problem(self.peek_event(), f"more than {_DEEPEST} levels: use fewer")
-        node = super().compose_node(parent, index)
-        self._depth -= 1
-        return node
+        event = self.parser.peek_event()
+        plain = event.value if isinstance(event, ScalarEvent) and event.style is None else ""
+        if isinstance(event, AliasEvent):
+            raise _problem(event, f"*{quoted(str(event.anchor))} refers to another entry: write it out")
+        if event.ctag is not None:
+            raise _problem(event, f"{quoted(str(event.ctag))} is no kind of value here: leave the tag out")
+        if self.depth >= _DEEPEST:
+            raise _problem(event, f"more than {_DEEPEST} levels: use fewer")
+        if plain == "<<":
+            raise _problem(event, "<< is no kind of value here: write the entries out")
+        if re.fullmatch(rf"[-+.:_\deE]{{{_LONGEST_NUMBER + 1},}}", plain):
+            raise _problem(event, f"a number of {len(plain)} characters: write it shorter")
+        return super().compose_node(parent, index)
 
 
-def _problem(place: Any, message: str) -> yaml.MarkedYAMLError:
-    return yaml.MarkedYAMLError(problem=message, problem_mark=place.start_mark)
+class _Constructor(RoundTripConstructor):
+    """ruamel.yaml's, with plain numbers, dates as text, and no key twice."""
 
-
-def _value(loader: _Loader, node: yaml.Node, place: tuple[Any, ...], lines: dict[tuple[Any, ...], int]) -> Any:
-    """What a node stands for; the line of everything in it is put into `lines`."""
-    lines.setdefault(place, node.start_mark.line + 1)
-    if isinstance(node, yaml.ScalarNode):
-        return _scalar(loader, node)
-    if node.tag not in (loader.DEFAULT_MAPPING_TAG, loader.DEFAULT_SEQUENCE_TAG):
-        raise _problem(node, f"{quoted(node.tag)} is no kind of value here: leave the tag out")
-    if isinstance(node, yaml.SequenceNode):
-        return [_value(loader, item, (*place, index), lines) for index, item in enumerate(node.value)]
-    values: dict[Any, Any] = {}
-    for key_node, value_node in node.value:
-        key = _scalar(loader, key_node) if isinstance(key_node, yaml.ScalarNode) else None
+    def check_mapping_key(self, node: Any, key_node: Any, mapping: Any, key: Any, value: Any) -> bool:
         if not isinstance(key, str | int) or isinstance(key, bool):
             raise _problem(key_node, "a key is neither text nor a whole number: write it in quotes")
-        inner = (*place, key)
-        if key in values:
-            first = lines[inner]
+        if key in mapping:
+            first = mapping.lc.key(key)[0] + 1
             raise _problem(key_node, f"{quoted(str(key))} is given twice, first in line {first}: keep one of them")
-        lines[inner] = key_node.start_mark.line + 1
-        values[key] = _value(loader, value_node, inner, lines)
-    return values
+        return True
 
 
-def _scalar(loader: _Loader, node: yaml.ScalarNode) -> Any:
-    if node.tag in (_DATE, "tag:yaml.org,2002:str"):
-        return node.value
-    if node.tag not in _PLAIN:
-        raise _problem(
-            node, f"{quoted(node.value or node.tag)} is no kind of value here: write it in quotes, without a tag"
-        )
-    if len(node.value) > _LONGEST_NUMBER:  # sums of 60ths, digits without end
-        raise _problem(node, f"a number of {len(node.value)} characters: write it shorter")
-    try:
-        return loader.construct_object(node)
-    except (ValueError, KeyError, IndexError):  # !!int of a word
-        raise _problem(node, f"{quoted(node.value)} is not what its tag says: leave the tag out") from None
+for _kind in ("int", "float", "bool", "str"):
+    _Constructor.add_constructor(f"tag:yaml.org,2002:{_kind}", getattr(SafeConstructor, f"construct_yaml_{_kind}"))
+_Constructor.add_constructor("tag:yaml.org,2002:timestamp", SafeConstructor.construct_yaml_str)
+
+
+def _problem(place: Any, message: str) -> MarkedYAMLError:
+    return MarkedYAMLError(problem=message, problem_mark=place.start_mark)

@@ -86,7 +86,7 @@ def test_a_full_disk_ends_in_a_sentence(tmp_path, monkeypatch):
     def full(event):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(logger._writer, "write_event", full)
+    monkeypatch.setattr(logger._writer, "write", full)
     with pytest.raises(CheckpointError, match=r"cannot write the records in .*tensorboard \(No space left on device\)"):
         told(logger, range(1))
 

@@ -6,7 +6,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,8 +18,7 @@ from clan.reporting.meter import SPAN, Meter
 from clan.reporting.observer import Observer, Step, Validation
 
 if TYPE_CHECKING:
-    from rich.console import Console, ConsoleOptions
-    from rich.text import Text
+    from rich.console import RenderableType
 
 Output = Literal["text", "json", "quiet"]
 
@@ -174,35 +173,47 @@ def _finite(value: Any) -> Any:
 
 
 class Live(Display):
-    """A bar with the time left, and lines of losses and other facts below it, redrawn in place on stderr."""
+    """A bar with the time left, and losses and other facts below it, redrawn in place on stderr."""
 
     def __init__(self) -> None:
-        from rich import live
         from rich.console import Console
+        from rich.live import Live
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn
 
-        console = Console(stderr=True)
-        # What else is printed meanwhile appears above the bar, unless it goes into a file.
-        self._live = live.Live(
-            self, console=console, refresh_per_second=4, redirect_stdout=sys.stdout.isatty(), redirect_stderr=True
-        )
         self._meter: Meter | None = None
         self._items: Sequence[str] = ()
-        self._facts: Sequence[str] = ()
+        self._measured: Sequence[str] = ()
         self._best = self._doing = self._signal = ""
+        left = TextColumn("{task.fields[left]}")
+        bar = (TextColumn("training"), BarColumn(bar_width=None), MofNCompleteColumn(), TaskProgressColumn(), left)
+        console = Console(stderr=True)
+        self._progress = Progress(*bar, console=console, expand=True)
+        # What else is printed meanwhile appears above the bar, unless it goes into a file.
+        self._live = Live(
+            get_renderable=self._drawn,
+            console=console,
+            refresh_per_second=4,
+            redirect_stdout=sys.stdout.isatty(),
+            redirect_stderr=True,
+        )
 
     def started(self, iteration: int, total: int) -> None:
         """See `Observer`."""
         self._meter = Meter(iteration, total)
+        self._progress.add_task("training", total=total, completed=iteration, left="")
         self._live.start()
 
     def step(self, step: Step) -> None:
         """See `Observer`."""
         assert self._meter is not None
         self._meter.step(step)
+        left = self._meter.seconds_left
+        words = "" if left is None else f"{clock(left)} left"
+        self._progress.update(self._progress.task_ids[0], completed=self._meter.done, left=words)
         # Of one width, so that nothing jumps about.
         self._items = [f"{name} {number(value):<8}" for name, value in short(self._meter.losses).items()]
         rates = short({name: rate for name, rate in step.numbers.items() if "rate" in name})
-        self._facts = [*facts(self._meter, step), *(f"{name} {rate:.2e}" for name, rate in rates.items())]
+        self._measured = [*facts(self._meter, step), *(f"{name} {rate:.2e}" for name, rate in rates.items())]
         self._doing = ""
 
     def validating(self, done: int, total: int) -> None:
@@ -235,50 +246,17 @@ class Live(Display):
         """See `Observer`."""
         self._live.stop()
 
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
+    def _drawn(self) -> RenderableType:
+        from rich.columns import Columns
+        from rich.console import Group
         from rich.text import Text
 
-        def line(text: str, style: str = "") -> Text:
-            return Text(text, style, no_wrap=True, overflow="crop")
+        def row(items: Iterable[str], style: str = "") -> Columns:
+            return Columns([Text(item, style, no_wrap=True) for item in items if item], padding=(0, 2))
 
-        if self._meter is not None:
-            yield self._bar(self._meter, options)
-        for row in packed(self._items, options.max_width):
-            yield line(row)
         averaged = f"losses averaged over {SPAN}" if self._items else ""
-        others = filter(None, [*self._facts, averaged, self._best, self._doing])
-        for row in packed(list(others), options.max_width):
-            yield line(row, "dim")
-        if self._signal:
-            yield Text(self._signal)
-
-    @staticmethod
-    def _bar(meter: Meter, options: ConsoleOptions) -> Text:
-        from rich.text import Text
-
-        left = meter.seconds_left
-        share = meter.done / meter.total
-        counts = f" {meter.done}/{meter.total} {share:4.0%}" + ("" if left is None else f"  {clock(left)} left")
-        width = max(0, options.max_width - len("training ") - len(counts))
-        full = int(share * width)
-        mark = "-" if options.ascii_only else "━"
-        pieces = ("training ", (mark * full, "bar.complete"), (mark * (width - full), "bar.back"), counts)
-        return Text.assemble(*pieces, no_wrap=True, overflow="crop")
-
-
-def packed(items: Sequence[str], width: int) -> Iterator[str]:
-    """Items side by side, two spaces apart, in as few lines of a width as there is no need to cut one for."""
-    from rich.cells import cell_len
-
-    row = ""
-    for item in items:
-        longer = f"{row}  {item}" if row else item
-        if row and cell_len(longer.rstrip()) > width:
-            yield row
-            longer = item
-        row = longer
-    if row:
-        yield row
+        others = row([*self._measured, averaged, self._best, self._doing], "dim")
+        return Group(self._progress, row(self._items), others, *([Text(self._signal)] if self._signal else ()))
 
 
 def short(named: Mapping[str, float]) -> dict[str, float]:

@@ -1,17 +1,14 @@
 """TensorBoard, VisualDL and Weights & Biases, each told the same of a run: `LOGGERS` by name.
 
 Points lie at the number of iterations done, as snapshots are numbered. A resumed run leaves none twice: whatever lies
-beyond the iteration that it goes on from is taken back first. Nothing is written in the background, where a full disk
-would go unnoticed.
+beyond the iteration that it goes on from is taken back first.
 """
 
 import importlib.util
 import secrets
 import struct
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -86,6 +83,9 @@ class Logger(Observer):
 class TensorBoard(Logger):
     """Event files; those of a resumed run begin with the mark that what lies beyond is void.
 
+    The records are written here and not by a `SummaryWriter`: its thread dies on a full disk, and the run would then
+    wait for it without end.
+
     Args:
         folder: where it writes.
         start: iterations done.
@@ -96,14 +96,15 @@ class TensorBoard(Logger):
 
     def __init__(self, folder: Path, start: int, options: Mapping[str, Any]) -> None:
         super().__init__(folder)
-        with _without_torch():
-            files = import_module("tensorboardX.event_file_writer")
-            self._proto: Any = import_module("tensorboardX.proto.event_pb2")
+        self._proto: Any = import_module("tensorboardX.proto.event_pb2")
+        name = f"events.out.tfevents.{time.time_ns()}.{start}"
         with writing(folder):
-            self._writer = files.EventsWriter(str(folder / "events"), filename_suffix=f".{start}")
+            self._writer = import_module("tensorboardX").RecordWriter(str(folder / name))
+            self._write(0, file_version="brain.Event:2")
             if start:
                 session = self._proto.SessionLog
                 self._write(start + 1, session_log=session(status=session.START))
+            self._writer.flush()
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """See `Logger`."""
@@ -118,7 +119,7 @@ class TensorBoard(Logger):
             self._write(step, summary={"value": [{"tag": name, "image": picture}]})
 
     def _write(self, step: int, **content: Any) -> None:
-        self._writer.write_event(self._proto.Event(step=step, wall_time=time.time(), **content))
+        self._writer.write(self._proto.Event(step=step, wall_time=time.time(), **content).SerializeToString())
 
     def _flush(self) -> None:
         self._writer.flush()
@@ -126,24 +127,8 @@ class TensorBoard(Logger):
     def close(self) -> None:
         """See `Observer`."""
         with writing(self.folder):
+            self._writer.flush()
             self._writer.close()
-
-
-@contextmanager
-def _without_torch() -> Iterator[None]:
-    """Within the block PyTorch is not found.
-
-    TensorboardX imports it, wherever it is installed, for conversions that are not asked for here: three seconds, and a
-    second set of math libraries in this process.
-    """
-    absent = "torch" not in sys.modules
-    if absent:
-        sys.modules["torch"] = None  # pyright: ignore[reportArgumentType]
-    try:
-        yield
-    finally:
-        if absent:
-            del sys.modules["torch"]
 
 
 class VisualDL(Logger):
@@ -159,42 +144,30 @@ class VisualDL(Logger):
 
     def __init__(self, folder: Path, start: int, options: Mapping[str, Any]) -> None:
         super().__init__(folder)
-        self._make: Any = import_module("visualdl.component.base_component")
         record = import_module("visualdl.proto.record_pb2").Record
-        writer = import_module("visualdl.writer.record_writer").RecordWriter
         path = folder / "vdlrecords.0000000001.log"
         with writing(folder):
             kept = [one for one in _records(path) if record.FromString(one).values[0].id <= start] if start else []
-            self._writer = writer(path.open("wb"))
-            for one in kept:
-                self._writer.write(one)
+            path.write_bytes(b"".join(struct.pack("<Q", len(one)) + one for one in kept))
+        self._writer: Any = import_module("visualdl").LogWriter(str(folder), file_name=path.name)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """See `Logger`."""
         for name, value in values.items():
-            self._write(self._make.scalar(name, value, step, self._now()))
+            self._writer.add_scalar(name, value, step)
 
     def images(self, step: int, paths: Mapping[str, Path]) -> None:
         """See `Logger`."""
         for name, path in paths.items():
             with Image.open(path) as image:
-                self._write(self._make.image(name, np.array(image.convert("RGB")), step, self._now()))
-
-    def _write(self, record: Any) -> None:
-        self._writer.write(record.SerializeToString())
-
-    @staticmethod
-    def _now() -> int:
-        """Milliseconds since 1970, as VisualDL has it."""
-        return round(time.time() * 1000)
+                self._writer.add_image(name, np.array(image.convert("RGB")), step)
 
     def _flush(self) -> None:
         self._writer.flush()
 
     def close(self) -> None:
         """See `Observer`."""
-        with writing(self.folder):
-            self._writer.close()
+        self._writer.close()
 
 
 def _records(path: Path) -> Iterator[bytes]:
