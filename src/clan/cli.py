@@ -287,7 +287,7 @@ def train(arguments: Sequence[str]) -> None:
     run_training(config, resume=resumes(flags), accept_changes=flags.resume_with_changes, output=flags.output)
 
 
-def method_flags(arguments: Sequence[str], method: MethodOptions) -> list[str]:
+def method_flags(arguments: Sequence[str], method: "MethodOptions") -> list[str]:
     """Arguments as the parser knows them: options of the method under its own section, not `loss` as formerly.
 
     Options of other methods end the program.
