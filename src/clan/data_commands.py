@@ -6,6 +6,7 @@ from pathlib import Path
 from clan.contact_sheet import contact_sheet
 from clan.data.check import REMARKS, Findings, check
 from clan.data.datasets import Dataset, find_splits
+from clan.data.suspicions import SUSPICIOUS
 from clan.domain_options import load_classes, named_domain, require_splits
 from clan.errors import ConfigError
 from clan.reporting.bars import print_bars
@@ -104,8 +105,8 @@ def _print(findings: Findings, dataset: Dataset) -> None:
         total = findings.ignored + int(findings.pixels.sum())
         print(f"  ignored: {100 * findings.ignored / max(total, 1):.2f} % of pixels; of the others:")
         print_bars(space.names, [float(share) for share in findings.frequencies], space.colors)
-    usable = "everything can be used" + (", but see the remarks above" if findings.remarks else "")
-    print(f"  {usable}" if findings.ok else "  NOT everything can be used: see above")
+    alike = ", but see above which images are all alike" if SUSPICIOUS.intersection(findings.remarks) else ""
+    print(f"  everything can be used{alike}" if findings.ok else "  NOT everything can be used: see above")
 
 
 def _print_some(what: str, lines: list[str]) -> None:

@@ -139,7 +139,7 @@ def read_photograph(path: Path) -> Photograph:
     """The one way from an image file to 8-bit RGB, for training, evaluation, prediction and all that is shown.
 
     16-bit pixels are scaled by 65535 or by the range that the file states. Transparency is left out: the colours
-    below it count. Colour profiles and gamma are left out of account.
+    below it count. Colour profiles and gamma are not applied.
 
     Raises:
         DataError: the file is missing, damaged or not an image, holds several, or numbers of unknown range.
@@ -152,11 +152,12 @@ def read_photograph(path: Path) -> Photograph:
         image = Image.fromarray(_eight_bits(path, _deep_values(path, image, header), header))
     elif image.mode not in RGB_MODES or header.signed:
         raise DataError(f"{path} has pixels of a kind that is not read here ({image.mode}): save it as 8-bit RGB")
-    opaque = "A" not in image.mode or image.getchannel("A").getextrema()[0] == 255
+    may_be_transparent = "A" in image.mode or "transparency" in image.info
+    transparent = may_be_transparent and np.asarray(image.convert("RGBA"))[:, :, 3].min() < 255
     rgb = image.convert("RGB")
     if header.orientation != 1:
         rgb = Image.fromarray(turned(np.asarray(rgb), header.orientation))
-    return Photograph(rgb, header.orientation, not opaque)
+    return Photograph(rgb, header.orientation, transparent)
 
 
 def size_conflict(image_path: Path, image: tuple[int, int], label_path: Path, label: tuple[int, int]) -> str | None:
@@ -207,9 +208,9 @@ def _eight_bits(path: Path, values: np.ndarray, header: Header) -> np.ndarray:
     stated = header.stated
     if stated and stated < highest:
         spare = header.bits - stated.bit_length()
-        # PNG wants numbers of fewer bits moved up. Many writers do not, and set bits that moving up leaves empty.
-        moved = header.shifted and (largest > stated or not np.any(values & (2**spare - 1)))
-        if not moved:
+        # PNG wants numbers of fewer bits shifted up. Many writers do not: they set bits that shifting leaves empty.
+        shifted = header.shifted and (largest > stated or not np.any(values & (2**spare - 1)))
+        if not shifted:
             if stated & (stated + 1) or largest > stated:
                 raise DataError(
                     f"{path} states {stated} as its largest value and holds up to {largest}, so that its white is "

@@ -38,7 +38,7 @@ class Header:
         size: width and height of the upright image.
         bits: per channel, as stored.
         stated: the largest value that the file says its channels can have, such as 4095; None: it says nothing.
-        shifted: values may have been moved up from the stated range to the whole one, as PNG demands.
+        shifted: values may have been shifted up to fill all bits, as PNG demands.
         inverted: 0 is white.
         signed: values may be negative.
         lossy: compression has changed values.

@@ -13,7 +13,7 @@ import numpy as np
 
 from clan.data.datasets import Dataset, find_splits
 from clan.data.encodings import describe_code, encodings, read_codes
-from clan.data.files import IMAGE_SUFFIXES, image_size, open_image
+from clan.data.files import IMAGE_SUFFIXES, LossyLabel, image_size, open_image
 from clan.data.pairing import SPLIT, find_pairings, list_files, lone_pattern
 from clan.domains.description import Description, Encoding
 from clan.errors import DataError
@@ -133,6 +133,8 @@ def _kind_of(path: Path) -> Kind:
             return "photo"
         codes = read_codes(path, _labels("colors"))
         return "colors" if len(np.unique(codes[::2, ::2])) <= MAX_LABEL_VALUES else "photo"
+    except LossyLabel:
+        return "photo"
     except DataError:
         return "unreadable"
 
