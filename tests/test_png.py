@@ -5,7 +5,7 @@ import zlib
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -39,6 +39,7 @@ def stored_rows(kind, width, height, seed, values=256):
     return rows
 
 
+@settings(deadline=None)  # the first example loads compiled loops
 @given(
     kind=st.sampled_from(sorted(KINDS)),
     width=st.integers(1, 40),
@@ -61,6 +62,7 @@ def test_any_rows_under_any_filters_decode_as_with_the_general_libraries(kind, w
 NOTES = {b"sBIT": bytes([5, 5, 5]), b"tRNS": bytes(6), b"gAMA": bytes(4), b"iCCP": b"a\0\0", b"tEXt": b"Comment\0tall"}
 
 
+@settings(deadline=None)
 @given(kind=st.sampled_from(sorted(KINDS)), notes=st.sets(st.sampled_from(sorted(NOTES))), seed=st.integers(0, 2**31))
 def test_what_a_file_says_beside_its_pixels_changes_none(kind, notes, seed):
     content = file(kind, 7, stored_rows(kind, 7, 5, seed))

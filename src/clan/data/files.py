@@ -164,12 +164,12 @@ def size_conflict(image_path: Path, image: tuple[int, int], label_path: Path, la
     """What is wrong if an upright image and its label differ in width and height; None if they do not."""
     if image == label:
         return None
-    turned_by = orientation(image_path)
-    said, remedy = "", "they must agree"
-    if turned_by >= 5 and label == image[::-1]:
-        said = f", turned upright by its EXIF orientation {turned_by},"
-        remedy = "turn the label too, or remove the orientation from the image if the label is right as it is"
-    return f"{image_path} is {image[0]}x{image[1]}{said} but its label {label_path} is {label[0]}x{label[1]}: {remedy}"
+    sizes = f"{image_path} is {image[0]}x{image[1]} but its label {label_path} is {label[0]}x{label[1]}"
+    turns = {path: turn for path in (image_path, label_path) if (turn := orientation(path)) >= 5}
+    if label != image[::-1] or not turns:
+        return f"{sizes}: they must agree"
+    said = " and ".join(f"{path.name} is turned upright by its EXIF orientation {turn}" for path, turn in turns.items())
+    return f"{sizes}, since {said}: turn the other one too, or remove the orientation if it should not be turned"
 
 
 def _deep_values(path: Path, image: Image.Image, header: Header) -> np.ndarray:

@@ -122,7 +122,7 @@ def without_orientation(content: bytes) -> bytes:
     (entries,) = struct.unpack_from(order + count, content, position)
     position += struct.calcsize(order + count)
     changed = bytearray(content)
-    for start in range(position, position + entries * entry, entry):
+    for start in range(position, min(position + entries * entry, len(content) - entry + 1), entry):
         if struct.unpack_from(order + "H", content, start)[0] == ORIENTATION:
             struct.pack_into(order + "H", changed, start + entry - (8 if big else 4), 1)
     return bytes(changed)
