@@ -1,6 +1,7 @@
 """Every way to store pixels gives the same ones in training, evaluation, prediction and checks, or a sentence."""
 
 import io
+import struct
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
@@ -58,9 +59,11 @@ def exif(orientation):
 
 def with_thumbnail(pixels):
     """A TIFF whose second page says that it is a smaller copy."""
-    small = Image.new("RGB", (3, 2))
-    small.encoderinfo = {"tiffinfo": {254: 1}}
-    return saved(Image.fromarray(pixels), "TIFF", save_all=True, append_images=[small])
+    content, small = bytearray(tiff(pixels, 8, 2)), tiff(pixels[:2, :3, 0], tags=[(254, [1])])
+    (directory,) = struct.unpack_from("<I", content, 4)
+    (entries,) = struct.unpack_from("<H", content, directory)
+    struct.pack_into("<I", content, directory + 2 + 12 * entries, len(content))
+    return bytes(content) + small[14:]  # its directory, whose pixels are the first ones of the large one
 
 
 def palette_chunk(colors):
