@@ -63,7 +63,7 @@ def _decode(path: Path) -> tuple[Image.Image, Header]:
         raise DataError(f"{path} does not exist: check the list and the data folder") from None
     except UnidentifiedImageError:
         raise DataError(
-            f"{path} cannot be decoded: it is damaged, or no {', '.join(FORMATS)} of a kind that is read here; "
+            f"{path} cannot be decoded (damaged, or no {', '.join(FORMATS)} of a kind that is read here): "
             "write or download it again, as an 8-bit PNG"
         ) from None
     except DAMAGED as error:
@@ -221,8 +221,12 @@ def _eight_bits(path: Path, values: np.ndarray, header: Header) -> np.ndarray:
     return (scaled[::-1][65535 - highest :] if header.inverted else scaled)[values]
 
 
-def read_ids(path: Path) -> tuple[np.ndarray, int]:
+def read_ids(path: Path, advice: str = "") -> tuple[np.ndarray, int]:
     """A label of one id a pixel, grey or with a palette: the numbers that are stored in the file, never scaled.
+
+    Args:
+        path: the file.
+        advice: the end of what is said of colours.
 
     Returns:
         uint8 or uint16 [H, W], turned if the label has an EXIF orientation itself; its bits per pixel.
@@ -238,8 +242,8 @@ def read_ids(path: Path) -> tuple[np.ndarray, int]:
         raise DataError(f"label {path} holds floating-point numbers: save its ids as 8- or 16-bit PNG")
     if image.mode not in ID_MODES:
         raise DataError(
-            f"label {path} has mode {image.mode}, not one id a pixel: is this the colour picture instead of the ids? "
-            "If it is the label, describe it with encoding colors, or red, green or blue"
+            f"label {path} has mode {image.mode}, not 8-bit ids or 16-bit ones: "
+            f"is this the colour picture instead of the ids?{advice}"
         )
     values = np.asarray(image)
     if header.bits > 8:
@@ -264,7 +268,7 @@ def read_id_label(path: Path) -> np.ndarray:
     """
     values, bits = read_ids(path)
     if bits > 8:
-        raise DataError(f"label {path} has {bits} bits a pixel, not 8-bit ids: is this another picture, such as depth?")
+        raise DataError(f"label {path} has mode I;{bits}, not 8-bit ids: is this another picture, such as depth?")
     return values
 
 
