@@ -5,7 +5,7 @@ import zlib
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -39,6 +39,7 @@ def stored_rows(kind, width, height, seed, values=256):
     return rows
 
 
+@settings(deadline=None)  # the first example loads compiled loops
 @given(
     kind=st.sampled_from(sorted(KINDS)),
     width=st.integers(1, 40),
@@ -56,6 +57,27 @@ def test_any_rows_under_any_filters_decode_as_with_the_general_libraries(kind, w
     else:
         expected = np.asarray(Image.open(io.BytesIO(content)))
     np.testing.assert_array_equal(pixels.values, expected)
+
+
+NOTES = {b"sBIT": bytes([5, 5, 5]), b"tRNS": bytes(6), b"gAMA": bytes(4), b"iCCP": b"a\0\0", b"tEXt": b"Comment\0tall"}
+
+
+@settings(deadline=None)
+@given(kind=st.sampled_from(sorted(KINDS)), notes=st.sets(st.sampled_from(sorted(NOTES))), seed=st.integers(0, 2**31))
+def test_what_a_file_says_beside_its_pixels_changes_none(kind, notes, seed):
+    content = file(kind, 7, stored_rows(kind, 7, 5, seed))
+    header = len(png.SIGNATURE) + 25
+    noted = content[:header] + b"".join(chunk(name, NOTES[name]) for name in sorted(notes)) + content[header:]
+    plain, pixels = png.decode(content), png.decode(noted)
+    assert plain is not None and pixels is not None
+    np.testing.assert_array_equal(pixels.values, plain.values)
+
+
+@pytest.mark.parametrize("note", [b"eXIf", b"acTL"])
+def test_a_file_that_may_be_turned_or_animated_is_left_to_the_general_readers(note):
+    content = file("rgb", 4, stored_rows("rgb", 4, 4, seed=0))
+    for position in (len(png.SIGNATURE) + 25, len(content) - 12):
+        assert png.decode(content[:position] + chunk(note, bytes(8)) + content[position:]) is None
 
 
 @pytest.mark.parametrize("kind", KINDS)

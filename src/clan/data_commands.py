@@ -6,6 +6,7 @@ from pathlib import Path
 from clan.contact_sheet import contact_sheet
 from clan.data.check import REMARKS, Findings, check
 from clan.data.datasets import Dataset, find_splits
+from clan.data.suspicions import SUSPICIOUS
 from clan.domain_options import load_classes, named_domain, require_splits
 from clan.errors import ConfigError
 from clan.output import one_line
@@ -110,9 +111,8 @@ def _print(findings: Findings, dataset: Dataset) -> None:
         print_bars(space.names, [float(share) for share in findings.frequencies], space.colors)
         if findings.absent:
             print(f"  never there (not an error): {', '.join(findings.absent)}")
-    remarks = findings.remarks or findings.list_remarks
-    usable = "everything can be used" + (", but see the remarks above" if remarks else "")
-    print(f"  {usable}" if findings.ok else "  NOT everything can be used: see above")
+    alike = ", but see above which images are all alike" if SUSPICIOUS.intersection(findings.remarks) else ""
+    print(f"  everything can be used{alike}" if findings.ok else "  NOT everything can be used: see above")
 
 
 def _print_some(what: str, lines: list[str]) -> None:

@@ -1,7 +1,9 @@
 """Every way to store pixels gives the same ones in training, evaluation, prediction and checks, or a sentence."""
 
 import io
+import struct
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from clan.data import transforms
 from clan.data.check import check
 from clan.data.datasets import Dataset
 from clan.data.encodings import read_codes
-from clan.data.files import image_size, read_id_label, read_ids, read_rgb
+from clan.data.files import image_size, read_channels, read_id_label, read_ids, read_rgb
 from clan.data.headers import turned
 from clan.data.loader import DomainSampler
 from clan.data.suspicions import ALIKE, BLACK, WHITE
@@ -57,9 +59,11 @@ def exif(orientation):
 
 def with_thumbnail(pixels):
     """A TIFF whose second page says that it is a smaller copy."""
-    small = Image.new("RGB", (3, 2))
-    small.encoderinfo = {"tiffinfo": {254: 1}}
-    return saved(Image.fromarray(pixels), "TIFF", save_all=True, append_images=[small])
+    content, small = bytearray(tiff(pixels, 8, 2)), tiff(pixels[:2, :3, 0], tags=[(254, [1])])
+    (directory,) = struct.unpack_from("<I", content, 4)
+    (entries,) = struct.unpack_from("<H", content, directory)
+    struct.pack_into("<I", content, directory + 2 + 12 * entries, len(content))
+    return bytes(content) + small[14:]  # its directory, whose pixels are the first ones of the large one
 
 
 def palette_chunk(colors):
@@ -242,6 +246,21 @@ def test_a_telephones_photograph_is_one_image_whatever_it_adds(tmp_path):
     assert read_rgb(tmp_path / "a.jpg").size == (16, 8)
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+@pytest.mark.parametrize("name", IMAGES)
+def test_a_damaged_file_is_read_or_refused(name, tmp_path):
+    random = np.random.default_rng(len(name))
+    content = IMAGES[name][0]
+    for _ in range(12):
+        damaged = bytearray(content)
+        for position in random.integers(0, len(content), 3):
+            damaged[position] ^= 1 << int(random.integers(8))
+        path = written(tmp_path, name, bytes(damaged))
+        for read in (read_rgb, read_ids, read_channels, image_size):
+            with suppress(DataError):
+                read(path)
+
+
 LABELS = {
     "grey.png": (png(GREY), GREY),
     "interlaced.png": (png(GREY, interlaced=True), GREY),
@@ -318,12 +337,15 @@ def pairs(folder, labels, *, image=EIGHT, suffix="png", **fields):
 
 def test_exif_is_named_when_turning_makes_image_and_label_disagree(tmp_path):
     dataset = pairs(tmp_path, [png(FOUR)], image=png(EIGHT, 8, 2, orientation_chunk(6)))
-    message = "is 6x9, turned upright by its EXIF orientation 6, but its label .* is 9x6: turn the label too"
+    message = "is 6x9 but its label .* is 9x6, since 0.png is turned upright by its EXIF orientation 6: turn the other"
     for read in (dataset.read_pair, dataset.stored_size):
         with pytest.raises(DataError, match=message):
             read(0)
     (problem,) = check(dataset).problems
     assert "EXIF orientation 6" in problem
+    turned_label = pairs(tmp_path / "a", [png(FOUR, 8, 0, orientation_chunk(8))])
+    with pytest.raises(DataError, match=r"is 9x6 but .* since 0\.png is turned upright by its EXIF orientation 8"):
+        turned_label.read_pair(0)
     upright = pairs(tmp_path / "b", [png(turned(FOUR, 6))], image=png(EIGHT, 8, 2, orientation_chunk(6)))
     assert upright.read_pair(0)[0].size == upright.stored_size(0) == (6, 9)
     assert check(upright).remarks["turned upright by EXIF"] == ["0.png"]

@@ -12,19 +12,19 @@ import numpy as np
 from clan.data.datasets import Dataset
 from clan.data.encodings import describe_code
 from clan.data.files import LossyLabel, read_photograph, size_conflict
-from clan.data.suspicions import ALIKE, BLACK, WHITE, mixtures, sameness
+from clan.data.suspicions import SUSPICIOUS, mixtures, sameness
 from clan.domains import Description
 from clan.domains.classes import UNKNOWN, as_number, placeholders
 from clan.errors import DataError
 from clan.labels import IGNORE
 from clan.runtime import available_cores
 
-_ALIKE = (
-    "are all pixels of the picture as they should be? 16-bit files are scaled by 65535: "
-    "state fewer bits in the file (PNG: sBIT, TIFF: SMaxSampleValue), or save 8 bits"
+_REMEDY = (
+    "look at the contact sheet; 16-bit files are scaled by 65535, so state fewer bits in the file if the camera has "
+    "fewer, or save 8 bits, all images scaled alike"
 )
 REMARKS = {
-    **dict.fromkeys((BLACK, WHITE, ALIKE), _ALIKE),
+    **dict.fromkeys(sorted(SUSPICIOUS), _REMEDY),
     "turned upright by EXIF": "their labels must be upright too",
     "transparent in places": "transparency is left out and the colours below it are used",
 }

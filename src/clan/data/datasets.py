@@ -14,7 +14,7 @@ from PIL import Image
 
 from clan.config import DomainConfig
 from clan.data.encodings import describe_code, read_codes
-from clan.data.files import image_size, orientation, read_rgb, size_conflict
+from clan.data.files import image_size, read_rgb, size_conflict
 from clan.data.lists import Known, choose, read_lines, repeated
 from clan.domains import CITYSCAPES_CLASSES, Classes, Description, packaged
 from clan.domains.classes import UNKNOWN
@@ -219,17 +219,15 @@ class Dataset:
         """Width and height of the label of image `index`, or of the image where there is none, upright.
 
         Raises:
-            DataError: EXIF turns the image so that it lies across its label.
+            DataError: the image lies across its label, as when EXIF turns one of them.
         """
         image = image_size(self.image_path(index))
         if not self.has_label(index):
             return image
         label = image_size(self.label_path(index))
-        # Other sizes that differ do no harm: label maps are made at the label's.
-        if label == image[::-1] and orientation(self.image_path(index)) >= 5:
-            conflict = size_conflict(self.image_path(index), image, self.label_path(index), label)
-            if conflict:
-                raise DataError(conflict)
+        conflict = size_conflict(self.image_path(index), image, self.label_path(index), label)
+        if conflict and label == image[::-1]:  # other sizes do no harm: label maps are made at the label's
+            raise DataError(conflict)
         return label
 
     def read_image(self, index: int) -> Image.Image:

@@ -30,7 +30,7 @@ def read_codes(path: Path, description: Description) -> np.ndarray:
 
 
 def _read_ids(path: Path, description: Description) -> np.ndarray:
-    values, bits = read_ids(path)
+    values, bits = read_ids(path, " If it is the label, describe it with encoding colors, or red, green or blue")
     _check_bits(path, _whole(bits), description)
     return values
 

@@ -63,7 +63,7 @@ def _decode(path: Path) -> tuple[Image.Image, Header]:
         raise DataError(f"{path} does not exist: check the list and the data folder") from None
     except UnidentifiedImageError:
         raise DataError(
-            f"{path} cannot be decoded: it is damaged, or no {', '.join(FORMATS)} of a kind that is read here; "
+            f"{path} cannot be decoded (damaged, or no {', '.join(FORMATS)} of a kind that is read here): "
             "write or download it again, as an 8-bit PNG"
         ) from None
     except DAMAGED as error:
@@ -139,7 +139,7 @@ def read_photograph(path: Path) -> Photograph:
     """The one way from an image file to 8-bit RGB, for training, evaluation, prediction and all that is shown.
 
     16-bit pixels are scaled by 65535 or by the range that the file states. Transparency is left out: the colours
-    below it count. Colour profiles and gamma are left out of account.
+    below it count. Colour profiles and gamma are not applied.
 
     Raises:
         DataError: the file is missing, damaged or not an image, holds several, or numbers of unknown range.
@@ -152,23 +152,24 @@ def read_photograph(path: Path) -> Photograph:
         image = Image.fromarray(_eight_bits(path, _deep_values(path, image, header), header))
     elif image.mode not in RGB_MODES or header.signed:
         raise DataError(f"{path} has pixels of a kind that is not read here ({image.mode}): save it as 8-bit RGB")
-    opaque = "A" not in image.mode or image.getchannel("A").getextrema()[0] == 255
+    may_be_transparent = "A" in image.mode or "transparency" in image.info
+    transparent = may_be_transparent and np.asarray(image.convert("RGBA"))[:, :, 3].min() < 255
     rgb = image.convert("RGB")
     if header.orientation != 1:
         rgb = Image.fromarray(turned(np.asarray(rgb), header.orientation))
-    return Photograph(rgb, header.orientation, not opaque)
+    return Photograph(rgb, header.orientation, transparent)
 
 
 def size_conflict(image_path: Path, image: tuple[int, int], label_path: Path, label: tuple[int, int]) -> str | None:
     """What is wrong if an upright image and its label differ in width and height; None if they do not."""
     if image == label:
         return None
-    turned_by = orientation(image_path)
-    said, remedy = "", "they must agree"
-    if turned_by >= 5 and label == image[::-1]:
-        said = f", turned upright by its EXIF orientation {turned_by},"
-        remedy = "turn the label too, or remove the orientation from the image if the label is right as it is"
-    return f"{image_path} is {image[0]}x{image[1]}{said} but its label {label_path} is {label[0]}x{label[1]}: {remedy}"
+    sizes = f"{image_path} is {image[0]}x{image[1]} but its label {label_path} is {label[0]}x{label[1]}"
+    turns = {path: turn for path in (image_path, label_path) if (turn := orientation(path)) >= 5}
+    if label != image[::-1] or not turns:
+        return f"{sizes}: they must agree"
+    said = " and ".join(f"{path.name} is turned upright by its EXIF orientation {turn}" for path, turn in turns.items())
+    return f"{sizes}, since {said}: turn the other one too, or remove the orientation if it should not be turned"
 
 
 def _deep_values(path: Path, image: Image.Image, header: Header) -> np.ndarray:
@@ -207,9 +208,9 @@ def _eight_bits(path: Path, values: np.ndarray, header: Header) -> np.ndarray:
     stated = header.stated
     if stated and stated < highest:
         spare = header.bits - stated.bit_length()
-        # PNG wants numbers of fewer bits moved up. Many writers do not, and set bits that moving up leaves empty.
-        moved = header.shifted and (largest > stated or not np.any(values & (2**spare - 1)))
-        if not moved:
+        # PNG wants numbers of fewer bits shifted up. Many writers do not: they set bits that shifting leaves empty.
+        shifted = header.shifted and (largest > stated or not np.any(values & (2**spare - 1)))
+        if not shifted:
             if stated & (stated + 1) or largest > stated:
                 raise DataError(
                     f"{path} states {stated} as its largest value and holds up to {largest}, so that its white is "
@@ -220,8 +221,12 @@ def _eight_bits(path: Path, values: np.ndarray, header: Header) -> np.ndarray:
     return (scaled[::-1][65535 - highest :] if header.inverted else scaled)[values]
 
 
-def read_ids(path: Path) -> tuple[np.ndarray, int]:
+def read_ids(path: Path, advice: str = "") -> tuple[np.ndarray, int]:
     """A label of one id a pixel, grey or with a palette: the numbers that are stored in the file, never scaled.
+
+    Args:
+        path: the file.
+        advice: the end of what is said of colours.
 
     Returns:
         uint8 or uint16 [H, W], turned if the label has an EXIF orientation itself; its bits per pixel.
@@ -237,8 +242,8 @@ def read_ids(path: Path) -> tuple[np.ndarray, int]:
         raise DataError(f"label {path} holds floating-point numbers: save its ids as 8- or 16-bit PNG")
     if image.mode not in ID_MODES:
         raise DataError(
-            f"label {path} has mode {image.mode}, not one id a pixel: is this the colour picture instead of the ids? "
-            "If it is the label, describe it with encoding colors, or red, green or blue"
+            f"label {path} has mode {image.mode}, not 8-bit ids or 16-bit ones: "
+            f"is this the colour picture instead of the ids?{advice}"
         )
     values = np.asarray(image)
     if header.bits > 8:
@@ -263,7 +268,7 @@ def read_id_label(path: Path) -> np.ndarray:
     """
     values, bits = read_ids(path)
     if bits > 8:
-        raise DataError(f"label {path} has {bits} bits a pixel, not 8-bit ids: is this another picture, such as depth?")
+        raise DataError(f"label {path} has mode I;{bits}, not 8-bit ids: is this another picture, such as depth?")
     return values
 
 

@@ -38,7 +38,7 @@ class Header:
         size: width and height of the upright image.
         bits: per channel, as stored.
         stated: the largest value that the file says its channels can have, such as 4095; None: it says nothing.
-        shifted: values may have been moved up from the stated range to the whole one, as PNG demands.
+        shifted: values may have been shifted up to fill all bits, as PNG demands.
         inverted: 0 is white.
         signed: values may be negative.
         lossy: compression has changed values.
@@ -122,7 +122,7 @@ def without_orientation(content: bytes) -> bytes:
     (entries,) = struct.unpack_from(order + count, content, position)
     position += struct.calcsize(order + count)
     changed = bytearray(content)
-    for start in range(position, position + entries * entry, entry):
+    for start in range(position, min(position + entries * entry, len(content) - entry + 1), entry):
         if struct.unpack_from(order + "H", content, start)[0] == ORIENTATION:
             struct.pack_into(order + "H", changed, start + entry - (8 if big else 4), 1)
     return bytes(changed)

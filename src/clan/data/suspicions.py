@@ -5,6 +5,7 @@ from collections.abc import Collection
 import numpy as np
 
 BLACK, WHITE, ALIKE = "nearly black", "nearly white", "nearly of one colour"
+SUSPICIOUS = frozenset({BLACK, WHITE, ALIKE})
 
 DARKEST, BRIGHTEST = 32, 223
 """Below the one or above the other lie the pixels of an image that is called black or white; of 0…255."""
