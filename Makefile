@@ -1,10 +1,10 @@
-# make setup | test | check | docs | demo: each sets up what it needs.
+# make setup | programs | test | check | docs | demo: each sets up what it needs.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
 
-.PHONY: setup test check docs demo clean
+.PHONY: setup programs test check docs demo clean
 
 setup: $(VENV)/ready
 
@@ -14,6 +14,10 @@ $(VENV)/ready: pyproject.toml
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
 	$(BIN)/python -m pip install --quiet --editable ".[cpu,inspect]" --group dev
 	touch $@
+
+# Tests that lack a program skip and say so; with CI=true such a skip fails the run (tests/needs.py).
+programs:
+	tools/programs.sh
 
 test: setup
 	$(BIN)/python -m pytest -n $(JOBS)

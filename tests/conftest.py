@@ -16,6 +16,7 @@ from clan.config import Config, DomainConfig, NetworkConfig
 from clan.demo.worlds import write_worlds
 from clan.engine.checkpoint import States
 from clan.schema import build
+from tests.needs import needed, pytest_sessionfinish, pytest_terminal_summary  # noqa: F401 (hooks)
 
 runtime.import_paddle()
 
@@ -30,8 +31,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def shared() -> Path:
     """The shared material beside the project's root: real data and the reference programs' results."""
     folder = Path(__file__).resolve().parents[1].parent / "shared"
-    if not folder.is_dir():
-        pytest.skip("../shared is not here")
+    needed("shared", folder.is_dir())
     return folder
 
 

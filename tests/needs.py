@@ -1,5 +1,10 @@
-"""What tests may need that is not a dependency, how to get it, and which of it may be missing in CI."""
+"""What tests may need that is not a dependency, how to get it, and which of it may be missing in CI.
 
+At its end a run lists what was skipped. With `CI=true` it fails if that was anything but an optional need.
+"""
+
+import os
+from collections import defaultdict
 from dataclasses import dataclass
 
 import pytest
@@ -49,4 +54,33 @@ def needed(name: str, found: object) -> None:
 
 def module(name: str, need: str):
     """A package, imported; without it the test or module is skipped."""
-    return pytest.importorskip(name, reason=NEEDS[need].reason, exc_type=ImportError)
+    return pytest.importorskip(name, reason=NEEDS[need].reason)
+
+
+def skips(reporter) -> dict[str, set[str]]:
+    """Tests by the reason that they were skipped for; a module counts as one."""
+    found = defaultdict(set)
+    for report in reporter.stats.get("skipped", []):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple | list) else str(report.longrepr)
+        found[reason.removeprefix("Skipped: ")].add(report.nodeid)
+    return dict(found)
+
+
+def forbidden(reporter) -> list[str]:
+    """Reasons that CI takes no skip for."""
+    optional = {need.reason for need in NEEDS.values() if need.optional}
+    return sorted(skips(reporter).keys() - optional) if os.environ.get("CI", "").lower() in ("1", "true") else []
+
+
+def pytest_terminal_summary(terminalreporter):
+    for reason, tests in sorted(skips(terminalreporter).items()):
+        terminalreporter.write_line(f"skipped {len(tests)}, first {min(tests)}: {reason}")
+    for reason in forbidden(terminalreporter):
+        terminalreporter.write_line(f"CI takes no skip for this: {reason}", red=True)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session):
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter and not hasattr(session.config, "workerinput") and forbidden(reporter) and not session.exitstatus:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -36,6 +36,7 @@ from clan.models.weight_files import write_arrays
 from clan.models.weights import to_file_names
 from tests.conftest import assert_same_end, metrics
 from tests.models.malicious import CORPUS, WITNESS
+from tests.needs import needed
 
 
 def lines(folder):
@@ -82,12 +83,10 @@ def disk(tmp_path):
     folder.mkdir()
 
     def mount(options):
-        if not shutil.which("mount"):
-            pytest.skip("there is no mount command")
+        needed("disk", shutil.which("mount"))
         words = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder]
         done = subprocess.run(words, capture_output=True, text=True)
-        if done.returncode:
-            pytest.skip(f"no disk can be mounted here: {done.stderr.strip()}")
+        needed("disk", done.returncode == 0)
         return folder
 
     yield mount

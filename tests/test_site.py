@@ -9,6 +9,7 @@ import pytest
 
 from clan.config import Config, flat_options
 from clan.recipes import official
+from tests.needs import NEEDS
 from tests.pages import DOCS, ROOT
 from tests.reporting.browser import CHROMIUM, DRIVER, browser
 
@@ -49,7 +50,7 @@ def test_formulas_are_mathml_and_none_is_left_as_tex(site):
     assert "\\frac" not in page and "\\mathcal" not in page
 
 
-in_a_browser = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="chromium and chromedriver are not installed")
+in_a_browser = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason=NEEDS["browser"].reason)
 
 FOUND = """
 const box = [...document.querySelectorAll("*")].find((one) => one.shadowRoot?.querySelector("input"));

@@ -99,7 +99,7 @@ def test_weights_alone_are_used_as_their_arrays_tell_and_the_rest_is_said(bare, 
     picture = next((worlds / "Cityscapes/leftImg8bit/val").rglob("*.png"))
     predict(picture, bare, tmp_path / "out")
     said = capsys.readouterr().out
-    assert "bare.pth has no config.yaml beside it: by its arrays it is a resnet-tiny for 5 classes" in said
+    assert "bare.pth has no config.yaml beside it: it is taken for a resnet-tiny for 5 classes" in said
     assert "assumed, since no array tells: --output-stride 8, --head-dilations 6 12 18 24, --input-norm" in said
     assert options(bare, output_stride=16, input_normalization="imagenet-rgb").normalization.channels == "rgb"
 

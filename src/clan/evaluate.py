@@ -102,7 +102,7 @@ def _assumptions(weights: Path, options: EvaluationOptions, given: Mapping[str, 
     }
     said = ", ".join(text for name, text in assumed.items() if name not in given)
     return (
-        f"{weights} has no {RUN_FILE} beside it: by its arrays it is a {options.backbone} for {options.num_classes} "
+        f"{weights} has no {RUN_FILE} beside it: it is taken for a {options.backbone} for {options.num_classes} "
         "classes" + (f"; assumed, since no array tells: {said}" if said else "")
     )
 

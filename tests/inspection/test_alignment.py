@@ -1,11 +1,11 @@
 import sys
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clan.inspection.alignment import FEWEST, FeatureSample, centre_distances, principal_components, tsne
+from tests.needs import module
 
 CLASSES, CHANNELS = 3, 6
 
@@ -90,7 +90,7 @@ def test_principal_components_are_those_of_the_covariance():
 
 
 def test_tsne_depends_on_the_seed_alone_and_may_be_missing(monkeypatch):
-    pytest.importorskip("sklearn")
+    module("sklearn", "extras")
     points, _ = cloud(cells=30)
     first = tsne(points, seed=0)
     assert first is not None and first.shape == (30, 2) and np.isfinite(first).all()

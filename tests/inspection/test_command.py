@@ -16,8 +16,9 @@ from clan.inspection.subject import Options, numbered
 from clan.report import make_report
 from clan.snapshots import Snapshot
 from tests.conftest import tiny_config
+from tests.needs import module
 
-pytest.importorskip("matplotlib")
+module("matplotlib", "extras")
 
 FIGURES = {"centres", "discrepancy", "discrepancy_classes", "discrepancy_maps", "features", "heads"}
 

@@ -19,6 +19,7 @@ from clan.losses.probability import class_probabilities
 from clan.models.discriminator import Discriminator
 from clan.models.heads import Head
 from clan.models.resnet import ResNet
+from tests.needs import needed
 
 RNG = np.random.default_rng(0)
 
@@ -181,8 +182,7 @@ def test_passes_leave_nothing_behind():
         gc.collect()
         return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
-    if not Path("/proc/self/statm").exists():
-        pytest.skip("memory in use is read from /proc")
+    needed("proc", Path("/proc/self/statm").exists())
     held = [step() for _ in range(5)]
     before = resident()
     held += [step() for _ in range(20)]

@@ -5,6 +5,7 @@ import pytest
 
 from clan.kernels import product
 from clan.kernels.product import multiply, multiply_each
+from tests.needs import needed
 
 RNG = np.random.default_rng(0)
 
@@ -20,8 +21,8 @@ def matrix(*shape, transposed):
 def library(request, monkeypatch):
     if request.param == "NumPy":
         monkeypatch.setattr(product, "_mkl", lambda: None)
-    elif product._mkl() is None:
-        pytest.skip("this Paddle brings no MKL")
+    else:
+        needed("mkl", product._mkl())
 
 
 @pytest.mark.usefixtures("library")

@@ -13,6 +13,7 @@ from clan.models.deeplab import BACKBONES, Segmenter
 from clan.models.mobilenet import Depthwise
 from clan.models.weights import load_weights, save_weights
 from tests.conftest import relative
+from tests.needs import module
 
 BATCH, HEIGHT, WIDTH = 2, 33, 49
 
@@ -130,7 +131,7 @@ def test_imagenet_weights_fit_mobilenet_wholly_but_for_the_heads(shared):
 
 @pytest.mark.parametrize("stride", [8, 16])
 def test_mobilenet_equals_a_plain_pytorch_one(shared, stride):
-    torch = pytest.importorskip("torch", reason="torch is not here to compare with")
+    torch = module("torch", "torch")
     from clan.models.weight_files import read_arrays
 
     arrays = read_arrays(shared / "weights/mobilenet_v2_imagenet.pt")

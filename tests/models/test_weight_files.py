@@ -26,6 +26,7 @@ from tests.models.forge import (
     torch_zip,
 )
 from tests.models.malicious import CORPUS
+from tests.needs import needed
 
 SHARED = Path(__file__).parents[2].parent / "shared"
 
@@ -133,8 +134,7 @@ def test_wrapped_tables_are_unwrapped(keys, file):
 
 def test_a_real_legacy_file_of_pytorch():
     path = SHARED / "weights" / "mobilenet_v2_imagenet.pt"
-    if not path.exists():
-        pytest.skip(f"{path} is not there: the shared material is not part of the project")
+    needed("shared", path.exists())
     found = read_arrays(path)
     assert len(found) == 312
     assert found["features.0.0.weight"].shape == (32, 3, 3, 3)

@@ -90,7 +90,7 @@ def test_wrapped_and_prefixed_weights_load_and_the_summary_says_so(keys, tmp_pat
     saved = Network()
     content = {f"module.backbone.{name}": array for name, array in values(saved).items()}
     for key in reversed(keys):
-        content = {"epoch": 3, key: content}
+        content = {"epoch": np.array(3), key: content}
     (tmp_path / "w.pdparams").write_bytes(pickle.dumps(content, 4))
     loaded = Network()
     report = load_weights(loaded, tmp_path / "w.pdparams", strict=True)

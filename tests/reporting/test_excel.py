@@ -1,7 +1,5 @@
 import csv
 import math
-import shutil
-import subprocess
 
 import numpy as np
 import openpyxl
@@ -110,25 +108,6 @@ def test_options_that_differ_from_the_preset_are_marked(book):
         ("classes.x", "[]", "–", "differs"),
     ]
     assert [row[0].font.b for row in book["config"].iter_rows()] == [True, True, False, False, True]
-
-
-@pytest.mark.skipif(not shutil.which("soffice"), reason="LibreOffice is not installed")
-def test_libreoffice_reads_what_was_written(files, book, tmp_path):
-    """Written again by LibreOffice, every cell, filter, colour scale and chart is there."""
-    home = f"-env:UserInstallation={(tmp_path / 'home').as_uri()}"
-    command = ["soffice", home, "--headless", "--convert-to", "xlsx", "--outdir", str(tmp_path / "again")]
-    subprocess.run([*command, str(files[0])], check=True, capture_output=True, timeout=120)
-    again = openpyxl.load_workbook(tmp_path / "again/SYS.xlsx")
-    assert again.sheetnames == book.sheetnames
-    for one, other in zip(book, again, strict=True):
-        ours, theirs = (list(sheet.iter_rows(max_row=20, max_col=25, values_only=True)) for sheet in (one, other))
-        for row, expected in zip(theirs, ours, strict=True):
-            assert row == pytest.approx(expected)
-        assert other.auto_filter.ref == one.auto_filter.ref
-        assert [str(found.sqref) for found in other.conditional_formatting] == [
-            str(found.sqref) for found in one.conditional_formatting
-        ]
-        assert len(other._charts) == len(one._charts)
 
 
 def test_csv_holds_the_same_table(files, sheet):

@@ -10,6 +10,7 @@ from PIL import Image
 from clan.errors import CheckpointError, ConfigError
 from clan.reporting import loggers
 from clan.reporting.observer import Step, Validation
+from tests.needs import module
 
 
 def told(logger, steps, previews=None):
@@ -105,7 +106,7 @@ def test_a_package_that_is_not_installed_comes_with_the_command_to_install_it(mo
 
 
 def test_visualdl_shows_what_was_told_and_nothing_twice(tmp_path, preview):
-    pytest.importorskip("visualdl")
+    module("visualdl", "visualdl")
     from visualdl import LogReader
 
     (first,) = loggers.open_loggers(["visualdl"], tmp_path, 0, {})
@@ -123,7 +124,7 @@ def test_visualdl_shows_what_was_told_and_nothing_twice(tmp_path, preview):
 
 
 def test_wandb_keeps_its_run_when_resumed(tmp_path, preview, monkeypatch):
-    pytest.importorskip("wandb")
+    module("wandb", "wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
     (first,) = loggers.open_loggers(["wandb"], tmp_path, 0, {"seed": 1})
     told(first, range(4), preview)

@@ -11,9 +11,10 @@ from clan.data.datasets import Dataset
 from clan.demo import run as demo
 from clan.domain_options import named_domain
 from clan.report import make_report
+from tests.needs import needed
 from tests.reporting.browser import CHROMIUM, DRIVER, browser
 
-pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="chromium and chromedriver are not installed")
+needed("browser", CHROMIUM and DRIVER)
 
 ROOT = Path(__file__).resolve().parents[2]
 

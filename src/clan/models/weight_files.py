@@ -280,7 +280,9 @@ def _named_arrays(content: Any, budget: _Budget) -> Contents:
             arrays[_text(name)] = _numpy_array(bare, budget)
         elif isinstance(bare, TorchTensor):
             arrays[_text(name)] = _torch_array(bare, budget)
-    return Contents(arrays, ".".join(wrapping), tuple(".".join(keys) or "(open)" for keys, _ in others))
+    # What a checkpoint keeps around the network, such as its epoch, is no other network.
+    rivals = [keys for keys, one in others if wrapping[: len(keys)] != keys or len(one) >= len(table)]
+    return Contents(arrays, ".".join(wrapping), tuple(".".join(keys) or "(open)" for keys in rivals))
 
 
 def _bare(value: Any) -> Any:

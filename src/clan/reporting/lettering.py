@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ CHINESE = "路"
 """A character that every font for Chinese has."""
 
 PROBE_SIZE = 16
-_MOST_FONTS = 400
+_MOST_FONTS = 150
 _ABSENT = "\U0010fffd"  # for private use: no font draws it, but for the box that stands for what it lacks
 
 # Among fonts of unknown order: those with the most characters, and regular ones, first.
@@ -147,7 +147,7 @@ def _open(source: tuple[Path, int] | None, size: int) -> Font:
     return _own(size) if source is None else _face(*source, size)
 
 
-@cache
+@lru_cache(maxsize=16)  # each holds its file open
 def _face(path: Path, face: int, size: int) -> Font:
     return ImageFont.truetype(str(path), size, index=face)
 

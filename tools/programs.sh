@@ -1,0 +1,30 @@
+#!/bin/sh
+# Installs the programs that some tests need: a browser for the report and the site, a font with Chinese characters.
+# Where that is not possible it says so and goes on; the tests concerned then skip, or fail if CI is set.
+set -u
+
+packages=
+command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || packages="$packages chromium"
+command -v chromedriver >/dev/null || packages="$packages chromium-driver"
+[ -n "$(fc-list :lang=zh-cn file 2>/dev/null)" ] || packages="$packages fontconfig fonts-wqy-microhei"
+[ -n "$packages" ] || exit 0
+
+if ! command -v apt-get >/dev/null; then
+    echo "there is no apt-get here: install by other means what the packages$packages hold" >&2
+    exit 0
+fi
+root=
+if [ "$(id -u)" != 0 ]; then
+    if ! sudo -n true 2>/dev/null; then
+        echo "no right to install packages: run 'apt-get install$packages' as root" >&2
+        exit 0
+    fi
+    root="sudo -n"
+fi
+export DEBIAN_FRONTEND=noninteractive
+$root apt-get update -qq
+for package in $packages; do # one by one: what is lacking on one system must not keep the others away
+    $root apt-get install -qq -y --no-install-recommends "$package" >/dev/null ||
+        echo "apt-get cannot install $package: install it by other means" >&2
+done
+exit 0
