@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from clan.atomic import finite
 from clan.errors import CheckpointError
 
 
@@ -56,10 +57,7 @@ class Validation:
 
     def record(self) -> dict[str, Any]:
         """It as JSON has it, which knows no NaN."""
-        return {
-            name: {key: _plain(number) for key, number in value.items()} if isinstance(value, dict) else value
-            for name, value in asdict(self).items()
-        }
+        return finite(asdict(self))
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> "Validation":
@@ -78,10 +76,6 @@ class Validation:
         if any(number < 0 or number > 1 for number in [*means.values(), *iou.values()]):
             raise ValueError("a score beyond 0…1")
         return found
-
-
-def _plain(number: float) -> float | None:
-    return number if math.isfinite(number) else None
 
 
 class Observer:
