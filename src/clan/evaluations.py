@@ -10,13 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from clan.atomic import write_atomically
+from clan.atomic import as_json, write_atomically, write_file
 from clan.data.datasets import Dataset
 from clan.domains import CITYSCAPES_CLASSES, Classes, Description, load_classes
 from clan.errors import ConfigError, DataError
 from clan.labels import IGNORE, LabelSpace
 from clan.metrics.iou import Scores, score
-from clan.output import encoded
 from clan.records import began, moment
 from clan.snapshots import BEST, LAST_ITERATION, Snapshot, iteration_of, snapshot_iteration
 from clan.untrusted import UnfitFile, quoted, read_whole
@@ -161,15 +160,11 @@ def write_evaluation(
         "classes": label_space.names,
         "colors": label_space.colors,
         "subsets": label_space.subsets,
-        "means": {name: _plain(mean) for name, mean in score(confusion, label_space).means.items()},
+        "means": score(confusion, label_space).means,
         "confusion": confusion.tolist(),
-        "images": {stem: _plain(miou) for stem, miou in images.items()},
+        "images": images,
     }
-    text = json.dumps(content, ensure_ascii=False)
-    try:
-        write_atomically(folder / NAME, lambda file: file.write(encoded(text)), sync=False)
-    except OSError as error:
-        raise DataError(f"cannot write {folder / NAME} ({error.strerror}): make the folder writable") from None
+    write_file(folder / NAME, as_json(content), "make the folder writable")
 
 
 def read_evaluation(folder: Path) -> Evaluation:
@@ -262,8 +257,3 @@ def find_evaluations(
 
 def _is_best(evaluation: Evaluation) -> bool:
     return evaluation.weights is not None and evaluation.weights.stem.endswith(BEST)
-
-
-def _plain(value: float) -> float | None:
-    """A number as JSON has it, which knows no NaN."""
-    return None if math.isnan(value) else float(value)

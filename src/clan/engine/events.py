@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from clan.atomic import write_atomically
+from clan.atomic import finite, write_atomically
 from clan.output import encoded
 from clan.reporting.observer import Observer, Step, Validation, writing
 
@@ -47,10 +47,9 @@ class EventLog(Observer):
         since JSON has no NaN.
         """
         numbers = {**step.losses, **step.numbers, "seconds": step.seconds}
-        numbers = {name: value if math.isfinite(value) else None for name, value in numbers.items()}
         with writing(self.folder):
             self._losses.write(" ".join(f"{step.losses.get(name, 0.0):.4f}" for name in LOSS_COLUMNS) + "\n")
-            self._metrics.write(json.dumps({"iteration": step.iteration, **numbers}) + "\n")
+            self._metrics.write(json.dumps(finite({"iteration": step.iteration, **numbers})) + "\n")
 
     def validated(self, validation: Validation, best: Validation | None) -> None:
         """Records a validation; the file is there only where there are any."""

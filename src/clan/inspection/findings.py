@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from clan.atomic import write_atomically
+from clan.atomic import finite, write_file
 from clan.errors import DataError
 from clan.output import encoded
 
@@ -98,7 +98,7 @@ class Findings(Part):
 
 def known(values: Sequence[float] | np.ndarray) -> list[float | None]:
     """Numbers as JSON has them, which knows no NaN."""
-    return [None if np.isnan(value) else float(value) for value in values]
+    return finite(np.asarray(values, np.float64).tolist())
 
 
 def write_findings(findings: Findings, folder: Path) -> None:
@@ -107,11 +107,7 @@ def write_findings(findings: Findings, folder: Path) -> None:
     Raises:
         DataError: it cannot be written.
     """
-    text = encoded(json.dumps(findings.model_dump(mode="json"), indent=1, ensure_ascii=False))
-    try:
-        write_atomically(folder / NAME, lambda file: file.write(text), sync=False)
-    except OSError as error:
-        raise DataError(f"cannot write {folder / NAME} ({error.strerror}): choose another --output") from None
+    write_file(folder / NAME, encoded(findings.model_dump_json(indent=1)), "choose another --output")
 
 
 def read_findings(folder: Path) -> Findings | None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from clan.atomic import writing
 from clan.data import transforms
-from clan.errors import DataError
 from clan.inspection.findings import FOLDER, Course, Features, Findings, SnapshotFindings, write_findings
 from clan.inspection.subject import Options, Subject
 from clan.labels import LabelSpace
@@ -38,10 +38,8 @@ def inspect_run(folder: Path, output: Path | None = None, *, options: Options | 
     subject = Subject(folder, options or Options())
     networks = subject.networks()
     output = output or folder / FOLDER
-    try:
+    with writing(output, "choose another --output"):
         output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"cannot write to {output} ({error.strerror}): choose another --output") from None
     shown = len(subject.snapshots) * subject.images + len(networks) * (len(subject.source) + len(subject.target))
     with progress("inspecting", shown) as advance:
         looked = [subject.look(snapshot, SHEET_ROWS, advance) for snapshot in subject.snapshots]

@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from clan.atomic import write_atomically
-from clan.errors import DataError
+from clan.atomic import write_file
 from clan.output import encoded, one_line
 from clan.reporting.console import percent
 
@@ -161,11 +160,5 @@ def _csv(table: Table) -> str:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, lambda file: file.write(content))
-    except OSError as error:
-        raise DataError(
-            f"{path} cannot be written ({error.strerror}): choose a folder you may write to, "
-            "and close the file if it is open elsewhere"
-        ) from error
+    remedy = "choose a folder you may write to, and close the file if it is open elsewhere"
+    write_file(path, content, remedy, sync=True)

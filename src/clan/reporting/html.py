@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from clan.atomic import write_atomically
-from clan.errors import DataError
+from clan.atomic import write_file
 from clan.output import encoded
 from clan.reporting.console import ABSENT, percent
 
@@ -202,12 +201,7 @@ def write_report(page: Page, path: Path) -> None:
     Raises:
         DataError: the file cannot be written.
     """
-    content = encoded(render(page))
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, lambda file: file.write(content))
-    except OSError as error:
-        raise DataError(f"cannot write {path} ({error.strerror}): choose another --output") from None
+    write_file(path, encoded(render(page)), "choose another --output", sync=True)
 
 
 def delta(ours: float, reference: float) -> str:

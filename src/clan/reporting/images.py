@@ -8,8 +8,7 @@ import numpy as np
 from PIL import Image
 
 from clan import png
-from clan.atomic import write_atomically
-from clan.errors import DataError
+from clan.atomic import write_file
 from clan.labels import LabelSpace
 from clan.reporting.heat import heat_palette
 
@@ -83,8 +82,4 @@ def _save_as(image: Image.Image, path: Path, **options: Any) -> None:
 
 
 def _save(content: bytes, path: Path) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, lambda file: file.write(content), sync=False)
-    except OSError as error:
-        raise DataError(f"cannot write {path} ({error.strerror}): choose another folder or shorter names") from None
+    write_file(path, content, "choose another folder or shorter names")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
+from clan.atomic import as_json
 from clan.commandline import worded
 from clan.output import one_line
 from clan.reporting.console import Pace, clock, percent, write_unbuffered
@@ -162,14 +161,7 @@ class Json(Display):
         self._say("end", path=str(snapshot))
 
     def _say(self, event: str, **facts: Any) -> None:
-        print(json.dumps({"event": event, **_finite(facts)}, ensure_ascii=False), flush=True)
-
-
-def _finite(value: Any) -> Any:
-    """The same with null for what is not finite, as JSON has it."""
-    if isinstance(value, Mapping):
-        return {key: _finite(one) for key, one in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+        print(as_json({"event": event, **facts}).decode(), flush=True)
 
 
 class Live(Display):

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from clan.atomic import finite
 from clan.errors import CheckpointError
 from clan.output import one_line
 
@@ -58,10 +59,7 @@ class Validation:
 
     def record(self) -> dict[str, Any]:
         """It as JSON has it, which knows no NaN."""
-        return {
-            name: {key: _plain(number) for key, number in value.items()} if isinstance(value, dict) else value
-            for name, value in asdict(self).items()
-        }
+        return finite(asdict(self))
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> "Validation":
@@ -80,10 +78,6 @@ class Validation:
         if any(number < 0 or number > 1 for number in [*means.values(), *iou.values()]):
             raise ValueError("a score beyond 0…1")
         return found
-
-
-def _plain(number: float) -> float | None:
-    return number if math.isfinite(number) else None
 
 
 class Observer:
