@@ -76,7 +76,7 @@ def evaluate(  # noqa: PLR0913 (the signature is the command line)
         device: where to compute.
         gpu: index of the GPU among the visible ones.
     """
-    speak({"--root": "--data-dir", "--network.num-classes": "--num-classes"})
+    speak({"--root": "--data-dir"})
     runtime.import_paddle()
     from clan.bulk import evaluate_and_score
     from clan.domain_options import evaluation_dataset
@@ -238,6 +238,7 @@ def train(arguments: Sequence[str]) -> None:
     from clan.config import Config, load
     from clan.reporting.live import open_display
 
+    speak({"--num-classes": "--network.num-classes"})
     start = Parser(prog="clan train", add_help=False)
     start.add_argument("--preset", choices=PRESETS, default="official")
     start.add_argument("--source")

@@ -155,7 +155,6 @@ def evaluation_dataset(
     Raises:
         ClanError: a file does not fit, or there are no images.
     """
-    require_weights(weights)
     path = (weights if weights.is_dir() else weights.parent) / "config.yaml"
     run = load(path) if path.is_file() else None
     classes = run.classes if run else None
@@ -165,6 +164,7 @@ def evaluation_dataset(
     else:
         description, root = run.target.dataset, data_dir or located(run.target.root, path.parent, run)
     require_splits(description, split)
+    require_weights(weights)
     split = split or choose_split(description, root, "val", "test")
     return Dataset(description, root, list_file=data_list, split=split, classes=classes or CITYSCAPES_CLASSES)
 

@@ -194,8 +194,7 @@ def _require_all(path: Path, report: MatchReport) -> None:
     for name, (theirs, ours) in report.mismatched.items():
         if name.startswith(_HEADS) and theirs[1:] == ours[1:]:
             raise WeightsError(
-                f"{path} was trained for {theirs[0]} classes, the network has {ours[0]}: pass "
-                f"--network.num-classes {theirs[0]}"
+                f"{path} was trained for {theirs[0]} classes, the network has {ours[0]}: pass --num-classes {theirs[0]}"
             )
         raise WeightsError(f"{path} has {name} {theirs}, the network {ours}: is it for another network?")
     if report.missing:
