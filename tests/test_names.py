@@ -69,7 +69,7 @@ def test_odd_names_are_trained_on_evaluated_recorded_and_shown(data, capfd):
     assert set(NAMES) <= json.loads(scores.read_bytes())["images"].keys()
     (table,) = Path("mIoU_results").glob("*.csv")
     assert [row[1] for row in csv.reader(table.read_text("utf-8").splitlines())] == ["iteration", "3", "6"]
-    clan("report", run)
+    clan("report", run, "--images", 9)
     page = Path("report.html").read_text("utf-8")
     assert one_line(NAMES[0]) in page
     clan("predict", FOLDER / "images", "--weights", run / "odd_6.pdparams")

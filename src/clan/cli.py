@@ -85,7 +85,7 @@ def evaluate(  # noqa: PLR0913 (the signature is the command line)
         device: where to compute.
         gpu: index of the GPU among the visible ones.
     """
-    speak({"--root": "--data-dir", "--network.num-classes": "--num-classes"})
+    speak({"--root": "--data-dir"})
     runtime.import_paddle()
     from clan.bulk import evaluate_and_score
     from clan.domain_options import evaluation_dataset
@@ -249,6 +249,7 @@ def train(arguments: Sequence[str]) -> None:
     from clan.recipes import PRESETS, SOURCE_ROOTS, preset_name
     from clan.reporting.live import open_display
 
+    speak({"--num-classes": "--network.num-classes"})
     start = Parser(prog="clan train", add_help=False)
     start.add_argument("--preset", type=preset_name, default="official")
     start.add_argument("--method", choices=METHOD_OPTIONS)

@@ -9,7 +9,7 @@ from clan.data.datasets import Dataset, find_splits
 from clan.data.suspicions import SUSPICIOUS
 from clan.domain_options import load_classes, named_domain, require_splits
 from clan.errors import ConfigError
-from clan.output import one_line
+from clan.output import encoded, one_line
 from clan.reporting.bars import print_bars
 from clan.reporting.console import progress
 from clan.reporting.images import save_png
@@ -143,7 +143,7 @@ def init_data(folder: Path, output: Path | None) -> Path:
         raise ConfigError(f"{output} exists already: name another file with -o")
     proposal = propose(folder, relative_to=output.resolve().parent)
     output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(proposal.text, encoding="utf-8")
+    output.write_bytes(encoded(proposal.text))
     for line in proposal.seen:
         print(line)
     naming = "give its classes their names, then " if proposal.unnamed else ""

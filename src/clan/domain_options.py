@@ -164,7 +164,6 @@ def evaluation_dataset(
     Raises:
         ClanError: a file does not fit, or there are no images.
     """
-    require_weights(weights)
     known = trained_classes(weights, classes)
     run, folder = config_of(weights), weights if weights.is_dir() else weights.parent
     if domain or not run:
@@ -174,6 +173,7 @@ def evaluation_dataset(
     else:
         description, root = run.target.dataset, data_dir or located(run.target.root, folder, run)
     require_splits(description, split)
+    require_weights(weights)
     split = split or choose_split(description, root, "val", "test")
     return Dataset(description, root, list_file=data_list, split=split, classes=known or CITYSCAPES_CLASSES)
 

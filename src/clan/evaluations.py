@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from clan.atomic import as_json, write_atomically, write_file
+from clan.atomic import as_json, write_file, writing
 from clan.data.datasets import Dataset
 from clan.domains import CITYSCAPES_CLASSES, Classes, Description, load_classes
 from clan.errors import ConfigError, DataError
@@ -96,16 +96,12 @@ def write_classes(folder: Path, classes: Classes) -> None:
     Raises:
         DataError: the file cannot be written.
     """
-    path = folder / CLASSES
-    text = json.dumps(classes.model_dump(mode="json"), indent=2, ensure_ascii=False).encode()
-    try:
-        if classes == CITYSCAPES_CLASSES:
+    path, remedy = folder / CLASSES, "make the folder writable"
+    if classes == CITYSCAPES_CLASSES:
+        with writing(path, remedy):
             path.unlink(missing_ok=True)
-            return
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, lambda file: file.write(text), sync=False)
-    except OSError as error:
-        raise DataError(f"cannot write {path} ({error.strerror}): make the folder writable") from None
+    else:
+        write_file(path, as_json(classes.model_dump(mode="json")), remedy)
 
 
 def read_classes(folder: Path, given: Path | None = None, usual: Classes = CITYSCAPES_CLASSES) -> Classes:

@@ -62,7 +62,6 @@ def predict(  # noqa: PLR0913 (the signature is the command line)
         device: where to compute.
         gpu: index of the GPU among the visible ones.
     """
-    speak({"--network.num-classes": "--num-classes"})
     require_weights(weights)
     runtime.import_paddle()
     from clan.engine.device import select_device

@@ -219,6 +219,17 @@ def test_training_from_weights_that_do_not_fit(train_error, tmp_path):
     assert files(tmp_path / "run") == set()
 
 
+def test_errors_name_the_flags_of_the_command_at_hand(error_of):
+    def clan_train(*arguments):
+        cli.dispatch(["train", *arguments[0]])
+
+    seed, own = ("--data-dir", "--data-dir-target"), ("--source.root", "--target.root")
+    for main, flags in ((train.main, seed), (clan_train, own)):
+        for flag in flags:
+            assert error_of(main, flag, "nowhere").endswith(f"name its folder with {flag}")
+    assert "CLAN_train.py: --learning-rate: input should" in error_of(train.main, "--learning-rate", -1)
+
+
 @pytest.fixture(params=["CLAN_evaluate.py", "clan evaluate"])
 def evaluation_error(request, error_of, worlds):
     """Evaluates weights, with further arguments, by either command."""
@@ -251,7 +262,10 @@ def test_evaluating_weights_that_do_not_fit(evaluation_error, snapshot, tmp_path
 
 
 def test_evaluating_what_cannot_be_read_or_written(evaluation_error, snapshot, data, tmp_path, worlds):
-    assert "nowhere" in evaluation_error(snapshot, "--data-dir", "nowhere")
+    sentence = evaluation_error(snapshot, "--data-dir", "nowhere")
+    assert "nowhere" in sentence
+    assert sentence.endswith("name its folder with --data-dir")
+    assert "nowhere.pdparams does not exist" in evaluation_error("nowhere.pdparams", "--data-dir", "nowhere")
     (tmp_path / "list.txt").write_text("brueckstadt/nobody.png")
     assert "nobody.png" in evaluation_error(snapshot, "--data-list", "list.txt")
     image = sorted((data / "Cityscapes/leftImg8bit/val").rglob("*.png"))[1]

@@ -86,8 +86,22 @@ def test_an_earlier_run_is_kept_as_a_whole_and_foreign_files_stay(run, tmp_path)
     earlier.set_aside(run, said.append)
     assert sorted(contents(tmp_path / "run.before2")) == ["loss.txt"]
     assert contents(kept) == before
+    (run / "resnet_101.pdparams").touch()
+    (run / "GTA5_7_D.pdparams").touch()
+    earlier.set_aside(run, said.append)
+    assert sorted(contents(tmp_path / "run.before3")) == ["GTA5_7_D.pdparams"]
+    assert said[-1].endswith("as a whole"), "there is no state to go on from"
     earlier.bring_back(kept)
     assert list((kept / "tensorboard").glob("*tfevents*"))
+
+
+def test_a_folder_that_nothing_can_be_moved_out_of_keeps_the_earlier_run_inside(run, monkeypatch):
+    before = ours(run)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    earlier.set_aside(run, lambda sentence: None)
+    assert contents(run / "run.before") == before
+    assert sorted(path.name for path in run.parent.iterdir()) == ["run"]
+    assert not list(run.glob("SYS_*"))
 
 
 def test_whoever_is_killed_while_setting_aside_loses_nothing(run, tmp_path, monkeypatch):

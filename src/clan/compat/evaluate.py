@@ -49,7 +49,7 @@ def evaluate_snapshots(snapshots: Sequence[tuple[Path, Path]], flags: argparse.N
         snapshots: pairs of weights and result folder.
         flags: see `add_flags`.
     """
-    speak({"--root": "--data-dir", "--split": "--set", "--network.num-classes": "--num-classes"})
+    speak({"--root": "--data-dir", "--split": "--set"})
     for weights, _ in snapshots:
         require_weights(weights)
     runtime.import_paddle()

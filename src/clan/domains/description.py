@@ -240,7 +240,9 @@ def load_description(path: Path) -> DescriptionFile:
     Raises:
         ConfigError: names the file, the line, the key and what was expected.
     """
-    loaded = load_section(DescriptionFile, path, name=path.stem)
+    # Bytes that are not UTF-8 as their numbers, since a name also stands in those of snapshots.
+    name = re.sub("[\udc80-\udcff]", lambda found: f"{ord(found[0]) - 0xDC00:02x}", path.stem)
+    loaded = load_section(DescriptionFile, path, name=name)
     return loaded.model_copy(update={"root": (path.parent / loaded.root.expanduser()).resolve()})
 
 

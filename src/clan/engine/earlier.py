@@ -17,7 +17,7 @@ from clan.engine import bad_samples, checkpoint, environment, health
 from clan.engine.events import EventLog
 from clan.errors import ClanError, ConfigError
 from clan.reporting.loggers import FOLDERS
-from clan.snapshots import BEFORE, BEST, prefix_of
+from clan.snapshots import BEFORE, BEST, PREFIXES, prefix_of
 
 CONFIG = "config.yaml"
 
@@ -134,10 +134,12 @@ def _moving(place: Path) -> Path:
 def _written(folder: Path) -> Iterator[Path]:
     """The files and folders in which a run in a folder has written."""
     number = r"(\d+|best)"
+    # Without a config.yaml only what must be a run's: other weights may be called resnet_101.
+    anyhow = ".+" if (folder / CONFIG).is_file() else f"({'|'.join(PREFIXES.values())})"
     snapshots = [
         path
         for path in sorted(folder.glob("*"))
-        if re.fullmatch(rf"(?s).+_{number}(_D|_D_aux)?\.pdparams|.+{BEST}\.json", path.name)
+        if re.fullmatch(rf"(?s){anyhow}_{number}(_D|_D_aux)?\.pdparams|{anyhow}{BEST}\.json", path.name)
     ]
     prefixes = {re.sub(rf"(?s)_{number}(_D|_D_aux)?\.\w+$", "", path.name) for path in snapshots}
     with suppress(ClanError):

@@ -337,6 +337,9 @@ class Trainer:
         check_space(self.folder, needed_space(config, self.learner, iteration=state.iteration, states=states))
         if not resume:
             earlier.set_aside(self.folder, notify)
+            for weights in (config.network.restore_from, config.network.restore_discriminator_from):
+                if weights and not weights.exists():
+                    notify(f"{weights}, which this run starts from, went with it: name its new place to run this again")
         self.states.remove_leftovers()
         write_config(self.folder, config)
         return state
