@@ -264,7 +264,8 @@ def train(arguments: Sequence[str]) -> None:
             "file) with --classes, the classes that both share (a file, cityscapes, synthia-16 or synthia-13), or "
             "--config FILE, the config.yaml of another run; --resume continues the run in the snapshot folder, "
             "--resume-with-changes under options that changed. --quiet shows errors and the last snapshot "
-            "alone, --json prints an object a line. Then override any field; the defaults shown are those of what you chose."
+            "alone, --json prints an object a line. Then override any field; the defaults shown are those of what you "
+            "chose."
         ),
         default=base,
         args=rest,
