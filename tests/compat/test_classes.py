@@ -76,7 +76,9 @@ def test_classes_that_do_not_fit_are_refused_by_every_command(folder, error_of, 
     snapshot = folder / "run/SYS_1.pdparams"
     assert offer in error_of(evaluate.main, "--restore-from", snapshot, "--save", "maps", "--num-classes", 16)
     assert offer in error_of(cli.dispatch, "evaluate", snapshot, "--num-classes", 16)
-    assert offer in error_of(cli.dispatch, "predict", "data/Cityscapes/leftImg8bit/val", "--weights", snapshot, "--num-classes", 16)
+    assert offer in error_of(
+        cli.dispatch, "predict", "data/Cityscapes/leftImg8bit/val", "--weights", snapshot, "--num-classes", 16
+    )
     trained = "was trained on the 19 classes of cityscapes"
     assert trained in error_of(cli.dispatch, "evaluate", snapshot, "--classes", NAME)
     assert trained in error_of(evaluate.main, "--restore-from", snapshot, "--save", "maps", "--classes", NAME)
