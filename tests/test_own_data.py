@@ -306,7 +306,7 @@ def test_a_class_that_is_alone_or_absent_is_said(folder, capsys):
     cli.dispatch(["train", "--source", "more.yaml", "--target", "my.yaml", *quick])
     assert "mud never occurs in the labels of the training set more" in capsys.readouterr().out
     cli.dispatch(["data", "check", "more.yaml"])
-    assert "never there (not an error): mud" in capsys.readouterr().out
+    assert re.search(r"mud +never", capsys.readouterr().out)
     for number in range(4):
         picture(folder / f"truth/{number}.png", np.full((32, 64), 1))
     cli.dispatch(["train", "--source", "my.yaml", "--target", "my.yaml", *quick])

@@ -105,8 +105,6 @@ def _print(findings: Findings, dataset: Dataset) -> None:
         total = findings.ignored + int(findings.pixels.sum())
         print(f"  ignored: {100 * findings.ignored / max(total, 1):.2f} % of pixels; of the others:")
         print_bars(space.names, [float(share) for share in findings.frequencies], space.colors)
-        if findings.absent:
-            print(f"  never there (not an error): {', '.join(findings.absent)}")
     print("  everything can be used" if findings.ok else "  NOT everything can be used: see above")
 
 

@@ -50,7 +50,10 @@ def test_16_classes_from_training_to_scores(folder, capsys):
 
     classes = NAMED_CLASSES[NAME]
     space = classes.label_space
-    dataset, total = Dataset("cityscapes", folder / "data/Cityscapes", split="val", classes=classes), 0
+    dataset, total = (
+        Dataset("cityscapes", folder / "data/Cityscapes", split="val", classes=classes),
+        np.zeros((16, 16), np.int64),
+    )
     for index, stem in enumerate(dataset.stems):
         predicted = np.asarray(Image.open(f"maps/{stem}.png"))
         assert predicted.max() < 16
