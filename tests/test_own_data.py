@@ -275,6 +275,77 @@ def test_the_benchmarks_merge_as_published(task):
         assert not classes.absent(description)
 
 
+# --- Labels that teach nothing, and names that say nothing ---
+
+
+def without_pixels(folder):
+    """All labels hold an id that is ignored."""
+    for number in range(4):
+        picture(folder / f"truth/{number}.png", np.full((32, 64), 255))
+
+
+def test_labels_without_a_pixel_of_a_class_are_an_error_in_check_and_a_warning_in_training(folder, capsys):
+    without_pixels(folder)
+    with pytest.raises(SystemExit) as stop:
+        cli.dispatch(["data", "check", "my.yaml"])
+    assert stop.value.code == 1
+    ignored = "labels of the {} my is ignored: they hold 255, but the classes take 0, 1, 2"
+    assert ignored.format("data set") in capsys.readouterr().out
+    cli.dispatch(["train", "--source", "my.yaml", "--target", "my.yaml", "--num-steps", "1", "--warmup-steps", "0",
+                  "--validate-every", "1"])  # fmt: skip
+    said = capsys.readouterr().out
+    assert "WARNING: every pixel of the 4 " + ignored.format("training set") in said
+    assert "WARNING: every pixel of the 4 " + ignored.format("validation set") in said
+    cli.dispatch(["evaluate", "snapshots/my2my/my_1.pdparams"])
+    assert "no pixel of the ground truth is of a class: nothing was scored" in capsys.readouterr().out
+
+
+def test_a_class_that_is_alone_or_absent_is_said(folder, capsys):
+    quick = ["--num-steps", "1", "--warmup-steps", "0"]
+    (folder / "more.yaml").write_text(PLAIN.replace("  road: 0", "  road: 0\n  mud: 7"))
+    cli.dispatch(["train", "--source", "more.yaml", "--target", "my.yaml", *quick])
+    assert "mud never occurs in the labels of the training set more" in capsys.readouterr().out
+    cli.dispatch(["data", "check", "more.yaml"])
+    assert re.search(r"mud +never", capsys.readouterr().out)
+    for number in range(4):
+        picture(folder / f"truth/{number}.png", np.full((32, 64), 1))
+    cli.dispatch(["train", "--source", "my.yaml", "--target", "my.yaml", *quick])
+    assert "WARNING: sky is the only class in the 4 labels of the training set my" in capsys.readouterr().out
+
+
+def test_a_source_that_has_none_of_the_classes(folder, error_of):
+    said = error_of(cli.dispatch, "train", "--source", "my.yaml", "--target", "my.yaml", "--classes", "few.yaml")
+    assert "few.yaml" in said
+    (folder / "few.yaml").write_text("classes: {mud: , grass: }")
+    said = error_of(cli.dispatch, "train", "--source", "my.yaml", "--target", "my.yaml", "--classes", "few.yaml")
+    assert "none of the classes is in the source my, which has road, sky" in said
+
+
+def test_names_of_a_proposal_are_refused_where_two_could_match(folder, error_of, capsys):
+    unnamed = PLAIN.replace("road:", "class_0:")
+    (folder / "new.yaml").write_text(unnamed)
+    (folder / "letters.yaml").write_text(PLAIN.replace("road:", "class_a:"))
+    (folder / "merged.yaml").write_text("classes: {road: , class_1: sky}")
+    for words, said in (
+        ("--source new.yaml --target my.yaml", "class_0 in new is not named yet"),
+        ("--source my.yaml --target new.yaml", "class_0 in new is not named yet"),
+        ("--source new.yaml --target new.yaml", "class_0 in new is not named yet"),
+        ("--source my.yaml --target my.yaml --classes merged.yaml", "class_1 in the file of classes is not named yet"),
+    ):
+        assert said in error_of(cli.dispatch, "train", *words.split())
+    assert not (folder / "snapshots").exists()
+    assert "class_0 in new" in error_of(cli.dispatch, "iou", "new.yaml", "photos", "--split", "val")
+    assert "class_0 in new" in error_of(cli.dispatch, "evaluate", "w.pdparams", "--domain", "new.yaml")
+    with pytest.raises(SystemExit) as stop:
+        cli.dispatch(["data", "check", "new.yaml"])
+    said = capsys.readouterr().out
+    assert stop.value.code == 1
+    assert "1 classes without a name" in said
+    assert "33.33 %" in said, "frequencies help to name them"
+    assert (folder / "new.png").is_file()
+    cli.dispatch(["data", "check", "letters.yaml"])
+
+
 # --- Proposing ---
 
 

@@ -109,8 +109,6 @@ def _print(findings: Findings, dataset: Dataset) -> None:
         total = findings.ignored + int(findings.pixels.sum())
         print(f"  ignored: {100 * findings.ignored / max(total, 1):.2f} % of pixels; of the others:")
         print_bars(space.names, [float(share) for share in findings.frequencies], space.colors)
-        if findings.absent:
-            print(f"  never there (not an error): {', '.join(findings.absent)}")
     alike = ", but see above which images are all alike" if SUSPICIOUS.intersection(findings.remarks) else ""
     print(f"  everything can be used{alike}" if findings.ok else "  NOT everything can be used: see above")
 

@@ -113,6 +113,7 @@ def test_the_seed_preset_trains_saves_loads_and_evaluates_projection_biases(worl
 VALUES = {
     "model": None,  # there is one
     "target": None,
+    "num_classes": None,  # that of the classes is the only one
     "input_size_source": "40,20",
     "input_size_target": "40,20",
     "device": "cpu",

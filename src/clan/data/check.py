@@ -82,11 +82,6 @@ class Findings:
         return not self.problems and not self.strays and not self.unnamed
 
     @property
-    def absent(self) -> list[str]:
-        """Classes that no pixel has, though labels were read."""
-        return [name for name, count in zip(self.names, self.pixels, strict=True) if self.labels and not count]
-
-    @property
     def frequencies(self) -> np.ndarray:
         """Share of each class among the pixels of all of them, float64 [C]; zeros where there are none."""
         return self.pixels / max(int(self.pixels.sum()), 1)
@@ -115,7 +110,6 @@ class Findings:
             "unknown": {code: vars(stray) for code, stray in self.strays.items()},
             "labels_without_image": self.orphans,
             "unnamed_classes": self.unnamed,
-            "absent_classes": self.absent,
             "list": self.list_remarks,
             "remarks": self.remarks,
             "classes": {

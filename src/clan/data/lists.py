@@ -1,8 +1,8 @@
 """Lists of images, in the forms that data sets come with: which image, and which label, each line names.
 
 A line is an image, alone or followed by its label: `images/a.jpg labels/a.png`. Paths start from the image folder, from
-the root or from the list's own folder, or are absolute. Only reading the file touches the disk; the rest is a function
-of the lines and the paths that are known.
+the root or from the list's own folder, or are absolute. Only `read_lines` touches the disk; `choose` is a function of
+the lines and of the paths that are known.
 """
 
 import difflib
@@ -179,8 +179,8 @@ def _entry(line: str, known: Known) -> tuple[list[str], str, str] | None:
 
 
 def plain_path(line: str) -> str:
-    """A line that holds one path relative to a folder, without quotes, backslashes and what is redundant in front."""
-    return posixpath.normpath(_unquoted(line).replace("\\", "/")).lstrip("/")
+    """A line that holds one path alone, without quotes, backslashes and what is redundant."""
+    return posixpath.normpath(_unquoted(line).replace("\\", "/"))
 
 
 def _unquoted(text: str) -> str:
