@@ -1,6 +1,5 @@
 """Finding which files of a folder belong together, by their paths alone, and the patterns that say so."""
 
-import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -22,11 +21,17 @@ NUMBER = re.compile(r"(?<![A-Za-z\d])\d+")
 DECIMAL = re.compile(r"(?<![A-Za-z\d])\d+(?:\.\d+)*")
 CAMERA = re.compile(r"cam|left|right|view|stereo|sensor", re.IGNORECASE)
 
+FEWEST_VOTES = 0.1
+"""Share of the most frequent kind's pairs in the sample that another must have."""
+
 SAMPLES, PER_FOLDER = 400, 5
 """Files whose partners are looked for: at most in all, and in a folder."""
 
 MOST_PARTNERS = 3000
 """Files with a common piece of name that are compared with one file."""
+
+FEW_OWNERS = 100
+"""Files with a common piece of name that surely belong together."""
 
 MOST_KINDS, MOST_MATCHES = 40, 2_000_000
 """Kinds of pairs that are counted over all files, the most frequent ones of the sample: more if there are few files."""
@@ -99,11 +104,12 @@ def find_pairings(paths: list[str]) -> list[Pairing]:
     """Kinds of files that pair up, in either order, those with the most pairs first."""
     votes: Counter[Pair] = Counter()
     for first, second in _partners(paths):
-        for pair in (_compare(first, second), _compare(second, first)):
-            if pair is not None:
-                votes[pair] += 1
+        if pair := _compare(first, second):
+            votes[pair] += 1
+            votes[Pair(pair.labels, pair.images)] += 1
     count = max(MOST_KINDS, min(10 * MOST_KINDS, MOST_MATCHES // max(len(paths), 1)))
-    kinds = [kind for kind, _ in _with_variants(votes).most_common(count)]
+    ranked = _with_variants(votes).most_common(count)
+    kinds = [kind for kind, number in ranked if number >= FEWEST_VOTES * ranked[0][1]]
     ends = sorted({path.rpartition(".")[2] for path in paths})
     counted = (_count(kind, paths, ends) for kind in kinds)
     found = [pairing for pairing in counted if pairing.pairs and Pattern(pairing.images).parts]
@@ -118,10 +124,12 @@ def lone_pattern(paths: list[str]) -> str:
     folders: list[str] = []
     for number, values in enumerate(zip(*(file.parts[:-1] for file in files), strict=True)):
         if all((match := SPLIT_WORD.search(value)) and not match.start() for value in values):
-            folders.append("{split}" if "{split}" not in folders else f"{{folder_{number + 1}}}")
+            folders.append("{split}" if "{split}" not in folders else f"{{folder_{number}}}")
         else:
-            folders.append(escape(values[0]) if len(set(values)) == 1 else f"{{folder_{number + 1}}}")
-    tail = os.path.commonprefix([file.stem[::-1] for file in files])[::-1]
+            folders.append(escape(values[0]) if len(set(values)) == 1 else f"{{folder_{number}}}")
+    if sum("{folder_" in folder for folder in folders) == 1:
+        folders = ["{folder}" if "{folder_" in folder else folder for folder in folders]
+    tail = files[0].stem[len(files[0].stem) - _common([file.stem[::-1] for file in files]) :]
     after = match[0] if len(files) > 1 and (match := re.search(r"(?:[_.-][A-Za-z][A-Za-z0-9]*)+$", tail)) else ""
     ends = _compatible([(file.suffix[1:], str(file.with_suffix(""))) for file in files])
     return "/".join([*folders, f"{{name}}{escape(after)}.{_ending('end', ends)}"])
@@ -166,30 +174,43 @@ def _partners(paths: list[str]) -> Iterator[tuple[str, str]]:
             if key in wanted:
                 owners[key].append(path)
     for path, keys in sample.items():
-        stem, folders = PurePosixPath(path).stem, set(path.split("/")[:-1])
-        closest: dict[tuple[int, str, str], tuple[int, list[str]]] = {}
-        seen = {path}
-        for key in keys:
-            numbered = NUMBER.findall(stem.replace(key, "", 1))
-            for other in owners[key]:
-                if other in seen or len(seen) > MOST_PARTNERS:
-                    continue
-                seen.add(other)
-                *others, name = other.split("/")
-                left = name.rpartition(".")[0].replace(key, "", 1)
-                if numbered and (others_numbers := NUMBER.findall(left)) and numbered != others_numbers:
-                    continue  # two images, not two kinds of files
-                kind = len(others), name.rpartition(".")[2], left
-                shared = len(folders & set(others))
-                best, members = closest.get(kind, (-1, []))
-                if shared >= best:
-                    closest[kind] = shared, [*(members if shared == best else []), other]
-        for _, members in closest.values():
+        for members in _closest(path, [(key, owners[key]) for key in keys]):
             for other in members[:50]:
                 yield path, other
 
 
+def _closest(path: str, candidates: list[tuple[str, list[str]]]) -> Iterator[list[str]]:
+    """Of the files that have a piece of name in common with one, those of each kind in the closest folders."""
+    stem, folders = PurePosixPath(path).stem, set(path.split("/")[:-1])
+    kinds: dict[tuple[int, str, str], tuple[int, list[str]]] = {}
+    seen = {path}
+    for key, owners in candidates:
+        if kinds and len(owners) > FEW_OWNERS:
+            break  # a number that many have, and longer pieces have told the partners
+        numbers = NUMBER.findall(stem.replace(key, "", 1))
+        for other in owners[:MOST_PARTNERS]:
+            if other in seen:
+                continue
+            seen.add(other)
+            *places, name = other.split("/")
+            before, _, end = name.rpartition(".")
+            left = before.replace(key, "", 1)
+            if numbers and numbers != (NUMBER.findall(left) or numbers):
+                continue  # two images, not two kinds of files
+            kind, shared = (len(places), end, left), len(folders.intersection(places))
+            best, members = kinds.get(kind, (-1, []))
+            if shared >= best:
+                kinds[kind] = shared, [*(members if shared == best else []), other]
+    return (members for _, members in kinds.values())
+
+
 # --- What two paths have in common ---
+
+
+def _common(sequences: list[str] | list[list[str]]) -> int:
+    """The number of items that all sequences begin with alike."""
+    alike = [len(set(items)) == 1 for items in zip(*sequences, strict=False)]
+    return [*alike, False].index(False)
 
 
 def _compare(first: str, second: str) -> Pair | None:
@@ -211,9 +232,9 @@ def _align_names(first: str, second: str) -> tuple[str, str] | None:
     if first == second:
         return SAME, SAME
     one, two = TOKENS.findall(first), TOKENS.findall(second)
-    start = len(os.path.commonprefix([one, two]))
+    start = _common([one, two])
     rest = min(len(one), len(two)) - start
-    end = min(rest, len(os.path.commonprefix([one[::-1], two[::-1]])))
+    end = min(rest, _common([one[::-1], two[::-1]]))
     # Separators at the seams belong to what differs: _image and _label.
     if start and start < max(len(one), len(two)) - end and not one[start - 1][0].isalnum():
         start -= 1
@@ -254,10 +275,12 @@ def _align_folders(first: tuple[str, ...], second: tuple[str, ...]) -> tuple[tup
             one[a], two[b] = _split_templates(first[a], second[b], keys[0][a][1:])
         elif first[a] == second[b]:
             one[a] = two[b] = SAME
-    skeletons = [{re.sub(r"\d+", "#", folder): folder for folder in folders} for folders in (one, two)]
-    for skeleton, folder in skeletons[0].items():
-        if "#" in skeleton and skeletons[1].get(skeleton, folder) != folder:
-            return None
+    left = [[folder for folder in folders if not {SAME, SPLIT_HERE} & set(folder)] for folders in (one, two)]
+    words = [[match[0] for folder in folders if (match := SPLIT_WORD.search(folder))] for folders in left]
+    skeletons = [{re.sub(r"\d+", "#", folder): folder for folder in folders if "#" not in folder} for folders in left]
+    numbered = [key for key, folder in skeletons[0].items() if "#" in key and skeletons[1].get(key, folder) != folder]
+    if numbered or (words[0] and words[1]):
+        return None
     return tuple(one), tuple(two)
 
 
@@ -270,7 +293,7 @@ def _key(folder: str) -> str:
 def _split_templates(first: str, second: str, word: str) -> tuple[str, str]:
     if first == second:
         before = first[: first.index(word)]
-        return (before + SPLIT_HERE,) * 2  # what follows the word belongs to the split's name
+        return before + SPLIT_HERE, before + SPLIT_HERE  # what follows the word belongs to the split's name
     return first.replace(word, SPLIT_HERE, 1), second.replace(word, SPLIT_HERE, 1)
 
 
@@ -283,8 +306,8 @@ def _with_variants(votes: Counter[Pair]) -> Counter[Pair]:
     merged: Counter[Pair] = Counter()
     for members in families.values():
         names = sorted(member.images.name for member in members)
-        start = re.sub(r"[\d.]*$", "", os.path.commonprefix(names))
-        end = re.sub(r"^[\d.]*", "", os.path.commonprefix([name[::-1] for name in names])[::-1])
+        start = re.sub(r"[\d.]*$", "", names[0][: _common(names)])
+        end = re.sub(r"^[\d.]*", "", names[0][len(names[0]) - _common([name[::-1] for name in names]) :])
         total = sum(votes[member] for member in members)
         if not 1 < len(members) <= MOST_VARIANTS or CAMERA.search(start[-12:]) or SAME not in start:
             merged.update({member: votes[member] for member in members})
@@ -304,15 +327,15 @@ def _count(kind: Pair, paths: list[str], ends: list[str]) -> Pairing:
     texts = _text(kind.images, kind.variants, "end", ends), _text(kind.labels, (), "label_end", ends)
     images, labels = Pattern(texts[0]), Pattern(texts[1])
     shared = [part for part in images.parts if part in labels.parts]
-    truths = defaultdict(list)
+    truths: dict[tuple[str, ...], list[tuple[str, dict[str, str]]]] = defaultdict(list)
     for path, parts in labels.select(paths, {}):
         truths[tuple(parts[part] for part in shared)].append((path, parts))
     found = list(images.select(paths, {}))
     pairs = [
-        (path, parts, *truth)
+        (path, parts, truth, truth_parts)
         for path, parts in found
-        for truth in truths.get(tuple(parts[part] for part in shared), ())
-        if truth[0] != path
+        for truth, truth_parts in truths.get(tuple(parts[part] for part in shared), ())
+        if truth != path
     ]
     replaced = {}
     if not kind.images.end and len(ends) > 1:
