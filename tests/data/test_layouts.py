@@ -33,31 +33,29 @@ def draw(path, kind, values, palette=PALETTE):
     path.parent.mkdir(parents=True, exist_ok=True)
     areas = scene()
     ids = np.array(values, np.uint8)[areas]
+    ramp = np.arange(WIDTH, dtype=np.uint16) + 0 * ids.astype(np.uint16)
+    images = {
+        "colors": palette[areas],
+        "rgba": np.dstack([palette[areas], np.full_like(areas, 255)]),
+        "ids": ids,
+        "palette": ids,
+        "red": np.dstack([ids, 0 * ids, 0 * ids]),
+        "instances": ids.astype(np.uint16) * 256 + 1,
+        "panoptic": np.dstack([ids, areas + 1, 0 * ids]),
+        "depth": np.arange(WIDTH * HEIGHT, dtype=np.uint16).reshape(HEIGHT, WIDTH) * 60,
+    }
     if kind == "photo":
         noise = RNG.normal(0, 25, (HEIGHT, WIDTH, 3))
         pixels = (PALETTE[areas] + noise).clip(0, 255).astype(np.uint8)
-        suffix = path.suffix.lower()
-        Image.fromarray(pixels).save(path, format={".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF"}.get(suffix, "PNG"))
-    elif kind == "colors":
-        Image.fromarray(palette[areas]).save(path)
-    elif kind == "rgba":
-        Image.fromarray(np.dstack([palette[areas], np.full_like(areas, 255)])).save(path)
-    elif kind == "ids":
-        Image.fromarray(ids).save(path)
-    elif kind == "palette":
-        image = Image.fromarray(ids)
-        image.putpalette(np.resize(palette, (256, 3)).ravel().tolist())
-        image.save(path)
-    elif kind == "red":
-        Image.fromarray(np.dstack([ids, 0 * ids, 0 * ids])).save(path)
+        kinds = {".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF"}
+        Image.fromarray(pixels).save(path, format=kinds.get(path.suffix.lower(), "PNG"))
     elif kind == "red16":
-        cv2.imwrite(str(path), np.dstack([0 * ids, np.arange(WIDTH) + 0 * ids, ids]).astype(np.uint16))
-    elif kind == "instances":
-        Image.fromarray(ids.astype(np.uint16) * 256 + 1).save(path)
-    elif kind == "panoptic":
-        Image.fromarray(np.dstack([ids, areas + 1, 0 * ids])).save(path)
-    elif kind == "depth":
-        Image.fromarray((np.arange(WIDTH * HEIGHT).reshape(HEIGHT, WIDTH) * 60).astype(np.uint16)).save(path)
+        cv2.imwrite(str(path), np.dstack([0 * ramp, ramp, ids.astype(np.uint16)]))
+    elif kind in images:
+        image = Image.fromarray(images[kind])
+        if kind == "palette":
+            image.putpalette(np.resize(palette, (256, 3)).ravel().tolist())
+        image.save(path)
     else:
         path.write_text(kind)
 

@@ -67,12 +67,15 @@ def shows_no_image(text: str) -> bool:
 def choose(folder: Path, pairings: list[Pairing]) -> Choice:
     """The kinds of images and labels that most speaks for, if anything does."""
     most = max((len(pairing.pairs) for pairing in pairings), default=0)
-    rated, choice, remarks = [], Choice(), {}
+    choice = Choice()
+    rated: list[tuple[float, Pairing, Look]] = []
+    remarks: dict[str, str] = {}
     for pairing in pairings:
         if len(pairing.pairs) < FEWEST * most:
             continue
         sample = pairing.pairs[:: max(1, len(pairing.pairs) // SAMPLES)][:SAMPLES]
-        images, labels = (look_of([folder / pair[side] for pair in sample]) for side in (0, 1))
+        images = look_of([folder / image for image, _ in sample])
+        labels = look_of([folder / label for _, label in sample])
         points = _image_points(pairing, images)
         if points is None or images == labels == "photo":
             continue

@@ -18,15 +18,16 @@ Look = Literal["photo", "deep", "ids", "numbers", "channel", "colors", "smooth",
 and mixtures of them, as smoothed edges have · lossy: flat areas stored as JPEG."""
 
 SAID: dict[Look, str] = {
-    "photo": "pictures", "deep": "16-bit values", "ids": "ids", "numbers": "16-bit numbers", "channel": "ids in a channel",
-    "colors": "colours", "smooth": "colours with smoothed edges", "lossy": "JPEG", "unreadable": "unreadable",
+    "photo": "pictures", "deep": "16-bit values", "ids": "ids", "numbers": "16-bit numbers",
+    "channel": "ids in a channel", "colors": "colours", "smooth": "colours with smoothed edges", "lossy": "JPEG",
+    "unreadable": "unreadable",
 }  # fmt: skip
 
 MOST_VALUES = 80
 """A label holds no more different values than this, a photograph more."""
 
-FLAT = 0.85
-"""Share of pixels that are like their neighbour, or of the frequent colours, from which a picture is no photograph."""
+FLAT, FLAT_JPEG = 0.85, 0.6
+"""Share of pixels of the frequent colours, or that are like their neighbour, from which a picture is no photograph."""
 
 
 def look_of(paths: list[Path]) -> Look:
@@ -65,7 +66,7 @@ def look(path: Path) -> Look:
 def _flat(rgb: np.ndarray) -> bool:
     """Whether most pixels of an image, uint8 [H, W, 3], are like their left neighbour."""
     steps = np.abs(np.diff(rgb.astype(np.int16), axis=1)).max(axis=-1)
-    return bool(steps.size) and float((steps <= 2).mean()) > FLAT
+    return bool(steps.size) and float((steps <= 2).mean()) > FLAT_JPEG
 
 
 def probe(encoding: Encoding) -> Description:

@@ -1,24 +1,33 @@
 """Finding which files of a folder belong together, by their paths alone, and the patterns that say so."""
 
-import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from difflib import SequenceMatcher
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
 
+from clan.data.alignment import (
+    NUMBER,
+    SAME,
+    SPLIT_WORD,
+    TOKENS,
+    VARIANT,
+    Pair,
+    common_length,
+    compare,
+    ending,
+    pattern_of,
+    variant_part,
+    words_of,
+)  # fmt: skip
 from clan.data.files import IMAGE_SUFFIXES, is_hidden
-from clan.domains.patterns import Pattern, escape, escape_glob, files_below
+from clan.domains.patterns import Pattern, escape, files_below
 
-SPLIT = "training|trainval|train|validation|valid|val|testing|test"
-SPLIT_WORD = re.compile(rf"(?<![A-Za-z])(?i:{SPLIT})(?![a-z])(?:[_-]?\d+|[A-Z](?![a-z]))?")
-SPLIT_START = re.compile(rf"^(?i:{SPLIT})(?=(?!{SPLIT})[a-z]+$)")
-TOKENS = re.compile(r"[A-Za-z]+|\d+|[^A-Za-z\d]+")
-NUMBER = re.compile(r"(?<![A-Za-z\d])\d+")
 DECIMAL = re.compile(r"(?<![A-Za-z\d])\d+(?:\.\d+)*")
 CAMERA = re.compile(r"cam|left|right|view|stereo|sensor", re.IGNORECASE)
+
+FEWEST_VOTES = 0.1
+"""Share of the most frequent kind's pairs in the sample that another must have."""
 
 SAMPLES, PER_FOLDER = 400, 5
 """Files whose partners are looked for: at most in all, and in a folder."""
@@ -26,31 +35,14 @@ SAMPLES, PER_FOLDER = 400, 5
 MOST_PARTNERS = 3000
 """Files with a common piece of name that are compared with one file."""
 
+FEW_OWNERS = 100
+"""Files with a common piece of name that surely belong together."""
+
 MOST_KINDS, MOST_MATCHES = 40, 2_000_000
 """Kinds of pairs that are counted over all files, the most frequent ones of the sample: more if there are few files."""
 
 MOST_VARIANTS = 40
 """Images that may have one label."""
-
-SAME, SPLIT_HERE, VARIANT = "\0", "\1", "\2"
-"""Stand in templates for what both paths have, for the split, and for what tells images with one label apart."""
-
-
-class Template(NamedTuple):
-    """The paths of one kind of files, as far as they differ from those of the other kind."""
-
-    folders: tuple[str, ...]
-    name: str
-    end: str
-    """The suffix without its dot; empty: any."""
-
-
-class Pair(NamedTuple):
-    """Two kinds of files that belong together, and the values of `VARIANT` in the first."""
-
-    images: Template
-    labels: Template
-    variants: tuple[str, ...] = ()
 
 
 @dataclass
@@ -87,7 +79,7 @@ def list_files(folder: Path) -> list[str]:
     owners: dict[Path, str] = {}
     top = folder.resolve()
     real = {where: (folder / where).resolve() for where in sorted(found)}
-    for where in sorted(found, key=lambda where: (real[where] != top / where, where)):
+    for where in sorted(found, key=lambda where: (real[where] != top / where, where.count("/"), where)):
         owners.setdefault(real[where], where)
     return sorted(path for where in owners.values() for path in found[where])
 
@@ -96,11 +88,12 @@ def find_pairings(paths: list[str]) -> list[Pairing]:
     """Kinds of files that pair up, in either order, those with the most pairs first."""
     votes: Counter[Pair] = Counter()
     for first, second in _partners(paths):
-        for pair in (_compare(first, second), _compare(second, first)):
-            if pair is not None:
-                votes[pair] += 1
+        if pair := compare(first, second):
+            votes[pair] += 1
+            votes[Pair(pair.labels, pair.images)] += 1
     count = max(MOST_KINDS, min(10 * MOST_KINDS, MOST_MATCHES // max(len(paths), 1)))
-    kinds = [kind for kind, _ in _with_variants(votes).most_common(count)]
+    ranked = _with_variants(votes).most_common(count)
+    kinds = [kind for kind, number in ranked if number >= FEWEST_VOTES * ranked[0][1]]
     ends = sorted({path.rpartition(".")[2] for path in paths})
     counted = (_count(kind, paths, ends) for kind in kinds)
     found = [pairing for pairing in counted if pairing.pairs and Pattern(pairing.images).parts]
@@ -115,13 +108,15 @@ def lone_pattern(paths: list[str]) -> str:
     folders: list[str] = []
     for number, values in enumerate(zip(*(file.parts[:-1] for file in files), strict=True)):
         if all((match := SPLIT_WORD.search(value)) and not match.start() for value in values):
-            folders.append("{split}" if "{split}" not in folders else f"{{folder_{number + 1}}}")
+            folders.append("{split}" if "{split}" not in folders else f"{{folder_{number}}}")
         else:
-            folders.append(escape(values[0]) if len(set(values)) == 1 else f"{{folder_{number + 1}}}")
-    tail = os.path.commonprefix([file.stem[::-1] for file in files])[::-1]
+            folders.append(escape(values[0]) if len(set(values)) == 1 else f"{{folder_{number}}}")
+    if sum("{folder_" in folder for folder in folders) == 1:
+        folders = ["{folder}" if "{folder_" in folder else folder for folder in folders]
+    tail = files[0].stem[len(files[0].stem) - common_length([file.stem[::-1] for file in files]) :]
     after = match[0] if len(files) > 1 and (match := re.search(r"(?:[_.-][A-Za-z][A-Za-z0-9]*)+$", tail)) else ""
     ends = _compatible([(file.suffix[1:], str(file.with_suffix(""))) for file in files])
-    return "/".join([*folders, f"{{name}}{escape(after)}.{_ending('end', ends)}"])
+    return "/".join([*folders, f"{{name}}{escape(after)}.{ending('end', ends)}"])
 
 
 # --- Which files may belong together ---
@@ -145,10 +140,11 @@ def _keys(path: str) -> list[str]:
     ends = [match.end() for match in TOKENS.finditer(stem)]
     pieces = {stem[:end] for end in ends} | {stem[end:] for end in [0, *ends[:-1]]}
     digits = any(map(str.isdigit, stem))
-    kept = {
-        piece.strip("_-. ") for piece in pieces
-        if piece == stem or (any(map(str.isdigit, piece)) if digits else not piece[0].isalnum() or not piece[-1].isalnum())
-    }  # fmt: skip
+    kept = {stem} | {
+        piece.strip("_-. ")
+        for piece in pieces
+        if (any(map(str.isdigit, piece)) if digits else not (piece[0].isalnum() and piece[-1].isalnum()))
+    }
     inner = max(re.findall(r"\d{2,}(?:[_-]\d+)*", stem), key=len, default="")
     return sorted((kept | {inner}) - {""}, key=len, reverse=True)
 
@@ -163,112 +159,34 @@ def _partners(paths: list[str]) -> Iterator[tuple[str, str]]:
             if key in wanted:
                 owners[key].append(path)
     for path, keys in sample.items():
-        stem, folders = PurePosixPath(path).stem, set(path.split("/")[:-1])
-        closest: dict[tuple[int, str, str], tuple[int, list[str]]] = {}
-        seen = {path}
-        for key in keys:
-            numbered = NUMBER.findall(stem.replace(key, "", 1))
-            for other in owners[key]:
-                if other in seen or len(seen) > MOST_PARTNERS:
-                    continue
-                seen.add(other)
-                *others, name = other.split("/")
-                left = name.rpartition(".")[0].replace(key, "", 1)
-                if numbered and (others_numbers := NUMBER.findall(left)) and numbered != others_numbers:
-                    continue  # two images, not two kinds of files
-                kind = len(others), name.rpartition(".")[2], left
-                shared = len(folders & set(others))
-                best, members = closest.get(kind, (-1, []))
-                if shared >= best:
-                    closest[kind] = shared, [*(members if shared == best else []), other]
-        for _, members in closest.values():
+        for members in _closest(path, [(key, owners[key]) for key in keys]):
             for other in members[:50]:
                 yield path, other
 
 
-# --- What two paths have in common ---
-
-
-def _compare(first: str, second: str) -> Pair | None:
-    """The templates of two files that belong together, if they can."""
-    one, two = PurePosixPath(first), PurePosixPath(second)
-    names = _align_names(one.stem, two.stem)
-    folders = _align_folders(one.parts[:-1], two.parts[:-1])
-    if names is None or folders is None:
-        return None
-    alike = names[0] == names[1] and folders[0] == folders[1]
-    ends = (one.suffix[1:], two.suffix[1:]) if alike else ("", "")
-    if alike and ends[0] == ends[1]:
-        return None
-    return Pair(Template(folders[0], names[0], ends[0]), Template(folders[1], names[1], ends[1]))
-
-
-def _align_names(first: str, second: str) -> tuple[str, str] | None:
-    """Both names with `SAME` for what they have in common."""
-    if first == second:
-        return SAME, SAME
-    one, two = TOKENS.findall(first), TOKENS.findall(second)
-    start = len(os.path.commonprefix([one, two]))
-    rest = min(len(one), len(two)) - start
-    end = min(rest, len(os.path.commonprefix([one[::-1], two[::-1]])))
-    # Separators at the seams belong to what differs: _image and _label.
-    if start and start < max(len(one), len(two)) - end and not one[start - 1][0].isalnum():
-        start -= 1
-    if end and not one[len(one) - end][0].isalnum():
-        end -= 1
-    if not any(map(str.isdigit, "".join(one[:start] + one[len(one) - end :]))) and any(map(str.isdigit, first)):
-        match = SequenceMatcher(None, one, two, autojunk=False).find_longest_match()
-        piece = "".join(one[match.a : match.a + match.size]).strip("_-. ")
-        if not any(map(str.isdigit, piece)):
-            return None
-        middles = [name.replace(piece, SAME, 1) for name in (first, second)]
-    else:
-        heads, tails = "".join(one[:start]), "".join(one[len(one) - end :])
-        if not heads and not tails:  # img.png and label.png, told apart by their folders
-            return (first, second) if first.isalpha() and second.isalpha() else None
-        middles = [
-            (SAME if heads else "") + "".join(name[start : len(name) - end]) + (SAME if tails else "")
-            for name in (one, two)
-        ]
-    if all(NUMBER.search(middle) for middle in middles):
-        return None  # two images, not two kinds of files
-    return middles[0], middles[1]
-
-
-def _align_folders(first: tuple[str, ...], second: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
-    """Both paths with `SAME` and `SPLIT_HERE` for what they have in common; None if they seem to be of two sequences."""
-    keys = [[_key(folder) for folder in folders] for folders in (first, second)]
-    one, two = list(first), list(second)
-    matches = SequenceMatcher(None, *keys, autojunk=False).get_matching_blocks()
-    aligned = [(block.a + k, block.b + k) for block in matches for k in range(block.size)]
-    splits = [
-        (a, b) for a, b in aligned
-        if keys[0][a].startswith(SPLIT_HERE) and (first[a] != second[b] or SPLIT_WORD.search(first[a]))
-    ]  # fmt: skip
-    last = keys[0][splits[-1][0]] if splits else ""
-    for a, b in aligned:
-        if keys[0][a] == last:
-            one[a], two[b] = _split_templates(first[a], second[b], keys[0][a][1:])
-        elif first[a] == second[b]:
-            one[a] = two[b] = SAME
-    skeletons = [{re.sub(r"\d+", "#", folder): folder for folder in folders} for folders in (one, two)]
-    for skeleton, folder in skeletons[0].items():
-        if "#" in skeleton and skeletons[1].get(skeleton, folder) != folder:
-            return None
-    return tuple(one), tuple(two)
-
-
-def _key(folder: str) -> str:
-    """What two folders must have in common to stand for each other: the split in their names, or all."""
-    match = SPLIT_WORD.search(folder) or SPLIT_START.search(folder)
-    return SPLIT_HERE + match[0] if match else folder
-
-
-def _split_templates(first: str, second: str, word: str) -> tuple[str, str]:
-    if first == second:
-        before = first[: first.index(word)]
-        return (before + SPLIT_HERE,) * 2  # what follows the word belongs to the split's name
-    return first.replace(word, SPLIT_HERE, 1), second.replace(word, SPLIT_HERE, 1)
+def _closest(path: str, candidates: list[tuple[str, list[str]]]) -> Iterator[list[str]]:
+    """Of the files that have a piece of name in common with one, those of each kind in the closest folders."""
+    stem, folders = PurePosixPath(path).stem, set(path.split("/")[:-1])
+    kinds: dict[tuple[int, str, str], tuple[int, list[str]]] = {}
+    seen = {path}
+    for key, owners in candidates:
+        if kinds and len(owners) > FEW_OWNERS:
+            break  # a number that many have, and longer pieces have told the partners
+        numbers = NUMBER.findall(stem.replace(key, "", 1))
+        for other in owners[:MOST_PARTNERS]:
+            if other in seen:
+                continue
+            seen.add(other)
+            *places, name = other.split("/")
+            before, _, end = name.rpartition(".")
+            left = before.replace(key, "", 1)
+            if numbers and numbers != (NUMBER.findall(left) or numbers):
+                continue  # two images, not two kinds of files
+            kind, shared = (len(places), end, left), len(folders.intersection(places))
+            best, members = kinds.get(kind, (-1, []))
+            if shared >= best:
+                kinds[kind] = shared, [*(members if shared == best else []), other]
+    return (members for _, members in kinds.values())
 
 
 def _with_variants(votes: Counter[Pair]) -> Counter[Pair]:
@@ -280,8 +198,8 @@ def _with_variants(votes: Counter[Pair]) -> Counter[Pair]:
     merged: Counter[Pair] = Counter()
     for members in families.values():
         names = sorted(member.images.name for member in members)
-        start = re.sub(r"[\d.]*$", "", os.path.commonprefix(names))
-        end = re.sub(r"^[\d.]*", "", os.path.commonprefix([name[::-1] for name in names])[::-1])
+        start = re.sub(r"[\d.]*$", "", names[0][: common_length(names)])
+        end = re.sub(r"^[\d.]*", "", names[0][len(names[0]) - common_length([name[::-1] for name in names]) :])
         total = sum(votes[member] for member in members)
         if not 1 < len(members) <= MOST_VARIANTS or CAMERA.search(start[-12:]) or SAME not in start:
             merged.update({member: votes[member] for member in members})
@@ -297,27 +215,27 @@ def _with_variants(votes: Counter[Pair]) -> Counter[Pair]:
 
 def _count(kind: Pair, paths: list[str], ends: list[str]) -> Pairing:
     """All files that are of two kinds, and the patterns with what is the same for all of them written out."""
-    variant = _variant_part(kind.images.name)
-    texts = _text(kind.images, kind.variants, "end", ends), _text(kind.labels, (), "label_end", ends)
+    variant = variant_part(kind.images.name)
+    texts = pattern_of(kind.images, kind.variants, "end", ends), pattern_of(kind.labels, (), "label_end", ends)
     images, labels = Pattern(texts[0]), Pattern(texts[1])
     shared = [part for part in images.parts if part in labels.parts]
-    truths = defaultdict(list)
+    truths: dict[tuple[str, ...], list[tuple[str, dict[str, str]]]] = defaultdict(list)
     for path, parts in labels.select(paths, {}):
         truths[tuple(parts[part] for part in shared)].append((path, parts))
     found = list(images.select(paths, {}))
     pairs = [
-        (path, parts, *truth)
+        (path, parts, truth, truth_parts)
         for path, parts in found
-        for truth in truths.get(tuple(parts[part] for part in shared), ())
-        if truth[0] != path
+        for truth, truth_parts in truths.get(tuple(parts[part] for part in shared), ())
+        if truth != path
     ]
     replaced = {}
     if not kind.images.end and len(ends) > 1:
         image_ends = _compatible([(parts["end"], (truth, parts.get(variant))) for _, parts, truth, _ in pairs])
         label_ends = _compatible([(parts["label_end"], path) for path, _, _, parts in pairs])
         pairs = [pair for pair in pairs if pair[1]["end"] in image_ends and pair[3]["label_end"] in label_ends]
-        replaced = {_ending("end", ends): _ending("end", image_ends),
-                    _ending("label_end", ends): _ending("label_end", label_ends)}  # fmt: skip
+        replaced = {ending("end", ends): ending("end", image_ends),
+                    ending("label_end", ends): ending("label_end", label_ends)}  # fmt: skip
     replaced |= _constants([parts for _, parts, _, _ in pairs], shared)
     paired = {path for pair in pairs for path in (pair[0], pair[2])}
     if kind.images.name == SAME:
@@ -331,8 +249,8 @@ def _count(kind: Pair, paths: list[str], ends: list[str]) -> Pairing:
     matched = [path for path, _ in Pattern(texts[0]).select([path for path, _ in found], {})]
     return Pairing(
         *texts,
-        image_words=_words(kind.images),
-        label_words=_words(kind.labels),
+        image_words=words_of(kind.images),
+        label_words=words_of(kind.labels),
         pairs=[(pair[0], pair[2]) for pair in pairs],
         unlabelled=[path for path in matched if path not in paired],
         variants=kind.variants,
@@ -370,32 +288,3 @@ def _restriction(names: list[str], others: list[str]) -> str:
         if all(name[position].isdigit() for name in names) and not all(name[position].isdigit() for name in others):
             return glob
     return ""
-
-
-def _words(template: Template) -> str:
-    """What is written in the paths of one kind alone."""
-    return re.sub(f"[{SAME}{SPLIT_HERE}{VARIANT}]", "", "/".join([*template.folders, template.name]))
-
-
-def _text(template: Template, variants: tuple[str, ...], end_part: str, ends: list[str]) -> str:
-    """A pattern with a part for everything that both kinds have in common."""
-    folders, number = [], 0
-    for folder in template.folders:
-        number += folder == SAME
-        folders.append(f"{{folder_{number}}}" if folder == SAME else escape(folder).replace(SPLIT_HERE, "{split}"))
-    name, *runs = escape(template.name).split(SAME)
-    for number, run in enumerate(runs):
-        name += ("{name}" if number == 0 else "{rest}" if number == 1 else f"{{rest_{number}}}") + run
-    listed = "|".join(map(escape_glob, variants))
-    name = name.replace(VARIANT, f"{{{_variant_part(template.name)}:{listed}}}")
-    return "/".join([*folders, f"{name}.{escape(template.end) or _ending(end_part, ends)}"])
-
-
-def _ending(part: str, ends: list[str]) -> str:
-    return escape(ends[0]) if len(ends) == 1 else f"{{{part}:{'|'.join(ends)}}}"
-
-
-def _variant_part(name: str) -> str:
-    """What the part is called that tells images with one label apart: by the word before it."""
-    word = re.search(f"([A-Za-z]+)[_-]?{VARIANT}", name)
-    return word[1].lower() if word and word[1].lower() not in ("name", "rest", "split", "end") else "variant"

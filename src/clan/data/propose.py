@@ -12,12 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
+from clan.data.alignment import SPLIT
 from clan.data.datasets import find_splits
 from clan.data.encodings import describe_code, read_codes
 from clan.data.evidence import Choice, choose, shows_no_image
 from clan.data.files import IMAGE_SUFFIXES, image_size
 from clan.data.looks import look_of, probe, stored_as
-from clan.data.pairing import SPLIT, Pairing, find_pairings, list_files, lone_pattern
+from clan.data.pairing import Pairing, find_pairings, list_files, lone_pattern
 from clan.domains.description import Description, Encoding
 from clan.domains.known import Table, suggest
 from clan.domains.patterns import Pattern, files_below
@@ -136,7 +137,7 @@ def _splits(folder: Path, images: str, matched: list[str], pairing: Pairing | No
 
 
 def _lists(folder: Path, matched: list[str], pairing: Pairing | None) -> tuple[dict[str, str], list[str]]:
-    """List files that name images of this folder, by the split in their names; those whose images are labelled first."""
+    """List files that name images of this folder, by the split in their names: those whose images have labels."""
     known: dict[str, str] = {}
     for path in matched:
         pieces = path.split("/")

@@ -54,20 +54,20 @@ def suggest(counts: Mapping[int, int], *, colors: bool, path: str) -> Table | No
         path: folder, patterns and examples of paths.
     """
     fitting = []
-    for number, name in enumerate(TABLES):
-        table = _load(name)
+    for number, title in enumerate(TABLES):
+        table = _load(title)
         names = table.colors if colors else table.ids
         if not counts or not set(counts) <= set(names):
             continue
-        total, common = sum(counts.values()), dict.fromkeys(table.common, 0)
-        for value, pixels in counts.items():
-            if names[value] in common:
-                common[names[value]] += pixels
         hinted = bool(table.hints.search(path))
         telling = colors and len(set(counts) - {0, 0xFFFFFF}) > 1
-        if (hinted or telling) and all(pixels > COMMON * total for pixels in common.values()):
-            fitting.append((not hinted, number, table))
-    return min(fitting)[2] if fitting else None
+        if hinted or telling:
+            # Of two versions of a table, the one whose common classes are.
+            shares = [sum(pixels for value, pixels in counts.items() if names[value] == name) for name in table.common]
+            share = min(shares, default=0) / sum(counts.values()) if hinted else 0
+            if share >= COMMON or not table.common or not hinted:
+                fitting.append((not hinted, -share, number, table))
+    return min(fitting)[-1] if fitting else None
 
 
 @cache
