@@ -18,7 +18,7 @@ from clan.records import RunRecords, read_run
 from clan.reporting.console import ABSENT, format_scores, progress
 from clan.reporting.excel import About, Option, SnapshotScore, write_bulk
 from clan.reporting.outputs import refuse_clashes
-from clan.scoring import Pair, PredictionIds, count_dataset, count_with_progress
+from clan.scoring import LabelPair, PredictionIds, count_dataset, count_with_progress
 from clan.snapshots import find_snapshots, iteration_of
 
 
@@ -136,7 +136,7 @@ class _ImageScores(dict[str, float]):
         super().__init__()
         self._folder = folder
 
-    def __call__(self, pair: Pair, confusion: np.ndarray) -> None:
+    def __call__(self, pair: LabelPair, confusion: np.ndarray) -> None:
         stem = pair.prediction.relative_to(self._folder).with_suffix("").as_posix()
         self[stem] = mean_iou(iou_per_class(confusion))
 

@@ -28,7 +28,7 @@ IMAGE_SUFFIX = "_leftImg8bit.png"
 PredictionIds = Literal["trainId", "labelId"]
 
 
-class Pair(NamedTuple):
+class LabelPair(NamedTuple):
     """The ground truth of an image and what was predicted for it."""
 
     truth: Path
@@ -44,7 +44,7 @@ def count_folders(
     classes: Classes = CITYSCAPES_CLASSES,
     prediction_ids: PredictionIds = "trainId",
     workers: int | None = None,
-    on_pair: Callable[[Pair, np.ndarray, int], None] | None = None,
+    on_pair: Callable[[LabelPair, np.ndarray, int], None] | None = None,
 ) -> tuple[np.ndarray, LabelSpace]:
     """Compare every prediction with its ground truth; see `find_pairs` for which belong together.
 
@@ -97,13 +97,13 @@ def count_with_progress(
     truth_dir: Path,
     prediction_dir: Path,
     *,
-    on_pair: Callable[[Pair, np.ndarray], None] = lambda pair, confusion: None,
+    on_pair: Callable[[LabelPair, np.ndarray], None] = lambda pair, confusion: None,
     **options: Any,
 ) -> tuple[np.ndarray, LabelSpace]:
     """`count_folders`, showing how far it has come; `on_pair` is called with each pair and its confusion matrix."""
     with progress(f"scoring {prediction_dir.name}") as advance:
 
-        def note(pair: Pair, confusion: np.ndarray, total: int) -> None:
+        def note(pair: LabelPair, confusion: np.ndarray, total: int) -> None:
             on_pair(pair, confusion)
             advance(total=total)
 
@@ -116,7 +116,7 @@ def count_dataset(
     *,
     prediction_ids: PredictionIds = "trainId",
     workers: int | None = None,
-    on_pair: Callable[[Pair, np.ndarray], None] = lambda pair, confusion: None,
+    on_pair: Callable[[LabelPair, np.ndarray], None] = lambda pair, confusion: None,
 ) -> np.ndarray:
     """Compare the predictions for a data set with its ground truth, in its classes, showing how far it has come.
 
@@ -134,7 +134,7 @@ def count_dataset(
         DataError: a ground truth or a prediction is missing, damaged or not what it should be.
     """
     pairs = [
-        Pair(dataset.label_path(index), prediction_dir / f"{stem}.png") for index, stem in enumerate(dataset.stems)
+        LabelPair(dataset.label_path(index), prediction_dir / f"{stem}.png") for index, stem in enumerate(dataset.stems)
     ]
     _require_all("ground truths", [pair.truth for pair in pairs], "check the description and the folder")
     _require_all("predictions", [pair.prediction for pair in pairs], "evaluate the whole set before scoring it")
@@ -175,8 +175,8 @@ def find_pairs(
     *,
     devkit_dir: str | Path | None = None,
     images: Sequence[str] | None = None,
-) -> list[Pair]:
-    """Pair ground truths with predictions.
+) -> list[LabelPair]:
+    """Pairs ground truths with predictions.
 
     With a devkit, line k of label.txt is the truth below `truth_dir` of the image in line k of val.txt.
     Without one, the truths are all `X_gtFine_labelIds.png` below `truth_dir`, sorted, and their images
@@ -199,7 +199,7 @@ def find_pairs(
     predictions = [prediction_dir / Path(image).name for image in images]
     _require_all("ground truths", truths, "check the list and the folder")
     _require_all("predictions", predictions, "evaluate the whole set before scoring it")
-    return [Pair(*pair) for pair in zip(truths, predictions, strict=True)]
+    return [LabelPair(*pair) for pair in zip(truths, predictions, strict=True)]
 
 
 def _search(truth_dir: Path) -> tuple[list[Path], list[str]]:
@@ -230,7 +230,7 @@ def _require_all(role: str, files: Sequence[Path], remedy: str) -> None:
         raise DataError(f"{len(missing)} of {len(files)} {role} are missing, first {missing[0]}: {remedy}")
 
 
-def _compare(pair: Pair, num_classes: int, truth_table: np.ndarray, prediction_ids: PredictionIds) -> np.ndarray:
+def _compare(pair: LabelPair, num_classes: int, truth_table: np.ndarray, prediction_ids: PredictionIds) -> np.ndarray:
     """The confusion matrix, int64 [C, C], of one pair of files."""
     truth, prediction = read_id_label(pair.truth), read_id_label(pair.prediction)
     _require_same_size(pair, truth, prediction)
@@ -239,7 +239,7 @@ def _compare(pair: Pair, num_classes: int, truth_table: np.ndarray, prediction_i
         return confusion_matrix(truth, prediction, num_classes, truth_table=truth_table, **tables)
 
 
-def _require_same_size(pair: Pair, truth: np.ndarray, prediction: np.ndarray) -> None:
+def _require_same_size(pair: LabelPair, truth: np.ndarray, prediction: np.ndarray) -> None:
     if truth.shape != prediction.shape:
         raise DataError(
             f"Prediction {pair.prediction} is {_size(prediction)} but {pair.truth} is {_size(truth)}: "

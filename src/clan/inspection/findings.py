@@ -18,20 +18,20 @@ Labels = Literal["ground truth", "prediction"]
 """What says which class a pixel is of."""
 
 
-class Part(BaseModel):
+class Record(BaseModel):
     """A group of findings: immutable; numbers that do not exist are null."""
 
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
 
-class Accuracy(Part):
+class Accuracy(Record):
     """Shares of pixels, 0…1, that a discriminator assigns to the domain that they are of; 0.5: it cannot tell."""
 
     source: float
     target: float
 
 
-class SnapshotFindings(Part):
+class SnapshotFindings(Record):
     """One snapshot."""
 
     iteration: int
@@ -48,14 +48,14 @@ class SnapshotFindings(Part):
     """By name; empty where there is none."""
 
 
-class Course(Part):
+class Course(Record):
     """The heads' cosine while training, from the loss that holds it; means of equal stretches of a long run."""
 
     iteration: list[float]
     head_cosine: list[float]
 
 
-class Features(Part):
+class Features(Record):
     """Features of source and target cells in one network."""
 
     network: str
@@ -74,7 +74,7 @@ class Features(Part):
     tsne: list[tuple[float, float]] | None
 
 
-class Findings(Part):
+class InspectionFindings(Record):
     """Everything that was found in a run."""
 
     version: Literal[1] = 1
@@ -101,7 +101,7 @@ def known(values: Sequence[float] | np.ndarray) -> list[float | None]:
     return finite(np.asarray(values, np.float64).tolist())
 
 
-def write_findings(findings: Findings, folder: Path) -> None:
+def write_findings(findings: InspectionFindings, folder: Path) -> None:
     """Writes `inspect.json`.
 
     Raises:
@@ -110,7 +110,7 @@ def write_findings(findings: Findings, folder: Path) -> None:
     write_file(folder / NAME, encoded(findings.model_dump_json(indent=1)), "choose another --output")
 
 
-def read_findings(folder: Path) -> Findings | None:
+def read_findings(folder: Path) -> InspectionFindings | None:
     """What `write_findings` wrote; None if it never did.
 
     Raises:
@@ -118,7 +118,7 @@ def read_findings(folder: Path) -> Findings | None:
     """
     path = folder / NAME
     try:
-        return Findings.model_validate(json.loads(path.read_bytes()))
+        return InspectionFindings.model_validate(json.loads(path.read_bytes()))
     except FileNotFoundError:
         return None
     except (OSError, ValidationError) as error:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from clan.inspection.findings import FOLDER, Findings, read_findings
+from clan.inspection.findings import FOLDER, InspectionFindings, read_findings
 from clan.reporting.curves import Panel, Series, thin
 from clan.reporting.html import InspectedClass, Inspection, Layer, figure_uri
 
@@ -29,7 +29,7 @@ def inspections(names: Sequence[str], folders: Sequence[Path]) -> list[Inspectio
     ]
 
 
-def inspection(name: str, findings: Findings, folder: Path) -> Inspection:
+def inspection(name: str, findings: InspectionFindings, folder: Path) -> Inspection:
     """One run's, with the pictures that are still there."""
     snapshots = findings.snapshots[:1] + findings.snapshots[1:][-1:]
     columns = {f"discrepancy, {one.iteration:,}": one.discrepancy_of_class for one in snapshots}
@@ -55,7 +55,7 @@ def inspection(name: str, findings: Findings, folder: Path) -> Inspection:
     )  # fmt: skip
 
 
-def courses(findings: Findings) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def courses(findings: InspectionFindings) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Iterations and numbers by what these are."""
     iterations = np.array([one.iteration for one in findings.snapshots], np.float64)
     made = {

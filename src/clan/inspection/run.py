@@ -8,7 +8,7 @@ import numpy as np
 
 from clan.atomic import writing
 from clan.data import transforms
-from clan.inspection.findings import FOLDER, Course, Features, Findings, SnapshotFindings, write_findings
+from clan.inspection.findings import FOLDER, Course, Features, InspectionFindings, SnapshotFindings, write_findings
 from clan.inspection.subject import Options, Subject
 from clan.labels import LabelSpace
 from clan.method_options import ClanOptions
@@ -23,7 +23,7 @@ PCA_CUT = 3.0
 """Percent of the cells that lie beyond each side of a map by PCA: features have a few that are far off."""
 
 
-def inspect_run(folder: Path, output: Path | None = None, *, options: Options | None = None) -> Findings:
+def inspect_run(folder: Path, output: Path | None = None, *, options: Options | None = None) -> InspectionFindings:
     """Looks into a run, finished or still going, showing progress, and writes what it finds.
 
     Args:
@@ -45,7 +45,7 @@ def inspect_run(folder: Path, output: Path | None = None, *, options: Options | 
         looked = [subject.look(snapshot, SHEET_ROWS, advance) for snapshot in subject.snapshots]
         features = [subject.features(network, advance) for network in networks]
     snapshots = [found for found, _ in looked]
-    findings = Findings(
+    findings = InspectionFindings(
         date=datetime.now().astimezone().isoformat(timespec="minutes"),
         run=str(folder),
         method=subject.config.method.name,
@@ -97,7 +97,7 @@ def cosine_while_training(run: RunRecords) -> Course | None:
     return Course(iteration=x.tolist(), head_cosine=y.tolist())
 
 
-def draw(findings: Findings, output: Path, space: LabelSpace) -> None:
+def draw(findings: InspectionFindings, output: Path, space: LabelSpace) -> None:
     """The figures that need the numbers alone."""
     snapshots = findings.snapshots
     iterations = [one.iteration for one in snapshots]
@@ -131,7 +131,7 @@ def draw(findings: Findings, output: Path, space: LabelSpace) -> None:
     draw_alignment(findings, output, space)
 
 
-def draw_accuracy(findings: Findings, output: Path) -> None:
+def draw_accuracy(findings: InspectionFindings, output: Path) -> None:
     """Each discriminator's figure, over the snapshots that have it."""
     for name in dict.fromkeys(name for one in findings.snapshots for name in one.discriminators):
         asked = [one for one in findings.snapshots if name in one.discriminators]
@@ -147,7 +147,7 @@ def draw_accuracy(findings: Findings, output: Path) -> None:
         )
 
 
-def draw_alignment(findings: Findings, output: Path, space: LabelSpace) -> None:
+def draw_alignment(findings: InspectionFindings, output: Path, space: LabelSpace) -> None:
     """Maps of the features, and the distances of their classes' centres."""
 
     def feature_map(title: str, one: Features, places: object, cut: float = 0.0) -> figures.FeatureMap:

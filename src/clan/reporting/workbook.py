@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import math
 from collections.abc import Sequence
@@ -69,33 +70,27 @@ def workbook_of(table: Table, about: About) -> bytes:
 
 
 class Styles:
-    """The formats that cells have, each in a plain and in a marked kind."""
+    """The formats that cells have."""
 
     def __init__(self, book: Workbook) -> None:
-        self._book = book
-        self._made: dict[tuple[str, bool], Format] = {}
+        self._format = functools.cache(lambda **style: book.add_format(style))
 
     def __call__(self, number: str = "", *, marked: bool = False) -> Format:
         """The format of a number ("0.00"), or of text; with a mark or without."""
-        style: dict[str, Any] = {"num_format": number, "align": "right"} if number else {}
-        return self._format((number, marked), style | (_MARKED if marked else {}))
+        style = {"num_format": number, "align": "right"} if number else {}
+        return self._format(**style, **(_MARKED if marked else {}))
 
     def option(self, *, marked: bool) -> Format:
         """The format of an option, number or text."""
-        return self._format(("option", marked), {"align": "left"} | (_MARKED if marked else {}))
+        return self._format(align="left", **(_MARKED if marked else {}))
 
     def heading(self, *, right: bool = False) -> Format:
         """The format of a column's name."""
-        return self._format(("heading", right), {"bold": True, "bottom": 1, "align": "right" if right else "left"})
+        return self._format(bold=True, bottom=1, align="right" if right else "left")
 
     def label(self) -> Format:
         """The format of a fact's name."""
-        return self._format(("label", False), {"font_color": "#595959"})
-
-    def _format(self, key: tuple[str, bool], style: dict[str, Any]) -> Format:
-        if key not in self._made:
-            self._made[key] = self._book.add_format(style)
-        return self._made[key]
+        return self._format(font_color="#595959")
 
 
 def _write_summary(book: Workbook, sheet: Worksheet, styles: Styles, table: Table, about: About) -> None:
