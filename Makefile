@@ -17,6 +17,7 @@ $(VENV)/ready: pyproject.toml
 
 test: setup
 	$(BIN)/python -m pytest -n $(JOBS)
+	$(BIN)/python -m pytest -n $(JOBS) -rs --plain
 
 check: docs
 	$(BIN)/ruff check .

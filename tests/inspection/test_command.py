@@ -17,6 +17,8 @@ from clan.report import make_report
 from clan.snapshots import Snapshot
 from tests.conftest import tiny_config
 
+pytestmark = pytest.mark.plain
+
 pytest.importorskip("matplotlib")
 
 FIGURES = {"centres", "discrepancy", "discrepancy_classes", "discrepancy_maps", "features", "heads"}

@@ -14,6 +14,8 @@ from clan.models.mobilenet import Depthwise
 from clan.models.weights import load_weights, save_weights
 from tests.conftest import relative
 
+pytestmark = pytest.mark.plain
+
 BATCH, HEIGHT, WIDTH = 2, 33, 49
 
 
