@@ -21,6 +21,7 @@ programs:
 
 test: setup
 	$(BIN)/python -m pytest -n $(JOBS)
+	$(BIN)/python -m pytest -n $(JOBS) -rs --plain
 
 check: docs
 	$(BIN)/ruff check .

@@ -1,5 +1,6 @@
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -21,10 +22,25 @@ from tests.needs import needed, pytest_sessionfinish, pytest_terminal_summary  #
 runtime.import_paddle()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--plain", action="store_true", help="run the tests marked plain, without clan.kernels")
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    """Fills the cache of compiled loops, once for all workers and all processes that tests start."""
+    """Fills the cache of compiled loops, once for all workers and all processes that tests start.
+
+    With `--plain`, neither this process nor those that it starts have kernels.
+    """
+    if config.getoption("--plain"):
+        os.environ["CLAN_KERNELS"] = "0"
+        runtime.import_paddle()
+        config.option.markexpr = "plain"
     if not hasattr(config, "workerinput"):
         subprocess.run([sys.executable, str(Path(__file__).parent / "warm_up.py")], check=True)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    terminalreporter.write_line(f"kernels were {runtime.kernel_state()}")
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,8 @@ from clan.labels import CITYSCAPES_TO_TRAIN_ID
 from clan.models.deeplab import Segmenter
 from clan.models.weights import save_weights
 
+pytestmark = pytest.mark.plain
+
 
 def test_label_maps_equal_the_official_ones(shared, golden_weights, tmp_path):
     dataset = Dataset("cityscapes", shared / "data/mini/Cityscapes", split="val")

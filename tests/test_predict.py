@@ -20,6 +20,8 @@ from clan.predict import Products, predict, same_area, video_writer
 from clan.reporting.heat import CONFIDENCE, DISCREPANCY, heat_palette, overlay
 from clan.train import train
 
+pytestmark = pytest.mark.plain
+
 SUFFIXES = (".png", "_color.png", "_overlay.jpg", "_confidence.png", "_discrepancy.png")
 
 

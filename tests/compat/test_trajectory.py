@@ -8,6 +8,8 @@ import pytest
 
 from clan.models.weight_files import read_arrays
 
+pytestmark = pytest.mark.plain
+
 ROOT = Path(__file__).parents[2]
 STEPS = 12
 

@@ -16,6 +16,8 @@ from clan.engine.trainer import Trainer
 from clan.errors import CheckpointError
 from tests.conftest import metrics
 
+pytestmark = pytest.mark.plain
+
 STORED = Path(__file__).parent / "stored"
 
 

@@ -64,6 +64,7 @@ def two_ranks(worlds, tmp_path_factory):
     return config, folder, result
 
 
+@pytest.mark.plain
 def test_two_ranks_equal_one_process_of_two_passes(worlds, two_ranks, tmp_path):
     two, _, _ = two_ranks
     one = tiny_config(worlds, tmp_path / "run", iter_size=2)
@@ -93,6 +94,7 @@ def test_rank_0_alone_writes_and_talks(two_ranks):
     assert not {"saved", "computing", "training"} & set((folder / "launcher/workerlog.1").read_text().split())
 
 
+@pytest.mark.plain
 def test_two_ranks_validate_as_one(two_ranks):
     """Each sees every second image; a pixel between two classes may be rounded to either."""
     config, _, _ = two_ranks
@@ -115,6 +117,7 @@ def first_iteration(worlds, tmp_path_factory):
     return config, folder, States(config.snapshot_dir).latest().arrays
 
 
+@pytest.mark.plain
 def test_running_statistics_are_the_mean_of_the_ranks(worlds, first_iteration, tmp_path):
     """One process keeps m = 0.9 m + 0.1 x over a source and a target batch x per pass; so what rank 1 makes of m₀
     with the second pair is what one process makes of it in two passes, less what the first left in that."""
@@ -138,6 +141,7 @@ def test_running_statistics_are_the_mean_of_the_ranks(worlds, first_iteration, t
     assert others > 1e-3, "rank 0's alone are something else"
 
 
+@pytest.mark.plain
 def test_a_run_on_two_ranks_resumes_bit_for_bit_and_on_two_only(two_ranks, first_iteration):
     whole, *_ = two_ranks
     halves, folder, _ = first_iteration

@@ -16,6 +16,8 @@ from clan.reporting.observer import Observer
 from clan.snapshots import find_snapshots
 from tests.conftest import metrics
 
+pytestmark = pytest.mark.plain
+
 
 class Watch(Observer):
     """Calls a function after every iteration."""

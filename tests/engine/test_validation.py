@@ -22,6 +22,8 @@ from clan.reporting.observer import Observer, Validation
 from clan.snapshots import find_snapshots
 from tests.conftest import assert_same_end
 
+pytestmark = pytest.mark.plain
+
 
 def train(config, *observers, resume=False):
     trainer = Trainer(config, resume=resume, notify=lambda sentence: None)

@@ -18,6 +18,8 @@ from clan.snapshots import Snapshot
 from tests.conftest import tiny_config
 from tests.needs import module
 
+pytestmark = pytest.mark.plain
+
 module("matplotlib", "extras")
 
 FIGURES = {"centres", "discrepancy", "discrepancy_classes", "discrepancy_maps", "features", "heads"}

@@ -9,6 +9,8 @@ from clan.inspection.measures import at_cells, discrepancies, discriminator_accu
 from clan.methods import build_method
 from clan.methods.base import Domain, LabelledDomain, Pair
 
+pytestmark = pytest.mark.plain
+
 CLASSES, SIZE = 19, (32, 64)
 
 

@@ -10,6 +10,8 @@ from clan.losses.divergence import weight_divergence
 from clan.losses.segmentation import segmentation_loss
 from tests.conftest import relative
 
+pytestmark = pytest.mark.plain
+
 
 @pytest.fixture(scope="module")
 def expected(golden):

@@ -10,6 +10,8 @@ from clan.methods import METHODS, build_method
 from clan.methods.base import Domain, LabelledDomain, Pair, Progress
 from clan.recipes import official
 
+pytestmark = pytest.mark.plain
+
 CLASSES, SIZE = 5, (40, 56)
 AFTER_WARMUP = Progress(iteration=50, total=100, warmup=10)
 

@@ -15,6 +15,8 @@ from clan.models.weights import load_weights, save_weights
 from tests.conftest import relative
 from tests.needs import module
 
+pytestmark = pytest.mark.plain
+
 BATCH, HEIGHT, WIDTH = 2, 33, 49
 
 

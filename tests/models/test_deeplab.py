@@ -8,6 +8,8 @@ from clan.models.heads import Head
 from clan.models.weights import load_weights, to_file_names
 from tests.conftest import relative
 
+pytestmark = pytest.mark.plain
+
 
 @pytest.fixture(scope="module")
 def segmenter(golden_weights) -> Segmenter:
