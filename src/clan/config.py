@@ -89,6 +89,12 @@ class AugmentationConfig(Section):
     """Resize images (not labels) by a ratio drawn from `scales`."""
     scales: tuple[tuple[Annotated[float, Field(gt=0)], Fraction], ...] = ((0.8, 0.3), (1.0, 0.4), (1.1, 0.3))
     """Pairs of ratio and probability; the probabilities sum to 1."""
+    scale_labels: bool = False
+    """Resize labels with their images; otherwise they stay at base size, to which logits are brought."""
+    crop_size: Size | None = None
+    """Width and height that image and label are cut to, at a random place; none: they stay whole."""
+    crop_class_share: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    """Draw crops of the source again, ten times at most, in which a class has at least this share; 1: never."""
     random_mirror: bool = True
     """Mirror image and label together, half of the time."""
     color_jitter: Fraction = 0.0
@@ -286,6 +292,7 @@ class Config(Section):
         if self.sync_batch_norm and self.network.batch_norm == "frozen":
             raise ValueError("sync_batch_norm has nothing to do while network.batch_norm is frozen: drop one of them")
         self._check_pixels()
+        self._check_crop()
         named = len(self.classes.classes)
         if self.classes != CITYSCAPES_CLASSES and self.network.num_classes != named:
             raise ValueError(f"network.num_classes is {self.network.num_classes}, but classes names {named}")
@@ -317,6 +324,28 @@ class Config(Section):
                 raise ValueError(
                     f"an iteration would take {pixels:.3g} pixels of the {name}, over the limit of {MOST_PIXELS:.3g}: "
                     "lower batch_size, iter_size, the size or the largest of the scales"
+                )
+
+    def _check_crop(self) -> None:
+        """Refuses crops that some image is too small for, or whose image and label would not be of one place."""
+        augmentation = self.augmentation
+        crop = augmentation.crop_size
+        if crop is None:
+            if augmentation.crop_class_share < 1:
+                raise ValueError("augmentation.crop_class_share has nothing to do without augmentation.crop_size")
+            return
+        if augmentation.random_scale and not augmentation.scale_labels:
+            raise ValueError(
+                "augmentation.crop_size cuts image and label at one place, and random_scale resizes images alone: turn "
+                "augmentation.scale_labels on or augmentation.random_scale off"
+            )
+        scale = min(ratio for ratio, _ in augmentation.scales) if augmentation.random_scale else 1.0
+        for name, domain in (("source", self.source), ("target", self.target)):
+            smallest = tuple(int(side * scale) for side in domain.size)
+            if any(part > whole for part, whole in zip(crop, smallest, strict=True)):
+                raise ValueError(
+                    f"augmentation.crop_size {crop[0]}×{crop[1]} is larger than {name} images can be, "
+                    f"{smallest[0]}×{smallest[1]}: make it smaller, or {name}.size larger"
                 )
 
     @property
