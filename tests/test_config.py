@@ -224,7 +224,7 @@ def test_every_option_is_read_by_training_or_evaluation(tiny, tmp_path, read_opt
     read_options.clear()
     snapshot = train(config)
     options = options_for(snapshot, num_classes=None, upsampling=None, input_size=(64, 32))
-    segmenter = load_segmenter(snapshot, backbone=options.backbone, num_classes=options.num_classes)
+    segmenter = load_segmenter(snapshot, options.network)
     validation = Dataset(config.target.dataset, config.target.root, split="val")
     evaluate(segmenter, validation, tmp_path / "result", options=options)
     validation.read_label(0)

@@ -6,13 +6,14 @@ from clan.data.datasets import Dataset
 from clan.errors import ConfigError
 from clan.evaluate import EvaluationOptions, evaluate, load_segmenter
 from clan.labels import CITYSCAPES_TO_TRAIN_ID
-from clan.models.deeplab import Segmenter
+from clan.models.deeplab import build_segmenter
+from clan.models.options import NetworkConfig
 from clan.models.weights import save_weights
 
 
 def test_label_maps_equal_the_official_ones(shared, golden_weights, tmp_path):
     dataset = Dataset("cityscapes", shared / "data/mini/Cityscapes", split="val")
-    segmenter = load_segmenter(golden_weights["segmenter"], backbone="resnet101", num_classes=19)
+    segmenter = load_segmenter(golden_weights["segmenter"], NetworkConfig(backbone="resnet101", num_classes=19))
     # The official script writes 2048×1024 always; ours the size of the ground truth, unless told otherwise.
     evaluate(segmenter, dataset, tmp_path, options=EvaluationOptions(output_size=(2048, 1024)))
     names = sorted(path.name for path in (shared / "golden/predictions").iterdir())
@@ -35,8 +36,10 @@ def small(tmp_path):
         path.parent.mkdir(parents=True)
         picture.save(path)
     weights = tmp_path / "small.pdparams"
-    save_weights(Segmenter("resnet-tiny", 19), weights)
-    return load_segmenter(weights, backbone="resnet-tiny", num_classes=19), Dataset("cityscapes", root, split="val")
+    save_weights(build_segmenter(NetworkConfig(backbone="resnet-tiny", num_classes=19)), weights)
+    return load_segmenter(weights, NetworkConfig(backbone="resnet-tiny", num_classes=19)), Dataset(
+        "cityscapes", root, split="val"
+    )
 
 
 def ids(small, folder, **options):

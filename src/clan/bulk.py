@@ -47,13 +47,7 @@ def write_label_maps(snapshots: Iterable[tuple[Path, Path]], dataset: Dataset, r
     for weights, save in snapshots:
         with ranks.together():
             options = options_for(weights, dataset=dataset, **given)
-            segmenter = load_segmenter(
-                weights,
-                backbone=options.backbone,
-                num_classes=options.num_classes,
-                output_stride=options.output_stride,
-                head_dilations=options.head_dilations,
-            )
+            segmenter = load_segmenter(weights, options.network)
             with progress(f"evaluating {weights.stem}", len(share)) as advance:
                 evaluate(segmenter, share, save, options=options, on_image=lambda _: advance())
         print(f"{weights}: {len(dataset)} label maps in {save}")

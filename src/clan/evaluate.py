@@ -1,7 +1,6 @@
 """Evaluation: a segmenter's weights and a data set in, label maps as PNG files out (SPEC section 6)."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,8 @@ from clan.config import load
 from clan.data.datasets import Dataset
 from clan.engine.inference import EvaluationOptions, each_label_map
 from clan.labels import CITYSCAPES_TO_TRAIN_ID
-from clan.models.deeplab import Segmenter
-from clan.models.heads import DILATIONS
+from clan.models.deeplab import Segmenter, build_segmenter
+from clan.models.options import NetworkConfig
 from clan.models.weight_files import read_arrays
 from clan.models.weights import has_projection_bias, load_weights
 from clan.reporting.images import save_label_map
@@ -35,26 +34,17 @@ def options_for(
     if path.is_file():
         config = load(path)
         known = EvaluationOptions.of_run(config, dataset.description if dataset else config.target.dataset)
-    given = {"num_classes": num_classes, "upsampling": upsampling, **others}
-    return replace(known, **{name: value for name, value in given.items() if value is not None})
+    return known.changed(num_classes=num_classes, upsampling=upsampling, **others)
 
 
-def load_segmenter(
-    weights: Path, *, backbone: str, num_classes: int, output_stride: int = 8,
-    head_dilations: tuple[int, ...] = DILATIONS,
-) -> Segmenter:  # fmt: skip
+def load_segmenter(weights: Path, network: NetworkConfig) -> Segmenter:
     """A segmenter in eval mode with weights from a file, its projection convolutions as the file has them.
 
     Raises:
         WeightsError: the file cannot be read or does not fit completely.
     """
-    segmenter = Segmenter(
-        backbone,
-        num_classes,
-        output_stride=output_stride,
-        head_dilations=head_dilations,
-        projection_bias=has_projection_bias(read_arrays(weights)),
-    )
+    biased = network.backbone.startswith("resnet") and has_projection_bias(read_arrays(weights))
+    segmenter = build_segmenter(network.model_copy(update={"projection_bias": biased}))
     load_weights(segmenter, weights, strict=True)
     segmenter.eval()
     return segmenter

@@ -129,6 +129,7 @@ class DomainSampler:
         )
         base = transforms.scaled(self.size, scale) if augmentation.scale_labels else self.size
         width, height = augmentation.crop_size or transforms.scaled(self.size, scale)
+        labelled = augmentation.crop_size or base
         images = np.empty((self.batch_size, 3, height, width), np.float32)
         labels, names, skipped = [], [], {}
         for k, own in enumerate(factors.tolist()):
@@ -152,7 +153,7 @@ class DomainSampler:
         return Batch(
             images=images,
             labels=np.stack(labels) if self.labelled else None,
-            size=(augmentation.crop_size or base)[::-1],
+            size=(labelled[1], labelled[0]),
             names=tuple(names),
             skipped=skipped,
         )
@@ -192,7 +193,7 @@ class DomainSampler:
         if crop := self.augmentation.crop_size:
             left, top = self._crop(position, image.size, label)
             image = image.crop((left, top, left + crop[0], top + crop[1]))
-            label = None if label is None else label[top : top + crop[1], left : left + crop[0]]
+            label = None if label is None else _cut(label, (left, top), crop)
         if label is not None and mirrored:
             label = transforms.mirror(label)
         if self.augmentation.color_jitter:
@@ -204,18 +205,28 @@ class DomainSampler:
         """Left and top of the crop at a position: of a labelled image the first that is accepted, or the last drawn."""
         crop, most = self.augmentation.crop_size or size, self.augmentation.crop_class_share
         random = np.random.default_rng([*self.seed, 4, position])
-        left = top = 0
+
+        def drawn() -> tuple[int, int]:
+            left, top = (int(random.integers(whole - part + 1)) for whole, part in zip(size, crop, strict=True))
+            return left, top
+
+        place = drawn()
+        if label is None:
+            return place
         for _ in range(CROP_TRIES):
-            for _ in range(CROP_TRIES):
-                left, top = (int(random.integers(whole - part + 1)) for whole, part in zip(size, crop, strict=True))
-                if label is None:
-                    return left, top
-                cut = label[top : top + crop[1], left : left + crop[0]]
-                if most == 1 or largest_share(cut, IGNORE) < most:
+            for _ in range(CROP_TRIES if most < 1 else 0):
+                if largest_share(_cut(label, place, crop), IGNORE) < most:
                     break
-            if self.sampling.accepts(position, label[top : top + crop[1], left : left + crop[0]]):
+                place = drawn()
+            if self.sampling.accepts(position, _cut(label, place, crop)):
                 break
-        return left, top
+            place = drawn()
+        return place
+
+
+def _cut(label: np.ndarray, place: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
+    """The part of [H, W] from left and top on, of a width and height."""
+    return label[place[1] : place[1] + size[1], place[0] : place[0] + size[0]]
 
 
 class PairedLoader:

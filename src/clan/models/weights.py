@@ -24,7 +24,7 @@ Value = TypeVar("Value")
 
 RENAMES = (
     (r"^(module\.|Scale\.)+", ""),  # what DataParallel and multi-scale wrappers put in front
-    (r"^trunk\.", ""),
+    (r"^(trunk|backbone)\.", ""),  # trunk: what states called it before
     (r"^head1\.", "layer5."),
     (r"^head2\.", "layer6."),
     (r"\.running_mean$", "._mean"),
