@@ -22,12 +22,13 @@ def evaluation(images: int) -> None:
     runtime.import_paddle()
     from clan.data.datasets import Dataset
     from clan.evaluate import EvaluationOptions, evaluate
-    from clan.models.deeplab import Segmenter
+    from clan.models.deeplab import build_segmenter
+    from clan.models.options import NetworkConfig
 
     with frames.folder() as root:
         frames.cityscapes(Path(root), images)
         dataset = Dataset("cityscapes", Path(root), split="val")
-        segmenter = Segmenter("resnet-tiny", 19)
+        segmenter = build_segmenter(NetworkConfig(backbone="resnet-tiny", num_classes=19))
         segmenter.eval()
         evaluate(segmenter, dataset, Path(root) / "result", options=EvaluationOptions())
 

@@ -34,10 +34,11 @@ def paddle_prediction(width: int, height: int) -> Callable[[], object]:
     import paddle
 
     from clan.engine.inference import evaluating
-    from clan.models.deeplab import Segmenter
+    from clan.models.deeplab import build_segmenter
+    from clan.models.options import NetworkConfig
 
     images = paddle.randn([1, 3, height, width])
-    segmenter = Segmenter("resnet101", CLASSES)
+    segmenter = build_segmenter(NetworkConfig(backbone="resnet101", num_classes=CLASSES))
 
     def predict() -> object:
         with evaluating(segmenter):

@@ -17,7 +17,7 @@ from clan.config import Config, DomainConfig, NetworkConfig
 from clan.demo.worlds import write_worlds
 from clan.engine.checkpoint import States
 from clan.schema import build
-from tests.needs import needed, pytest_sessionfinish, pytest_terminal_summary  # noqa: F401 (hooks)
+from tests.needs import needed, pytest_sessionfinish, report_skips  # noqa: F401 (a hook)
 
 runtime.import_paddle()
 
@@ -40,6 +40,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    report_skips(terminalreporter)
     terminalreporter.write_line(f"kernels were {runtime.kernel_state()}")
 
 

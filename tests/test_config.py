@@ -88,6 +88,12 @@ FAULTS = {
     "probabilities": (("augmentation", "scales"), [[1.0, 0.3]], "sum to 0.3"),
     "stop beyond the end": (("num_steps_stop",), 5, "num_steps_stop 5 .*num_steps 4"),
     "warm-up beyond the end": (("warmup_steps",), 5, "warmup_steps 5 .*num_steps 4"),
+    "crop beyond the image": (("augmentation", "crop_size"), [16, 8], "scale_labels on or .*random_scale off"),
+    "share without a crop": (
+        ("augmentation", "crop_class_share"),
+        0.5,
+        "crop_class_share .* without augmentation.crop_size",
+    ),
     "label that no image holds": (("ignore_label",), 256, "ignore_label: .*256"),
 }
 
@@ -218,11 +224,12 @@ def test_every_option_is_read_by_training_or_evaluation(tiny, tmp_path, read_opt
     read_options.clear()
     snapshot = train(config)
     options = options_for(snapshot, num_classes=None, upsampling=None, input_size=(64, 32))
-    segmenter = load_segmenter(snapshot, backbone=options.backbone, num_classes=options.num_classes)
+    segmenter = load_segmenter(snapshot, options.network)
     validation = Dataset(config.target.dataset, config.target.root, split="val")
     evaluate(segmenter, validation, tmp_path / "result", options=options)
     validation.read_label(0)
-    train(tiny(num_steps=1, augmentation__style="amplitude", snapshot_dir=tmp_path / "second"))
+    cropped = {"augmentation__random_scale": False, "augmentation__crop_size": (32, 16)}
+    train(tiny(num_steps=1, augmentation__style="amplitude", snapshot_dir=tmp_path / "second", **cropped))
     for name in METHOD_OPTIONS:
         train(tiny(method=name, num_steps=1, target__split="val", snapshot_dir=tmp_path / name))
     unread = [".".join(path) for path in leaves() if path not in read_options]

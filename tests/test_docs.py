@@ -323,7 +323,7 @@ def test_a_reader_s_way_runs_from_the_first_command_to_the_last(page, place, mon
 
 def prepare_weights(path):
     """Stands for the DeepLab checkpoint that the README speaks of."""
-    from clan.models.deeplab import Segmenter
+    from clan.models.deeplab import build_segmenter
     from clan.models.weights import save_weights
 
-    save_weights(Segmenter("resnet-tiny", 19), path)
+    save_weights(build_segmenter(NetworkConfig(backbone="resnet-tiny", num_classes=19)), path)

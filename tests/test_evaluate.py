@@ -9,7 +9,8 @@ from clan.engine.distributed import ALONE
 from clan.errors import ConfigError
 from clan.evaluate import EvaluationOptions, evaluate, load_segmenter
 from clan.labels import CITYSCAPES_TO_TRAIN_ID
-from clan.models.deeplab import Segmenter
+from clan.models.deeplab import build_segmenter
+from clan.models.options import NetworkConfig
 from clan.models.weights import save_weights
 
 pytestmark = pytest.mark.plain
@@ -17,7 +18,7 @@ pytestmark = pytest.mark.plain
 
 def test_label_maps_equal_the_official_ones(shared, golden_weights, tmp_path):
     dataset = Dataset("cityscapes", shared / "data/mini/Cityscapes", split="val")
-    segmenter = load_segmenter(golden_weights["segmenter"], backbone="resnet101", num_classes=19)
+    segmenter = load_segmenter(golden_weights["segmenter"], NetworkConfig(backbone="resnet101", num_classes=19))
     # The official script writes 2048×1024 always; ours the size of the ground truth, unless told otherwise.
     evaluate(segmenter, dataset, tmp_path, options=EvaluationOptions(output_size=(2048, 1024)))
     names = sorted(path.name for path in (shared / "golden/predictions").iterdir())
@@ -40,8 +41,10 @@ def small(tmp_path):
         path.parent.mkdir(parents=True)
         picture.save(path)
     weights = tmp_path / "small.pdparams"
-    save_weights(Segmenter("resnet-tiny", 19), weights)
-    return load_segmenter(weights, backbone="resnet-tiny", num_classes=19), Dataset("cityscapes", root, split="val")
+    save_weights(build_segmenter(NetworkConfig(backbone="resnet-tiny", num_classes=19)), weights)
+    return load_segmenter(weights, NetworkConfig(backbone="resnet-tiny", num_classes=19)), Dataset(
+        "cityscapes", root, split="val"
+    )
 
 
 def ids(small, folder, **options):
@@ -89,7 +92,7 @@ def test_label_maps_that_overwrite_each_other_are_refused_before_anything_is_com
     for name in ("a.png", other):
         Image.new("RGB", (64, 32)).save(tmp_path / name)
     dataset = Dataset(Description(name="mine", images="{name}"), tmp_path)
-    segmenter = Segmenter("resnet-tiny", 19)
+    segmenter = build_segmenter(NetworkConfig(backbone="resnet-tiny"))
     with pytest.raises(ConfigError, match=r"a(_color)?\.png .* written to .*out/a(_color)?\.png"):
         evaluate(segmenter, dataset, tmp_path / "out", options=EvaluationOptions())
     with pytest.raises(ConfigError, match="would both be written"):  # the weights are not looked at yet
@@ -103,4 +106,4 @@ def test_label_maps_do_not_replace_the_images(tmp_path):
     Image.new("RGB", (64, 32)).save(tmp_path / "a.png")
     dataset = Dataset(Description(name="mine", images="{name}.png"), tmp_path)
     with pytest.raises(ConfigError, match=r"a\.png would be overwritten by a result of"):
-        evaluate(Segmenter("resnet-tiny", 19), dataset, tmp_path, options=EvaluationOptions())
+        evaluate(build_segmenter(NetworkConfig(backbone="resnet-tiny")), dataset, tmp_path, options=EvaluationOptions())

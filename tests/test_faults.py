@@ -31,7 +31,8 @@ from clan.engine.balance import count_classes
 from clan.engine.checkpoint import States, read_state
 from clan.engine.trainer import build_samplers
 from clan.methods.clan import CLAN
-from clan.models.deeplab import Segmenter
+from clan.models.deeplab import build_segmenter
+from clan.models.options import NetworkConfig
 from clan.models.weight_files import write_arrays
 from clan.models.weights import to_file_names
 from tests.conftest import assert_same_end, metrics
@@ -342,7 +343,7 @@ def test_weights_that_would_run_something_or_spoil_everything_are_refused(tiny, 
     sentence = train_error(tiny(network__restore_from=path))
     assert sentence.startswith(f"error: {path} names the Python object os system: ")
     assert not (tmp_path / WITNESS).exists()
-    state = to_file_names(Segmenter("resnet-tiny", 19).state_dict())
+    state = to_file_names(build_segmenter(NetworkConfig(backbone="resnet-tiny", num_classes=19)).state_dict())
     write_arrays({name: np.full(tensor.shape, np.nan, np.float32) for name, tensor in state.items()}, path)
     assert re.search(r"numbers in \S+ that are not finite", train_error(tiny(network__restore_from=path)))
 

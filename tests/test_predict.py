@@ -14,7 +14,8 @@ from clan.engine.inference import analyse, evaluating
 from clan.errors import ClanError
 from clan.evaluate import EvaluationOptions, evaluate, load_segmenter
 from clan.labels import CITYSCAPES
-from clan.models.deeplab import Segmenter
+from clan.models.deeplab import build_segmenter
+from clan.models.options import NetworkConfig
 from clan.models.weights import save_weights
 from clan.predict import Products, predict, same_area, video_writer
 from clan.reporting.heat import CONFIDENCE, DISCREPANCY, heat_palette, overlay
@@ -40,8 +41,13 @@ def picture(worlds):
 
 def test_the_label_map_is_that_of_evaluation(worlds, weights, tmp_path):
     dataset = Dataset("cityscapes", worlds / "Cityscapes", split="val")
-    options = EvaluationOptions(backbone="resnet-tiny", input_size=(64, 32))
-    evaluate(load_segmenter(weights, backbone="resnet-tiny", num_classes=19), dataset, tmp_path / "a", options=options)
+    options = EvaluationOptions(network=NetworkConfig(backbone="resnet-tiny"), input_size=(64, 32))
+    evaluate(
+        load_segmenter(weights, NetworkConfig(backbone="resnet-tiny", num_classes=19)),
+        dataset,
+        tmp_path / "a",
+        options=options,
+    )
     predict(dataset.image_root, weights, tmp_path / "b")
     for name in dataset.names:
         stem = (tmp_path / "b" / name).with_suffix("")
@@ -56,7 +62,7 @@ def test_the_label_map_is_that_of_evaluation(worlds, weights, tmp_path):
 def test_maps_are_what_the_heads_say(weights):
     """Heads that are alike agree everywhere; heads of zeros are as unsure as can be."""
     planes = np.random.default_rng(0).normal(0, 50, (3, 32, 64)).astype(np.float32)
-    segmenter = load_segmenter(weights, backbone="resnet-tiny", num_classes=19)
+    segmenter = load_segmenter(weights, NetworkConfig(backbone="resnet-tiny", num_classes=19))
     for parameter in segmenter.head1.parameters():
         parameter.set_value(100 * parameter)
     before = analyse_quietly(segmenter, planes)
@@ -264,7 +270,7 @@ def test_a_folder_of_damaged_images_alone_has_no_results(tmp_path, weights):
 
 
 def test_other_numbers_of_classes_have_colours_of_their_own(picture, tmp_path):
-    save_weights(Segmenter("resnet-tiny", 5), tmp_path / "five.pdparams")
+    save_weights(build_segmenter(NetworkConfig(backbone="resnet-tiny", num_classes=5)), tmp_path / "five.pdparams")
     predict(picture, tmp_path / "five.pdparams", tmp_path / "out", backbone="resnet-tiny", num_classes=5)
     with Image.open(tmp_path / f"out/{picture.stem}_color.png") as color:
         palette = np.reshape(color.getpalette(), (-1, 3))

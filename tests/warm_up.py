@@ -7,7 +7,8 @@ runtime.import_paddle()
 import paddle  # noqa: E402
 
 from clan.losses.probability import class_probabilities  # noqa: E402
-from clan.models.deeplab import Segmenter  # noqa: E402
+from clan.models.deeplab import build_segmenter  # noqa: E402
+from clan.models.options import NetworkConfig  # noqa: E402
 
-logits1, logits2 = Segmenter("resnet-tiny", 3)(paddle.zeros([1, 3, 32, 32]))
+logits1, logits2 = build_segmenter(NetworkConfig(backbone="resnet-tiny", num_classes=3))(paddle.zeros([1, 3, 32, 32]))
 class_probabilities(logits1 + logits2).mean().backward()

@@ -29,6 +29,7 @@ from clan import cli, recipes  # noqa: E402
 from clan.commandline import size  # noqa: E402
 from clan.compat import evaluate, iou, train  # noqa: E402
 from clan.config import Config, flat_options  # noqa: E402
+from clan.domains import Classes, Description  # noqa: E402
 from clan.method_options import METHOD_OPTIONS  # noqa: E402
 from clan.schema import Section  # noqa: E402
 
@@ -229,8 +230,9 @@ def _methods() -> str:
 
 def _section(annotation: Any) -> type[Section] | None:
     """A group of options, unless it is one that a file describes."""
-    is_group = inspect.isclass(annotation) and issubclass(annotation, Section)
-    return annotation if is_group and annotation.__module__ == Config.__module__ else None
+    if inspect.isclass(annotation) and issubclass(annotation, Section) and annotation not in (Description, Classes):
+        return annotation
+    return None
 
 
 def _options(section: type[Section], prefix: str, names: Iterable[str]) -> str:

@@ -56,14 +56,7 @@ def write_label_maps(snapshots: Sequence[tuple[Path, Path]], dataset: Dataset, r
     for weights, save in snapshots:
         with ranks.together():
             options = options_for(weights, dataset=dataset, notify=print, **given)
-            segmenter = load_segmenter(
-                weights,
-                backbone=options.backbone,
-                num_classes=options.num_classes,
-                output_stride=options.output_stride,
-                head_dilations=options.head_dilations,
-                notify=print,
-            )
+            segmenter = load_segmenter(weights, options.network, notify=print)
             with progress(f"evaluating {weights.stem}", len(share)) as advance:
                 evaluate(segmenter, share, save, options=options, on_image=lambda _: advance())
         print(f"{weights}: {len(dataset)} label maps in {save}")

@@ -5,7 +5,6 @@ the other presets. Every field is a flag of `clan train` and a key of `config.ya
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
@@ -20,7 +19,7 @@ from pydantic import (
 from clan.domains import CITYSCAPES_CLASSES, NAMED_CLASSES, PACKAGED, Classes, Description, packaged
 from clan.errors import ConfigError
 from clan.method_options import ClanOptions, MethodOptions, move_options, read_method, write_method
-from clan.normalization import SCHEMES, Normalization, Scheme
+from clan.models.options import NetworkConfig
 from clan.schedules import SCHEDULES
 from clan.schema import Fraction, NonNegativeInt, PositiveInt, Section, Size, load_section, refuse
 
@@ -38,7 +37,6 @@ else:
     Schedule, Algorithm = Literal[tuple(SCHEDULES)], Literal[tuple(OPTIMIZERS)]
 Beta = Annotated[float, Field(ge=0.0, lt=1.0)]
 Precision = Literal["fp32", "bf16", "fp16"]
-Dilation = Annotated[int, Field(ge=1, le=1024)]
 
 MOST_PIXELS = 2**28
 """Of one domain in one iteration: their float32 values take 3 GB, and ten times that in the network."""
@@ -94,6 +92,12 @@ class AugmentationConfig(Section):
     """Resize images (not labels) by a ratio drawn from `scales`."""
     scales: tuple[tuple[Annotated[float, Field(gt=0)], Fraction], ...] = ((0.8, 0.3), (1.0, 0.4), (1.1, 0.3))
     """Pairs of ratio and probability; the probabilities sum to 1."""
+    scale_labels: bool = False
+    """Resize labels with their images; otherwise they stay at base size, to which logits are brought."""
+    crop_size: Size | None = None
+    """Width and height that image and label are cut to, at a random place; none: they stay whole."""
+    crop_class_share: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    """Draw crops of the source again, ten times at most, in which a class has at least this share; 1: never."""
     random_mirror: bool = True
     """Mirror image and label together, half of the time."""
     color_jitter: Fraction = 0.0
@@ -112,55 +116,6 @@ class AugmentationConfig(Section):
         total = sum(probability for _, probability in self.scales)
         if abs(total - 1.0) > 1e-6:
             raise ValueError(f"the probabilities of scales sum to {total:g}, not to 1")
-        return self
-
-
-class NetworkConfig(Section):
-    """The segmenter: trunk and two heads."""
-
-    model: Literal["deeplab"] = "deeplab"
-    """Kind of heads: DeepLab-v2's sum of dilated convolutions."""
-    backbone: Literal["resnet101", "resnet50", "mobilenetv2", "resnet-tiny"] = "resnet101"
-    """The trunk; resnet-tiny is the demo's, for training from scratch on a laptop."""
-    output_stride: Literal[8, 16] = 8
-    """Resolution of the input over that of the features; 16 takes a quarter of the time in the last stages."""
-    head_dilations: Annotated[tuple[Dilation, ...], Field(min_length=1, max_length=16)] = (6, 12, 18, 24)
-    """Dilations of the convolutions that a head sums; smaller ones suit smaller images."""
-    input_normalization: Scheme = "caffe-bgr"
-    """What the initial weights were trained on: BGR 0…255 minus the mean, or RGB 0…1 by mean and deviation."""
-    num_classes: Annotated[int, Field(ge=1, le=255)] = 19
-    """Number of classes C; label maps hold 8 bits, and 255 is none."""
-    restore_from: Path | None = None
-    """Initial weights of the segmenter (.pdparams, .pth, .pt, .safetensors); none: random."""
-    restore_heads: bool = True
-    """Take the heads from `restore_from` too, where they fit."""
-    restore_discriminator_from: Path | None = None
-    """Initial weights of the discriminator; none: random."""
-    discriminator_width: Annotated[int, Field(ge=1, le=1024)] = 64
-    """Channels of the discriminator's first layer; each further one doubles them."""
-    train_batch_norm_affine: bool = False
-    """Train batch-norm's γ and β (all but the stem's)."""
-    batch_norm: Literal["official", "frozen", "per-domain"] = "official"
-    """Statistics of batch norms in training.
-
-    official: the batch's; running ones, which evaluation uses, are taken over both domains in turn.
-    frozen: the running ones, left as they are.
-    per-domain: the batch's; each domain has its own running ones, and evaluation uses the target's.
-    """
-    projection_bias: bool = False
-    """Give the trunk's projection convolutions a bias."""
-    evaluation_upsampling: Literal["bilinear", "bicubic"] = "bilinear"
-    """How logits are brought to the ground truth's size in evaluation."""
-
-    def normalization(self, dataset: Description) -> Normalization:
-        """How the network's input is made: as its initial weights want, unless the data set says otherwise."""
-        usual = SCHEMES[self.input_normalization]
-        return replace(usual, mean=dataset.mean or usual.mean, std=dataset.std or usual.std)
-
-    @model_validator(mode="after")
-    def _has_projections(self) -> "NetworkConfig":
-        if self.projection_bias and not self.backbone.startswith("resnet"):
-            raise ValueError(f"projection_bias is for ResNets: {self.backbone} has no projection convolutions")
         return self
 
 
@@ -291,6 +246,7 @@ class Config(Section):
         if self.sync_batch_norm and self.network.batch_norm == "frozen":
             raise ValueError("sync_batch_norm has nothing to do while network.batch_norm is frozen: drop one of them")
         self._check_pixels()
+        self._check_crop()
         try:
             self.classes.require_count(self.network.num_classes)
         except ConfigError as error:
@@ -323,6 +279,28 @@ class Config(Section):
                 raise ValueError(
                     f"an iteration would take {pixels:.3g} pixels of the {name}, over the limit of {MOST_PIXELS:.3g}: "
                     "lower batch_size, iter_size, the size or the largest of the scales"
+                )
+
+    def _check_crop(self) -> None:
+        """Refuses crops that some image is too small for, or whose image and label would not be of one place."""
+        augmentation = self.augmentation
+        crop = augmentation.crop_size
+        if crop is None:
+            if augmentation.crop_class_share < 1:
+                raise ValueError("augmentation.crop_class_share has nothing to do without augmentation.crop_size")
+            return
+        if augmentation.random_scale and not augmentation.scale_labels:
+            raise ValueError(
+                "augmentation.crop_size cuts image and label at one place, and random_scale resizes images alone: turn "
+                "augmentation.scale_labels on or augmentation.random_scale off"
+            )
+        scale = min(ratio for ratio, _ in augmentation.scales) if augmentation.random_scale else 1.0
+        for name, domain in (("source", self.source), ("target", self.target)):
+            smallest = tuple(int(side * scale) for side in domain.size)
+            if any(part > whole for part, whole in zip(crop, smallest, strict=True)):
+                raise ValueError(
+                    f"augmentation.crop_size {crop[0]}×{crop[1]} is larger than {name} images can be, "
+                    f"{smallest[0]}×{smallest[1]}: make it smaller, or {name}.size larger"
                 )
 
     @property

@@ -1,7 +1,6 @@
 """Evaluation: a segmenter's weights and a data set in, label maps as PNG files out (SPEC section 6)."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,8 @@ from clan.engine.inference import EvaluationOptions, each_label_map
 from clan.errors import ConfigError, WeightsError
 from clan.evaluations import write_classes
 from clan.labels import CITYSCAPES, CITYSCAPES_TO_TRAIN_ID
-from clan.models.deeplab import BACKBONES, Segmenter
-from clan.models.heads import DILATIONS
+from clan.models.deeplab import Segmenter, build_segmenter
+from clan.models.options import BACKBONES, NetworkConfig
 from clan.models.recognition import recognise
 from clan.models.weights import has_projection_bias, load_weights, read_network
 from clan.normalization import SCHEMES, Scheme
@@ -63,8 +62,8 @@ def options_for(
         known = EvaluationOptions.of_run(config, dataset.description if dataset else config.target.dataset)
         if classes:
             classes.require_count(known.num_classes)
-        return replace(known, **given)
-    options = replace(EvaluationOptions(), **(_told_by_arrays(weights, given) | given))
+        return known.changed(**given)
+    options = EvaluationOptions().changed(**(_told_by_arrays(weights, given) | given))
     # Weights of other classes than the labels' would be scored against the wrong ones.
     if dataset and options.num_classes != dataset.classes.label_space.num_classes:
         raise WeightsError(
@@ -95,43 +94,35 @@ def _told_by_arrays(weights: Path, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _assumptions(weights: Path, options: EvaluationOptions, given: Mapping[str, Any]) -> str:
+    network = options.network
     assumed = {
-        "output_stride": f"--output-stride {options.output_stride}",
-        "head_dilations": f"--head-dilations {' '.join(map(str, options.head_dilations))}",
+        "output_stride": f"--output-stride {network.output_stride}",
+        "head_dilations": f"--head-dilations {' '.join(map(str, network.head_dilations))}",
         "normalization": "--input-normalization caffe-bgr",
     }
     said = ", ".join(text for name, text in assumed.items() if name not in given)
     return (
-        f"{weights} has no {RUN_FILE} beside it: it is taken for a {options.backbone} for {options.num_classes} "
+        f"{weights} has no {RUN_FILE} beside it: it is taken for a {network.backbone} for {network.num_classes} "
         "classes" + (f"; assumed, since no array tells: {said}" if said else "")
     )
 
 
 def load_segmenter(
-    weights: Path, *, backbone: str, num_classes: int, output_stride: int = 8,
-    head_dilations: tuple[int, ...] = DILATIONS, notify: Callable[[str], object] = lambda sentence: None,
-) -> Segmenter:  # fmt: skip
+    weights: Path, network: NetworkConfig, *, notify: Callable[[str], object] = lambda sentence: None
+) -> Segmenter:
     """A segmenter in eval mode with weights from a file, its projection convolutions as the file has them.
 
     Args:
         weights: the file.
-        backbone: see `Segmenter`.
-        num_classes: likewise.
-        output_stride: likewise.
-        head_dilations: likewise.
+        network: what the weights are of.
         notify: takes sentences about where in the file the weights were found.
 
     Raises:
         WeightsError: the file cannot be read or does not fit completely.
     """
     import_paddle()  # again, for those who import this package without the command line
-    segmenter = Segmenter(
-        backbone,
-        num_classes,
-        output_stride=output_stride,
-        head_dilations=head_dilations,
-        projection_bias=backbone.startswith("resnet") and has_projection_bias(read_network(weights).arrays),
-    )
+    biased = network.backbone.startswith("resnet") and has_projection_bias(read_network(weights).arrays)
+    segmenter = build_segmenter(network.model_copy(update={"projection_bias": biased}))
     try:
         report = load_weights(segmenter, weights, strict=True)
     except WeightsError as error:

@@ -86,7 +86,10 @@ def run_layers(
     predicted = read_id_label(evaluation.folder / f"{stem}_color.png")
     layers = [label_layer(f"prediction{number}", f"prediction, {name}", predicted, size, evaluation.label_space)]
     if network is not None:
-        steps = DISCREPANCY.quantize(network(image).discrepancy, size)
+        discrepancy = network(image).discrepancy
+        if discrepancy is None:
+            return layers
+        steps = DISCREPANCY.quantize(discrepancy, size)
         title = f"discrepancy, {name}"
         layers.append(Layer(f"discrepancy{number}", title, drawing_uri(steps & 0xFC, heat_palette().tobytes()), title))
     return layers

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -119,6 +119,9 @@ def predict(
     refuse_clashes([("the legend", save / LEGEND), *outputs], stems)
     options = options_for(weights, **{"num_classes": None, "upsampling": None, "notify": print, **given})
     network = Predictor(weights, options, keep_proportions=given.get("input_size") is None)
+    if products.discrepancy and options.network.num_heads != 2:
+        print(f"{weights} is a network with one head: there is no discrepancy of two")
+        products = replace(products, discrepancy=False)
     if video:
         count = predict_video(network, source, save, products)
     else:
@@ -146,14 +149,7 @@ class Predictor:
         self.options = options
         self.keep_proportions = keep_proportions
         self.label_space = label_space_of(weights, options.num_classes)
-        self.segmenter: Segmenter = load_segmenter(
-            weights,
-            backbone=options.backbone,
-            num_classes=options.num_classes,
-            output_stride=options.output_stride,
-            head_dilations=options.head_dilations,
-            notify=print,
-        )
+        self.segmenter: Segmenter = load_segmenter(weights, options.network, notify=print)
 
     def __call__(self, image: Image.Image) -> Analysis:
         """What the network makes of an RGB image; the label map has the image's size."""

@@ -16,7 +16,8 @@ from clan import cli, recipes
 from clan.commandline import run
 from clan.compat import evaluate, iou, train
 from clan.config import to_yaml
-from clan.models.deeplab import Segmenter
+from clan.models.deeplab import build_segmenter
+from clan.models.options import NetworkConfig
 from clan.models.weight_files import read_arrays, write_arrays
 from clan.models.weights import save_weights
 from tests.needs import needed
@@ -71,7 +72,7 @@ def snapshot(tiny, tmp_path):
     config.snapshot_dir.mkdir()
     (config.snapshot_dir / "config.yaml").write_text(to_yaml(config))
     path = config.snapshot_dir / "SYS_2.pdparams"
-    save_weights(Segmenter("resnet-tiny", 19), path)
+    save_weights(build_segmenter(NetworkConfig(backbone="resnet-tiny", num_classes=19)), path)
     return path
 
 

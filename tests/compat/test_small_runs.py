@@ -15,7 +15,8 @@ from PIL import Image
 from clan import cli
 from clan.evaluate import load_segmenter, options_for
 from clan.labels import CITYSCAPES
-from clan.models.deeplab import Segmenter
+from clan.models.deeplab import build_segmenter
+from clan.models.options import NetworkConfig
 from clan.models.weight_files import read_arrays, write_arrays
 from clan.models.weights import to_file_names
 
@@ -145,7 +146,7 @@ def test_a_resumed_command_continues(clan, tmp_path):
 
 def test_the_seed_s_projection_bias_is_trained_saved_and_used(clan, tmp_path):
     """The seed's published weights have it under `downsample.0.bias`, beside Paddle's other names."""
-    network = Segmenter("resnet-tiny", 19, projection_bias=True)
+    network = build_segmenter(NetworkConfig(backbone="resnet-tiny", num_classes=19, projection_bias=True))
     arrays = {name: tensor.numpy() for name, tensor in to_file_names(network.state_dict()).items()}
     biases = [name for name in arrays if name.endswith(".downsample.0.bias")]
     assert len(biases) == 4
@@ -163,7 +164,7 @@ def test_the_seed_s_projection_bias_is_trained_saved_and_used(clan, tmp_path):
         np.testing.assert_allclose(saved[name], 0.5 * (1 - 2.5e-3 * 0.1), rtol=1e-5)
     options = options_for(snapshot, num_classes=None, upsampling=None)
     assert (options.backbone, options.upsampling) == ("resnet-tiny", "bicubic")
-    loaded = load_segmenter(snapshot, backbone="resnet-tiny", num_classes=19)
+    loaded = load_segmenter(snapshot, NetworkConfig(backbone="resnet-tiny", num_classes=19))
     state = to_file_names(loaded.state_dict())
     assert all(np.array_equal(state[name].numpy(), saved[name]) for name in biases)
     check_scores(clan("evaluate", snapshot, "--input-size", 64, 32).splitlines()[-22:])

@@ -146,15 +146,15 @@ def test_a_stored_state_of_version_1_is_read(tmp_path, tiny):
     found = States(tmp_path).latest()
     assert (found.iteration, found.ranks) == (1200, 2)
     weight = np.arange(12, dtype=np.float32).reshape(2, 3, 2) / 8
-    np.testing.assert_array_equal(found.arrays["segmenter/trunk.conv1.weight"], weight)
+    np.testing.assert_array_equal(found.arrays["segmenter/backbone.conv1.weight"], weight)
     np.testing.assert_array_equal(found.arrays["loss_scale/counts"], [65536.0, 7.0, 1.0])
     config = tiny(source__root="worlds/SYNTHIA/RAND_CITYSCAPES", target__root="worlds/Cityscapes")
     assert check_fits(found, config, ranks=2) == "", "options that are new since have their defaults"
 
 
 def test_a_state_of_a_newer_version_is_refused(tmp_path):
-    save_file({}, tmp_path / "state.safetensors", {"version": "3", "iteration": "1", "config": ""})
-    with pytest.raises(CheckpointError, match="is of version 3, and this program reads up to 2"):
+    save_file({}, tmp_path / "state.safetensors", {"version": "4", "iteration": "1", "config": ""})
+    with pytest.raises(CheckpointError, match="is of version 4, and this program reads up to 3"):
         States(tmp_path).latest()
 
 

@@ -17,6 +17,7 @@ from clan.engine.trainer import Trainer
 from clan.engine.validation import Validator
 from clan.errors import CheckpointError
 from clan.evaluate import load_segmenter
+from clan.models.options import NetworkConfig
 from clan.records import read_validations
 from clan.runtime import available_cores
 from tests.conftest import metrics, tiny_config
@@ -101,7 +102,9 @@ def test_two_ranks_validate_as_one(two_ranks):
     found = read_validations(config.snapshot_dir / "validation.jsonl")
     assert [one.iteration for one in found] == [2, 4]
     validator = Validator(config, ALONE)
-    segmenter = load_segmenter(config.snapshot_dir / "SYS_4.pdparams", backbone="resnet-tiny", num_classes=19)
+    segmenter = load_segmenter(
+        config.snapshot_dir / "SYS_4.pdparams", NetworkConfig(backbone="resnet-tiny", num_classes=19)
+    )
     alone = validator.validate(segmenter, 4, on_image=lambda done, total: None, stop=lambda: False)
     assert alone.dataset == found[1].dataset == "cityscapes val, 2 images"
     assert found[1].means == pytest.approx(alone.means, abs=0.01)

@@ -6,8 +6,9 @@ from hypothesis import strategies as st
 
 from clan.engine.optim import SGD, Adam, AdamW, Settings, Slot, repeated_visits, segmenter_optimizer, visit_matrix
 from clan.errors import ConfigError
-from clan.models.deeplab import Segmenter
+from clan.models.deeplab import build_segmenter
 from clan.models.discriminator import Discriminator
+from clan.models.options import NetworkConfig
 from clan.schedules import SCHEDULES, Course
 
 
@@ -21,7 +22,7 @@ def walk(p, v, g, *, rate, momentum, weight_decay, visits):
 
 
 def test_visits_are_counted_as_the_official_code_lists_parameters():
-    visits = dict(repeated_visits(Segmenter("resnet-tiny", 3).trunk))
+    visits = dict(repeated_visits(build_segmenter(NetworkConfig(backbone="resnet-tiny", num_classes=3)).backbone))
     assert visits["conv1.weight"] == 1
     assert visits["layer1.0.conv1.weight"] == visits["layer4.0.conv3.weight"] == 3
     assert visits["layer2.0.downsample.0.weight"] == 4
@@ -40,11 +41,11 @@ def test_visits_are_powers_of_one_matrix(p, v, g, rate, momentum, weight_decay, 
 @pytest.mark.parametrize("repeated", [True, False])
 def test_sgd_equals_the_walk_over_three_steps(tiny, repeated):
     config = tiny(optimizer__repeated_updates=repeated, optimizer__head_multiplier=10.0)
-    segmenter = Segmenter("resnet-tiny", 3)
+    segmenter = build_segmenter(NetworkConfig(backbone="resnet-tiny", num_classes=3))
     sgd = segmenter_optimizer(segmenter, config)
     assert isinstance(sgd, SGD)
     slots = {slot.name: slot for slot in sgd.slots}
-    name = "trunk.layer1.0.downsample.0.weight"
+    name = "backbone.layer1.0.downsample.0.weight"
     head = "head2.conv2d_list.1.bias"
     expected = {key: (slots[key].parameter.numpy().astype(np.float64), 0.0) for key in (name, head)}
     rng = np.random.default_rng(0)
@@ -119,13 +120,13 @@ def test_adamw_follows_its_definition_group_by_group(tiny):
         optimizer__algorithm="adamw", optimizer__weight_decay=0.1, optimizer__no_decay=("conv1",),
         optimizer__betas=(0.8, 0.95),
     )  # fmt: skip
-    segmenter = Segmenter("resnet-tiny", 3)
+    segmenter = build_segmenter(NetworkConfig(backbone="resnet-tiny", num_classes=3))
     adamw = segmenter_optimizer(segmenter, config)
     assert isinstance(adamw, AdamW)
     slots, rng = {slot.name: slot for slot in adamw.slots}, np.random.default_rng(0)
     names = {
-        "trunk.layer1.0.conv2.weight": (1.0, 0.1),
-        "trunk.layer1.0.conv1.weight": (1.0, 0.0),
+        "backbone.layer1.0.conv2.weight": (1.0, 0.1),
+        "backbone.layer1.0.conv1.weight": (1.0, 0.0),
         "head1.conv2d_list.0.weight": (10.0, 0.1),
     }
     start = {name: slots[name].parameter.numpy().astype(np.float64) for name in names}
@@ -149,4 +150,4 @@ def test_updates_repeat_where_the_official_code_says_how_often_and_nowhere_else(
     for other in ({"network__backbone": "mobilenetv2"}, {"optimizer__algorithm": "adamw"}):
         config = tiny(optimizer__repeated_updates=True, **other)
         with pytest.raises(ConfigError, match=r"--optimizer\.no-repeated-updates"):
-            segmenter_optimizer(Segmenter(config.network.backbone, 3), config)
+            segmenter_optimizer(build_segmenter(NetworkConfig(backbone=config.network.backbone, num_classes=3)), config)

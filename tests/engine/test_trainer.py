@@ -11,6 +11,7 @@ from clan.engine.checkpoint import States
 from clan.engine.trainer import Trainer
 from clan.errors import CheckpointError, TrainingError
 from clan.evaluate import load_segmenter
+from clan.models.options import NetworkConfig
 from clan.models.weight_files import read_arrays
 from clan.reporting.observer import Observer
 from clan.snapshots import find_snapshots
@@ -225,9 +226,9 @@ def test_a_seed_is_a_run(tiny, tmp_path):
 def test_batch_norm_is_frozen_unless_it_is_trained_and_the_stem_s_always(tiny, trained):
     config = tiny(network__train_batch_norm_affine=trained, num_steps_stop=2)
     state = train(config).method.segmenter.state_dict()
-    assert (state["trunk.bn1.weight"].numpy() == 1).all()
-    assert (state["trunk.layer4.0.bn3.weight"].numpy() != 1).any() == trained
-    assert (state["trunk.layer4.0.downsample.1.bias"].numpy() != 0).any() == trained
+    assert (state["backbone.bn1.weight"].numpy() == 1).all()
+    assert (state["backbone.layer4.0.bn3.weight"].numpy() != 1).any() == trained
+    assert (state["backbone.layer4.0.downsample.1.bias"].numpy() != 0).any() == trained
 
 
 def test_a_new_run_in_an_old_folder_keeps_the_old_records_and_cannot_resume_the_old_state(tiny, tmp_path):
@@ -280,4 +281,4 @@ def test_every_method_trains_and_saves_what_evaluation_can_load(tiny, method):
     suffixes = {"adaptsegnet-multi": {"_D", "_D_aux"}, "minent": set(), "oracle": set()}.get(method, {"_D"})
     saved = {path.stem.removeprefix(name) for path in config.snapshot_dir.glob(f"{name}*.pdparams")}
     assert saved == {"", *suffixes}
-    load_segmenter(snapshot, backbone="resnet-tiny", num_classes=19)
+    load_segmenter(snapshot, NetworkConfig(backbone="resnet-tiny", num_classes=19))

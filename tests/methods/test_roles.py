@@ -18,6 +18,7 @@ from clan.method_options import METHOD_OPTIONS, MethodOptions
 from clan.methods import METHODS
 from clan.methods.base import Method
 from clan.methods.networks import STATISTICS, Role, assign, batch_norms, duplicate, follow
+from clan.models.options import NetworkConfig
 from clan.models.weight_files import read_arrays
 from clan.models.weights import to_file_names
 from tests.conftest import assert_same_end, metrics
@@ -41,13 +42,13 @@ class Mimic(Method):
     def __init__(self, segmenter, config, class_weights=None):
         super().__init__(segmenter, config, class_weights)
         self.teacher = self.add("teacher", duplicate(segmenter), Role.TEACHER)
-        self.reference = self.add("reference", duplicate(segmenter.trunk), Role.REFERENCE)
+        self.reference = self.add("reference", duplicate(segmenter.backbone), Role.REFERENCE)
         self.dropout = nn.Dropout(0.3)
         self.drawn = []
 
     def on_weights_loaded(self):
         assign(self.teacher, self.segmenter)
-        assign(self.reference, self.segmenter.trunk)
+        assign(self.reference, self.segmenter.backbone)
 
     def after_step(self, iteration):
         follow(self.teacher, self.segmenter, min(1 - 1 / (iteration + 2), self.options.alpha))
@@ -121,7 +122,7 @@ def test_the_teacher_is_what_is_saved_and_used(tiny):
     saved, teacher = read_arrays(path), to_file_names(trainer.method.teacher.state_dict())
     assert saved.keys() == teacher.keys()
     assert all(np.array_equal(saved[name], teacher[name].numpy()) for name in saved)
-    load_segmenter(path, backbone="resnet-tiny", num_classes=19)
+    load_segmenter(path, NetworkConfig(backbone="resnet-tiny", num_classes=19))
     with pytest.raises(ConfigError, match="ema_decay"):
         Trainer(tiny(method="mimic", optimizer__ema_decay=0.9), notify=lambda sentence: None)
 

@@ -1,4 +1,4 @@
-"""What every trunk must do, and MobileNetV2 against a plain PyTorch one."""
+"""What every backbone must do, and MobileNetV2 against a plain PyTorch one."""
 
 import math
 
@@ -9,9 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from paddle import nn
 
-from clan.models.deeplab import BACKBONES, Segmenter
+from clan.models.deeplab import build_segmenter
 from clan.models.mobilenet import Depthwise
+from clan.models.options import BACKBONES, NetworkConfig
 from clan.models.weights import load_weights, save_weights
+from clan.schema import find
 from tests.conftest import relative
 from tests.needs import module
 
@@ -22,7 +24,7 @@ BATCH, HEIGHT, WIDTH = 2, 33, 49
 
 @pytest.fixture(scope="module", params=[name for name in BACKBONES if name != "resnet101"])
 def backbone(request) -> str:
-    """Every trunk; resnet101 is resnet50 with more of the same blocks."""
+    """Every backbone; resnet101 is resnet50 with more of the same blocks."""
     return request.param
 
 
@@ -31,23 +33,25 @@ def images(seed=0):
     return paddle.randn([BATCH, 3, HEIGHT, WIDTH])
 
 
-@pytest.mark.parametrize("stride", [8, 16])
-def test_features_have_the_promised_channels_and_resolution(backbone, stride):
-    trunk = BACKBONES[backbone](output_stride=stride)
-    trunk.eval()
+@pytest.mark.parametrize("output_stride", [8, 16, 32])
+def test_levels_have_the_promised_channels_and_resolutions(backbone, output_stride):
+    network = find(BACKBONES[backbone])(output_stride=output_stride)
+    network.eval()
     with paddle.no_grad():
-        middle, features = trunk.stages(images())
-        np.testing.assert_array_equal(trunk(images()).numpy(), features.numpy())
-    assert middle.shape[:2] == [BATCH, trunk.middle_channels]
-    assert features.shape[:2] == [BATCH, trunk.out_channels]
-    for size in (middle.shape[2:], features.shape[2:]):
-        for length, pixels in zip(size, (HEIGHT, WIDTH), strict=True):
+        levels = network.pyramid(images())
+        np.testing.assert_array_equal(network(images()).numpy(), levels[-1].numpy())
+    assert network.strides == tuple(min(stride, output_stride) for stride in (4, 8, 16, 32))
+    for features, channels, stride in zip(levels, network.channels, network.strides, strict=True):
+        assert features.shape[:2] == [BATCH, channels]
+        for length, pixels in zip(features.shape[2:], (HEIGHT, WIDTH), strict=True):
             assert length in (math.ceil(pixels / stride), math.ceil(pixels / stride) + 1)
 
 
 @pytest.mark.parametrize("affine", [False, True])
 def test_gradients_reach_every_parameter_that_is_trained_and_no_other(backbone, affine):
-    segmenter = Segmenter(backbone, 3, head_dilations=(1, 2), train_batch_norm_affine=affine)
+    segmenter = build_segmenter(
+        NetworkConfig(backbone=backbone, num_classes=3, head_dilations=(1, 2), train_batch_norm_affine=affine)
+    )
     segmenter.train()
     logits1, logits2 = segmenter(images())
     (logits1 * logits1.detach() + 2 * logits2 * logits2.detach()).mean().backward()
@@ -63,7 +67,7 @@ def test_gradients_reach_every_parameter_that_is_trained_and_no_other(backbone, 
 
 
 def test_weights_survive_their_file(backbone, tmp_path):
-    first, second = Segmenter(backbone, 3), Segmenter(backbone, 3)
+    first, second = (build_segmenter(NetworkConfig(backbone=backbone, num_classes=3)) for _ in range(2))
     first.train()
     first(images())  # running statistics that differ from the initial ones
     save_weights(first, tmp_path / "weights.pdparams")
@@ -73,7 +77,7 @@ def test_weights_survive_their_file(backbone, tmp_path):
 
 
 def test_an_image_s_logits_do_not_depend_on_its_batch_in_eval_mode(backbone):
-    segmenter = Segmenter(backbone, 3)
+    segmenter = build_segmenter(NetworkConfig(backbone=backbone, num_classes=3))
     segmenter.eval()
     with paddle.no_grad():
         together = segmenter(images())
@@ -84,7 +88,10 @@ def test_an_image_s_logits_do_not_depend_on_its_batch_in_eval_mode(backbone):
 
 def test_resolution_is_all_that_the_output_stride_changes(backbone):
     """The parameters are the same, so weights fit either way."""
-    eight, sixteen = (Segmenter(backbone, 3, output_stride=stride).state_dict() for stride in (8, 16))
+    eight, sixteen = (
+        build_segmenter(NetworkConfig(backbone=backbone, num_classes=3, output_stride=stride)).state_dict()
+        for stride in (8, 16)
+    )
     assert {name: p.shape for name, p in eight.items()} == {name: p.shape for name, p in sixteen.items()}
 
 
@@ -124,7 +131,7 @@ def test_depthwise_loops_leave_alone_what_needs_no_gradient(frozen):
 
 
 def test_imagenet_weights_fit_mobilenet_wholly_but_for_the_heads(shared):
-    segmenter = Segmenter("mobilenetv2", 10)
+    segmenter = build_segmenter(NetworkConfig(backbone="mobilenetv2", num_classes=10))
     report = load_weights(segmenter, shared / "weights/mobilenet_v2_imagenet.pt")
     assert not report.left_over
     assert not report.mismatched
@@ -138,11 +145,11 @@ def test_mobilenet_equals_a_plain_pytorch_one(shared, stride):
 
     arrays = read_arrays(shared / "weights/mobilenet_v2_imagenet.pt")
     x = np.random.default_rng(0).normal(size=(1, 3, 64, 96)).astype(np.float32)
-    segmenter = Segmenter("mobilenetv2", 10, output_stride=stride)
+    segmenter = build_segmenter(NetworkConfig(backbone="mobilenetv2", num_classes=10, output_stride=stride))
     load_weights(segmenter, shared / "weights/mobilenet_v2_imagenet.pt")
     segmenter.eval()
     with paddle.no_grad():
-        ours = segmenter.trunk(paddle.to_tensor(x)).numpy()
+        ours = segmenter.backbone(paddle.to_tensor(x)).numpy()
     expected = plain_mobilenet(torch, arrays, torch.from_numpy(x), stride).numpy()
     assert expected.std() > 0.1
     assert relative(ours, expected) < 1e-4

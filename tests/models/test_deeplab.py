@@ -2,9 +2,10 @@ import numpy as np
 import paddle
 import pytest
 
-from clan.models.deeplab import Segmenter
+from clan.models.deeplab import Segmenter, build_segmenter
 from clan.models.discriminator import Discriminator
 from clan.models.heads import Head
+from clan.models.options import NetworkConfig
 from clan.models.weights import load_weights, to_file_names
 from tests.conftest import relative
 
@@ -13,7 +14,7 @@ pytestmark = pytest.mark.plain
 
 @pytest.fixture(scope="module")
 def segmenter(golden_weights) -> Segmenter:
-    network = Segmenter("resnet101", 19)
+    network = build_segmenter(NetworkConfig(backbone="resnet101", num_classes=19))
     report = load_weights(network, golden_weights["segmenter"], strict=True)
     assert not report.left_over
     return network
@@ -54,14 +55,16 @@ def test_discriminator_equals_the_official_one(golden, golden_weights):
 
 
 def test_only_convolutions_are_trained_officially_and_the_stem_is_frozen_in_the_seed():
-    official = Segmenter("resnet-tiny", 5)
+    official = build_segmenter(NetworkConfig(backbone="resnet-tiny", num_classes=5))
     trained = {name for name, p in official.named_parameters() if not p.stop_gradient}
     assert not any("bn" in name or "downsample.1" in name for name in trained)
-    seed = Segmenter("resnet-tiny", 5, train_batch_norm_affine=True, projection_bias=True)
+    seed = build_segmenter(
+        NetworkConfig(backbone="resnet-tiny", num_classes=5, train_batch_norm_affine=True, projection_bias=True)
+    )
     frozen = {name for name, p in seed.named_parameters() if p.stop_gradient}
     statistics = {name for name in seed.state_dict() if name.endswith(("_mean", "_variance"))}
-    assert frozen == {"trunk.bn1.weight", "trunk.bn1.bias"} | statistics
-    assert "trunk.layer1.0.downsample.0.bias" in seed.state_dict()
+    assert frozen == {"backbone.bn1.weight", "backbone.bn1.bias"} | statistics
+    assert "backbone.layer1.0.downsample.0.bias" in seed.state_dict()
 
 
 @pytest.mark.parametrize(("batch", "height", "width"), [(1, 9, 14), (2, 25, 30), (1, 3, 2)])
@@ -88,7 +91,7 @@ def test_both_heads_at_once_equal_their_convolutions_and_gradients(batch, height
 
 
 def test_a_batch_of_two_equals_two_of_one_in_eval_mode():
-    network = Segmenter("resnet-tiny", 4)
+    network = build_segmenter(NetworkConfig(backbone="resnet-tiny", num_classes=4))
     network.eval()
     images = paddle.randn([2, 3, 40, 56]) * 50
     with paddle.no_grad():

@@ -9,7 +9,7 @@ still hang, on a network drive that is gone; it is waited for so long and no lon
 """
 
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as TookTooLong
 from dataclasses import dataclass, field, replace
@@ -20,9 +20,11 @@ import numpy as np
 from clan.config import AugmentationConfig
 from clan.data import transforms
 from clan.data.datasets import Dataset
+from clan.data.sampling import CROP_TRIES, Sampling, Uniform, largest_share
 from clan.data.style import match_statistics, swap_amplitudes
 from clan.data.threads import Threads
 from clan.errors import DataError
+from clan.labels import IGNORE
 from clan.normalization import CAFFE, Normalization
 
 
@@ -73,6 +75,7 @@ class DomainSampler:
         normalization: how pixels become numbers.
 
     Attributes:
+        sampling: which image comes at which position and which crops of it are taken; it may be replaced.
         bad: names of samples that could not be read and are not tried again, and what is wrong with each.
         reading: what is being read for which batch, for messages.
     """
@@ -99,18 +102,11 @@ class DomainSampler:
         self.normalization = normalization
         self.bad: dict[str, str] = {}
         self.reading: dict[int, str] = {}
-        self._order: tuple[int, np.ndarray] | None = None
+        self.sampling: Sampling = Uniform(len(dataset), seed, shuffle=shuffle)
 
     def index(self, position: int) -> int:
         """Index in the data set of the sample at an endless `position`."""
-        epoch, offset = divmod(position, len(self.dataset))
-        if not self.shuffle:
-            return offset
-        cached = self._order  # read once: threads may replace it meanwhile
-        if cached is None or cached[0] != epoch:
-            cached = epoch, np.random.default_rng([*self.seed, 0, epoch]).permutation(len(self.dataset))
-            self._order = cached
-        return int(cached[1][offset])
+        return self.sampling.index(position)
 
     def batch(self, number: int, *, tolerate: int = 0) -> Batch:
         """Batch `number` of the endless sequence.
@@ -124,24 +120,28 @@ class DomainSampler:
         Raises:
             DataError: more samples than that cannot be read.
         """
+        augmentation = self.augmentation
         draws = np.random.default_rng([*self.seed, 1, number]).random(1 + self.batch_size)
-        scale = transforms.choose_scale(draws[0], self.augmentation.scales) if self.augmentation.random_scale else 1.0
+        scale = transforms.choose_scale(draws[0], augmentation.scales) if augmentation.random_scale else 1.0
         # A generator of its own: the draws above are the same with and without it.
-        factors = 1 + self.augmentation.color_jitter * np.random.default_rng([*self.seed, 2, number]).uniform(
+        factors = 1 + augmentation.color_jitter * np.random.default_rng([*self.seed, 2, number]).uniform(
             -1, 1, (self.batch_size, 3)
         )
-        width, height = transforms.scaled(self.size, scale)
+        base = transforms.scaled(self.size, scale) if augmentation.scale_labels else self.size
+        width, height = augmentation.crop_size or transforms.scaled(self.size, scale)
+        labelled = augmentation.crop_size or base
         images = np.empty((self.batch_size, 3, height, width), np.float32)
         labels, names, skipped = [], [], {}
         for k, own in enumerate(factors.tolist()):
-            mirrored = self.augmentation.random_mirror and draws[1 + k] < 0.5
-            for index in self._candidates(number * self.batch_size + k):
+            position = number * self.batch_size + k
+            mirrored = augmentation.random_mirror and draws[1 + k] < 0.5
+            for index in self._candidates(position):
                 name = self.dataset.names[index]
                 self.reading[number] = name
                 try:
                     if name in self.bad:
                         raise DataError(self.bad[name])
-                    labels.append(self._sample(images[k], index, scale, mirrored, own))
+                    labels.append(self._sample(images[k], index, position, (scale, base, mirrored, own)))
                 except DataError as error:
                     skipped[name] = self.bad[name] = str(error)
                     if len(skipped) > tolerate:
@@ -153,7 +153,7 @@ class DomainSampler:
         return Batch(
             images=images,
             labels=np.stack(labels) if self.labelled else None,
-            size=(self.size[1], self.size[0]),
+            size=(labelled[1], labelled[0]),
             names=tuple(names),
             skipped=skipped,
         )
@@ -172,21 +172,61 @@ class DomainSampler:
         yield from (index for index in sorted(around) if index != own)
 
     def _sample(
-        self, place: np.ndarray, index: int, scale: float, mirrored: bool, color: Sequence[float]
+        self, place: np.ndarray, index: int, position: int, changes: tuple[float, tuple[int, int], bool, list[float]]
     ) -> np.ndarray | None:
-        """Writes image `index` into its place in a batch, float32 [3, h, w]; its label, uint8 [H, W]."""
+        """Writes image `index` into its place in a batch, float32 [3, h, w]; its label, uint8 [H, W].
+
+        Args:
+            place: where to.
+            index: which image.
+            position: which crop it is to be.
+            changes: the image's scale, the label's width and height, whether to mirror, and the factors of its colours.
+        """
+        scale, base, mirrored, color = changes
         label = None
         if self.labelled:
             image, label = self.dataset.read_pair(index)
-            label = transforms.resize_label(label, self.size)
-            label = transforms.mirror(label) if mirrored else label
+            label = transforms.resize_label(label, base)
         else:
             image = self.dataset.read_image(index)
         image = transforms.resize_image(image, self.size, scale)
+        if crop := self.augmentation.crop_size:
+            left, top = self._crop(position, image.size, label)
+            image = image.crop((left, top, left + crop[0], top + crop[1]))
+            label = None if label is None else _cut(label, (left, top), crop)
+        if label is not None and mirrored:
+            label = transforms.mirror(label)
         if self.augmentation.color_jitter:
             image = transforms.jitter_color(image, color)
         transforms.normalize(image, self.normalization, mirrored=mirrored, out=place)
         return label
+
+    def _crop(self, position: int, size: tuple[int, int], label: np.ndarray | None) -> tuple[int, int]:
+        """Left and top of the crop at a position: of a labelled image the first that is accepted, or the last drawn."""
+        crop, most = self.augmentation.crop_size or size, self.augmentation.crop_class_share
+        random = np.random.default_rng([*self.seed, 4, position])
+
+        def drawn() -> tuple[int, int]:
+            left, top = (int(random.integers(whole - part + 1)) for whole, part in zip(size, crop, strict=True))
+            return left, top
+
+        place = drawn()
+        if label is None:
+            return place
+        for _ in range(CROP_TRIES):
+            for _ in range(CROP_TRIES if most < 1 else 0):
+                if largest_share(_cut(label, place, crop), IGNORE) < most:
+                    break
+                place = drawn()
+            if self.sampling.accepts(position, _cut(label, place, crop)):
+                break
+            place = drawn()
+        return place
+
+
+def _cut(label: np.ndarray, place: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
+    """The part of [H, W] from left and top on, of a width and height."""
+    return label[place[1] : place[1] + size[1], place[0] : place[0] + size[0]]
 
 
 class PairedLoader:

@@ -74,7 +74,7 @@ def run_demo(folder: Path, *, steps: int, seed: int) -> None:
         heading(number, f"{method}: {steps} iterations, then {len(validation)} pictures to score")
         snapshot = train(recipes.demo(folder, method, steps=steps, seed=seed), resume="auto", accept_changes=True)
         options = options_for(snapshot, num_classes=None, upsampling=None)
-        segmenter = load_segmenter(snapshot, backbone=options.backbone, num_classes=options.num_classes)
+        segmenter = load_segmenter(snapshot, options.network)
         result = folder / "result" / method
         with progress("evaluating", len(validation)) as advance:
             evaluate(segmenter, validation, result, options=options, on_image=lambda _: advance())

@@ -28,7 +28,7 @@ from clan.yamlfile import parse_yaml
 FOLDER = "states"
 OLD_NAME = "state.safetensors"
 """The only state of a run, beside its snapshots and without a manifest, in version 1."""
-VERSION = 2
+VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,9 @@ def read_state(path: Path) -> State:
             version = int(metadata["version"])
             if version > VERSION:
                 raise Damaged(f"is of version {version}, and this program reads up to {VERSION}")
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+            # Before version 3 the backbone was called the trunk.
+            names = {name: name.replace("/trunk.", "/backbone.", 1) for name in file.keys()}  # noqa: SIM118
+            arrays = {today: file.get_tensor(name) for name, today in names.items()}
         return State(
             int(metadata["iteration"]),
             arrays,

@@ -4,9 +4,10 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
+from typing import Any, NamedTuple
 
 import numpy as np
 import paddle
@@ -22,9 +23,10 @@ from clan.errors import ConfigError
 from clan.losses.adversarial import discrepancy_map
 from clan.losses.probability import class_probabilities
 from clan.models.deeplab import Segmenter, Upsampling, upsample
-from clan.models.heads import DILATIONS
+from clan.models.options import NetworkConfig
 from clan.normalization import CAFFE, Normalization
 from clan.runtime import available_cores
+from clan.schema import build
 
 
 @dataclass(frozen=True)
@@ -32,10 +34,7 @@ class EvaluationOptions:
     """How images become label maps.
 
     Args:
-        backbone: the trunk; a key of `clan.models.deeplab.BACKBONES`.
-        num_classes: C.
-        output_stride: see `clan.models.deeplab.Segmenter`.
-        head_dilations: likewise.
+        network: what the network is.
         input_size: width and height that the network sees.
         output_size: width and height of the label maps; None: those of the ground truth where there is
             one, else those of the image.
@@ -47,10 +46,7 @@ class EvaluationOptions:
         precision: what a GPU computes convolutions and matrix products in.
     """
 
-    backbone: str = "resnet101"
-    num_classes: int = 19
-    output_stride: int = 8
-    head_dilations: tuple[int, ...] = DILATIONS
+    network: NetworkConfig = field(default_factory=NetworkConfig)
     input_size: tuple[int, int] = (1024, 512)
     output_size: tuple[int, int] | None = None
     upsampling: Upsampling = "bilinear"
@@ -69,14 +65,27 @@ class EvaluationOptions:
         """How a run's network sees the images of a data set."""
         network = config.network
         return cls(
-            backbone=network.backbone,
-            num_classes=network.num_classes,
-            output_stride=network.output_stride,
-            head_dilations=network.head_dilations,
+            network=network,
             upsampling=network.evaluation_upsampling,
             input_size=config.target.size,
             normalization=network.normalization(dataset),
         )
+
+    @property
+    def num_classes(self) -> int:
+        """C."""
+        return self.network.num_classes
+
+    def changed(self, **given: Any) -> "EvaluationOptions":
+        """Other options, given by name; those of the network too. None leaves an option as it is.
+
+        Raises:
+            ConfigError: a value does not fit.
+        """
+        given = {name: value for name, value in given.items() if value is not None}
+        network = {name: given.pop(name) for name in list(given) if name in NetworkConfig.model_fields}
+        described = build(NetworkConfig, self.network.model_dump() | network) if network else self.network
+        return replace(self, network=described, **given)
 
 
 @contextmanager
@@ -106,14 +115,14 @@ def predict(
         segmenter: in eval mode (see `evaluating`).
         planes: float32 [B, 3, h, w], normalised.
         sizes: height and width (H, W) of each image's result.
-        upsampling: "bilinear" or "bicubic", of z_1 + z_2.
+        upsampling: "bilinear" or "bicubic", of the sum of all heads' logits.
         excluded: a trainId that is never predicted.
 
     Returns:
-        For each image a function that gives its trainIds, the largest of z_1 + z_2, uint8 [H, W].
+        For each image a function that gives its trainIds, the largest of the sum of all heads' logits, uint8 [H, W].
     """
-    logits1, logits2 = _logits(segmenter, planes)
-    return _label_maps(logits1 + logits2, sizes, upsampling, excluded)
+    how = _Upsampling(upsampling, segmenter.align_corners, excluded)
+    return _label_maps(total(_logits(segmenter, planes)), sizes, how)
 
 
 def each_label_map(
@@ -186,13 +195,13 @@ class Analysis:
 
     Args:
         train_ids: gives the label map at the wanted size, uint8 [H, W]; needs no Paddle, so any thread can call it.
-        confidence: float32 [h, w], the largest probability of q, the softmax of z_1 + z_2, at the network's size.
-        discrepancy: float32 [h, w], 0…1, the discrepancy map M of the two heads, likewise.
+        confidence: float32 [h, w], the largest probability of q, the softmax of all heads' sum, at the network's size.
+        discrepancy: float32 [h, w], 0…1, the discrepancy map M of two heads, likewise; None: there are not two.
     """
 
     train_ids: Callable[[], np.ndarray]
     confidence: np.ndarray
-    discrepancy: np.ndarray
+    discrepancy: np.ndarray | None
 
 
 def analyse(
@@ -204,40 +213,50 @@ def analyse(
         segmenter: in eval mode (see `evaluating`).
         planes: float32 [3, h, w], normalised.
         size: height and width (H, W) of the label map.
-        upsampling: "bilinear" or "bicubic", of z_1 + z_2 in the label map.
+        upsampling: "bilinear" or "bicubic", of the sum of all heads' logits in the label map.
     """
-    logits1, logits2 = _logits(segmenter, planes[None])
+    logits = _logits(segmenter, planes[None])
     # Both maps as training sees them: of logits upsampled to the size of the network's input.
-    full1, full2 = (upsample(logits, planes.shape[1:]) for logits in (logits1, logits2))
+    full = [segmenter.resize(one, planes.shape[1:]) for one in logits]
     return Analysis(
-        _label_maps(logits1 + logits2, [size], upsampling, None)[0],
-        class_probabilities(full1 + full2).max(axis=1)[0].numpy(),
-        discrepancy_map(class_probabilities(full1), class_probabilities(full2))[0, 0].numpy(),
+        _label_maps(total(logits), [size], _Upsampling(upsampling, segmenter.align_corners, None))[0],
+        class_probabilities(total(full)).max(axis=1)[0].numpy(),
+        discrepancy_map(*map(class_probabilities, full))[0, 0].numpy() if len(full) == 2 else None,
     )
 
 
-def _logits(segmenter: Segmenter, planes: np.ndarray) -> tuple[Tensor, Tensor]:
-    """Both heads' logits, float32 whatever the network computed in."""
-    logits1, logits2 = segmenter(paddle.to_tensor(planes))
-    return logits1.astype("float32"), logits2.astype("float32")
+def total(logits: Sequence[Tensor]) -> Tensor:
+    """The sum of all heads' logits."""
+    return sum(logits[1:], start=logits[0])
 
 
-def _label_maps(
-    logits: Tensor, sizes: Sequence[tuple[int, int]], upsampling: Upsampling, excluded: int | None
-) -> list[Callable[[], np.ndarray]]:
+def _logits(segmenter: Segmenter, planes: np.ndarray) -> list[Tensor]:
+    """Every head's logits, float32 whatever the network computed in."""
+    return [logits.astype("float32") for logits in segmenter(paddle.to_tensor(planes))]
+
+
+class _Upsampling(NamedTuple):
+    """How logits become label maps, and a trainId that is never predicted."""
+
+    mode: Upsampling
+    align_corners: bool
+    excluded: int | None
+
+
+def _label_maps(logits: Tensor, sizes: Sequence[tuple[int, int]], how: _Upsampling) -> list[Callable[[], np.ndarray]]:
     """What gives the label maps of logits [B, C, h, w], each at its size."""
-    if upsampling == "bilinear":
+    if how.mode == "bilinear" and how.align_corners:
         return [
-            partial(label_map, coarse, size, excluded=excluded)
+            partial(label_map, coarse, size, excluded=how.excluded)
             for coarse, size in zip(logits.numpy(), sizes, strict=True)
         ]
-    maps = [_label_map(logits[k : k + 1], size, upsampling, excluded) for k, size in enumerate(sizes)]
+    maps = [_label_map(logits[k : k + 1], size, how) for k, size in enumerate(sizes)]
     return [partial(np.asarray, labels) for labels in maps]
 
 
-def _label_map(logits: Tensor, size: tuple[int, int], upsampling: Upsampling, excluded: int | None) -> np.ndarray:
+def _label_map(logits: Tensor, size: tuple[int, int], how: _Upsampling) -> np.ndarray:
     """TrainIds uint8 [H, W] from logits [1, C, h, w] by Paddle's own operations, which hold them at full size."""
-    full = upsample(logits, size, upsampling)[0]
-    if excluded is not None and excluded < len(full):
-        full[excluded] = -float("inf")  # not before: infinity times a weight of zero is NaN
+    full = upsample(logits, size, how.mode, align_corners=how.align_corners)[0]
+    if how.excluded is not None and how.excluded < len(full):
+        full[how.excluded] = -float("inf")  # not before: infinity times a weight of zero is NaN
     return full.argmax(axis=0).astype("uint8").numpy()

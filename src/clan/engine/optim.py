@@ -203,7 +203,7 @@ def repeated_visits(backbone: nn.Layer) -> Iterator[tuple[str, int]]:
         yield name, name.count(".")
 
 
-BACKBONE = "trunk."
+BACKBONE = "backbone."
 """What the names of the backbone's parameters begin with; all others are the heads'."""
 
 
@@ -222,7 +222,7 @@ def segmenter_optimizer(segmenter: Segmenter, config: Config) -> Optimizer:
                 f"heads, and network.backbone is {config.network.backbone}, optimizer.algorithm {options.algorithm}: "
                 "turn it off (--optimizer.no-repeated-updates)"
             )
-        visits = dict(repeated_visits(segmenter.trunk))
+        visits = dict(repeated_visits(segmenter.backbone))
     slots = []
     for name, parameter in segmenter.named_parameters():
         if parameter.stop_gradient:

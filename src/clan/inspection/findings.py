@@ -37,12 +37,15 @@ class SnapshotFindings(Record):
     iteration: int
     weights: str
     """Its file."""
-    discrepancy: float
-    """Mean over all pixels of all images of 1 − cosine of the heads' class probabilities."""
+    discrepancy: float | None
+    """Mean over all pixels of all images of 1 − cosine of the heads' class probabilities.
+
+    Null where there are not two heads, as are the numbers below that need two.
+    """
     discrepancy_of_image: list[float]
     discrepancy_of_class: list[float | None]
     pixels_of_class: list[int]
-    head_cosine: float
+    head_cosine: float | None
     """Cosine of the heads' weights and biases."""
     discriminators: dict[str, Accuracy]
     """By name; empty where there is none."""

@@ -10,6 +10,7 @@ import paddle
 from clan.config import AugmentationConfig, Config
 from clan.data.datasets import Dataset
 from clan.data.loader import DomainSampler
+from clan.engine.inference import total
 from clan.inspection.alignment import FeatureSample
 from clan.inspection.findings import Accuracy
 from clan.losses.adversarial import discrepancy_map
@@ -18,7 +19,6 @@ from clan.losses.probability import class_probabilities
 from clan.methods import build_method
 from clan.methods.base import Domain, Method, Pair
 from clan.models.deeplab import Segmenter
-from clan.models.heads import Head
 from clan.models.weights import load_weights
 
 OnImage = Callable[..., object]
@@ -85,7 +85,9 @@ class Discrepancies:
 def discrepancies(
     method: Method, sampler: DomainSampler, num_classes: int, *, keep: int, on_image: OnImage
 ) -> Discrepancies:
-    """Looks at every image of a target sampler; classes are by its labels, or by prediction where it gives none.
+    """Looks at every image of a target sampler with two heads.
+
+    Classes are by its labels, or by prediction where it gives none.
 
     Args:
         method: the networks.
@@ -97,9 +99,9 @@ def discrepancies(
     sums, pixels, of_image, maps = np.zeros(256), np.zeros(256, np.int64), [], []
     for number in range(len(sampler.dataset)):
         batch = sampler.batch(number)
-        logits1, logits2 = method.logits(Domain(paddle.to_tensor(batch.images), batch.size))
-        found = discrepancy_map(class_probabilities(logits1), class_probabilities(logits2))[0, 0].numpy()
-        labels = (logits1 + logits2).argmax(axis=1).numpy() if batch.labels is None else batch.labels
+        logits = method.logits(Domain(paddle.to_tensor(batch.images), batch.size))
+        found = discrepancy_map(*map(class_probabilities, logits))[0, 0].numpy()
+        labels = total(logits).argmax(axis=1).numpy() if batch.labels is None else batch.labels
         sums += np.bincount(labels.ravel(), weights=found.ravel(), minlength=256)
         pixels += np.bincount(labels.ravel(), minlength=256)
         of_image.append(found.mean(dtype=np.float64))
@@ -113,7 +115,8 @@ def discrepancies(
 
 def head_cosine(segmenter: Segmenter) -> float:
     """Cosine of all weights and biases of the two heads: 1 where they are the same view, 0 where they share nothing."""
-    return float(weight_divergence(segmenter.head1.parameters(), segmenter.head2.parameters())) - 1.0
+    head1, head2 = segmenter.heads
+    return float(weight_divergence(head1.parameters(), head2.parameters())) - 1.0
 
 
 @paddle.no_grad()
@@ -140,7 +143,7 @@ def discriminator_accuracy(method: Method, pairs: Iterable[Pair], names: Iterabl
 def collect_features(
     method: Method, sampler: DomainSampler, sample: FeatureSample, *, is_source: bool, on_image: OnImage
 ) -> None:
-    """Adds what the trunk makes of every image of a sampler, cell by cell, to a sample.
+    """Adds what the backbone makes of every image of a sampler, cell by cell, to a sample.
 
     A cell's class is the label of the pixel that it stands for, corners aligned as in upsampling, or the prediction
     there, where the sampler gives no labels.
@@ -148,11 +151,12 @@ def collect_features(
     segmenter = method.segmenter
     for number in range(len(sampler.dataset)):
         batch = sampler.batch(number)
-        features = method.features(Domain(paddle.to_tensor(batch.images), batch.size, is_source=is_source))
+        pyramid = method.pyramid(Domain(paddle.to_tensor(batch.images), batch.size, is_source=is_source))
+        features = pyramid[-1]
         _, channels, height, width = features.shape
         if batch.labels is None:
-            logits1, logits2 = Head.run_together([segmenter.head1, segmenter.head2], features)
-            labels = (logits1 + logits2).argmax(axis=1).numpy()[0]
+            logits = segmenter.resize(total(segmenter.read(pyramid)), (height, width))
+            labels = logits.argmax(axis=1).numpy()[0]
         else:
             labels = at_cells(batch.labels[0], (height, width))
         sample.add(features.numpy().reshape(channels, -1).T, labels.ravel())

@@ -32,7 +32,8 @@ def inspections(names: Sequence[str], folders: Sequence[Path]) -> list[Inspectio
 def inspection(name: str, findings: InspectionFindings, folder: Path) -> Inspection:
     """One run's, with the pictures that are still there."""
     snapshots = findings.snapshots[:1] + findings.snapshots[1:][-1:]
-    columns = {f"discrepancy, {one.iteration:,}": one.discrepancy_of_class for one in snapshots}
+    compared = [one for one in snapshots if one.discrepancy is not None]
+    columns = {f"discrepancy, {one.iteration:,}": one.discrepancy_of_class for one in compared}
     columns |= {f"centres, {one.network}": one.centre_distance_relative for one in findings.features}
     return Inspection(
         name=name,
@@ -58,10 +59,10 @@ def inspection(name: str, findings: InspectionFindings, folder: Path) -> Inspect
 def courses(findings: InspectionFindings) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Iterations and numbers by what these are."""
     iterations = np.array([one.iteration for one in findings.snapshots], np.float64)
-    made = {
-        "mean discrepancy of the heads": (iterations, np.array([one.discrepancy for one in findings.snapshots])),
-        "cosine of the heads' weights": (iterations, np.array([one.head_cosine for one in findings.snapshots])),
-    }
+    made = {}
+    if all(one.discrepancy is not None for one in findings.snapshots):
+        made["mean discrepancy of the heads"] = iterations, np.array([one.discrepancy for one in findings.snapshots])
+        made["cosine of the heads' weights"] = iterations, np.array([one.head_cosine for one in findings.snapshots])
     for name in dict.fromkeys(name for one in findings.snapshots for name in one.discriminators):
         shares = {
             role: np.array([getattr(one.discriminators.get(name), role, np.nan) for one in findings.snapshots])

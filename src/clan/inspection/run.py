@@ -61,18 +61,21 @@ def inspect_run(folder: Path, output: Path | None = None, *, options: Options | 
         remarks=list(remarks(subject, snapshots, features)),
     )
     draw(findings, output, subject.label_space)
-    images = [
-        np.asarray(transforms.resize_image(subject.target.read_image(index), subject.config.target.size))
-        for index in range(min(SHEET_ROWS, len(subject.target)))
-    ]
-    iterations = [one.iteration for one in snapshots]
-    figures.draw_maps(output / "discrepancy_maps.png", images, [maps for _, maps in looked], iterations)
+    if subject.two_heads:
+        images = [
+            np.asarray(transforms.resize_image(subject.target.read_image(index), subject.config.target.size))
+            for index in range(min(SHEET_ROWS, len(subject.target)))
+        ]
+        iterations = [one.iteration for one in snapshots]
+        figures.draw_maps(output / "discrepancy_maps.png", images, [maps for _, maps in looked], iterations)
     write_findings(findings, output)
     return findings
 
 
 def remarks(subject: Subject, snapshots: Sequence[SnapshotFindings], features: Sequence[Features]) -> Iterator[str]:
     """What is not there, and why; each a sentence."""
+    if not subject.two_heads:
+        yield "The network has one head, so there is no discrepancy and no cosine of two."
     if not subject.method.discriminators:
         yield f"The method {subject.config.method.name} has no discriminator, so there is no accuracy of one."
     elif not any(one.discriminators for one in snapshots):
@@ -99,13 +102,21 @@ def cosine_while_training(run: RunRecords) -> Course | None:
 
 def draw(findings: InspectionFindings, output: Path, space: LabelSpace) -> None:
     """The figures that need the numbers alone."""
+    if findings.snapshots[0].discrepancy is not None:
+        draw_heads(findings, output, space)
+    draw_accuracy(findings, output)
+    draw_alignment(findings, output, space)
+
+
+def draw_heads(findings: InspectionFindings, output: Path, space: LabelSpace) -> None:
+    """What the two heads have in common, over the snapshots."""
     snapshots = findings.snapshots
     iterations = [one.iteration for one in snapshots]
     figures.draw_courses(
         output / "discrepancy.png",
         f"discrepancy of the heads, mean over {len(findings.images)} target images ({findings.split})",
         iterations,
-        {"all": [one.discrepancy for one in snapshots]},
+        {"all": [one.discrepancy for one in snapshots if one.discrepancy is not None]},
         background=[
             (iterations, of_image) for of_image in zip(*(one.discrepancy_of_image for one in snapshots), strict=True)
         ],
@@ -123,12 +134,10 @@ def draw(findings: InspectionFindings, output: Path, space: LabelSpace) -> None:
         output / "heads.png",
         "cosine of the heads' weights",
         iterations,
-        {"snapshots": [one.head_cosine for one in snapshots]},
+        {"snapshots": [one.head_cosine for one in snapshots if one.head_cosine is not None]},
         background=[(training.iteration, training.head_cosine)] if training else (),
         background_name="while training",
     )
-    draw_accuracy(findings, output)
-    draw_alignment(findings, output, space)
 
 
 def draw_accuracy(findings: InspectionFindings, output: Path) -> None:

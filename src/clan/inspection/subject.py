@@ -101,6 +101,11 @@ class Subject:
         return "ground truth" if self.labelled else "prediction"
 
     @property
+    def two_heads(self) -> bool:
+        """Whether there are two heads to compare."""
+        return len(self.method.segmenter.heads) == 2
+
+    @property
     def images(self) -> int:
         """Images that the network sees of each snapshot."""
         return len(self.target) + (2 * self.pairs if self.method.discriminators else 0)
@@ -114,17 +119,21 @@ class Subject:
         """What one snapshot is like, and maps of discrepancy, float32 [H, W], of the first `keep` target images."""
         asked = measures.load_snapshot(self.method, snapshot.path)
         sampler, classes = self._target_sampler(self.config), self.label_space.num_classes
-        found = measures.discrepancies(self.method, sampler, classes, keep=keep, on_image=on_image)
+        if self.two_heads:
+            found = measures.discrepancies(self.method, sampler, classes, keep=keep, on_image=on_image)
+        else:
+            found = None
+            on_image(len(self.target))
         return SnapshotFindings(
             iteration=snapshot.iteration or 0,
             weights=snapshot.path.name,
-            discrepancy=float(found.of_image.mean()),
-            discrepancy_of_image=found.of_image.tolist(),
-            discrepancy_of_class=known(found.of_class),
-            pixels_of_class=found.pixels.tolist(),
-            head_cosine=measures.head_cosine(self.method.segmenter),
+            discrepancy=float(found.of_image.mean()) if found else None,
+            discrepancy_of_image=found.of_image.tolist() if found else [],
+            discrepancy_of_class=known(found.of_class) if found else [None] * classes,
+            pixels_of_class=found.pixels.tolist() if found else [0] * classes,
+            head_cosine=measures.head_cosine(self.method.segmenter) if found else None,
             discriminators=measures.discriminator_accuracy(self.method, self._training_pairs(on_image), asked),
-        ), found.maps
+        ), found.maps if found else []
 
     def _training_pairs(self, on_image: OnImage) -> Iterator[Pair]:
         """Pairs of training images as this run sees them, with its augmentation."""

@@ -1,5 +1,7 @@
 """The supervised loss on the source domain (SPEC section 3)."""
 
+from typing import Literal
+
 import paddle
 from paddle import Tensor
 
@@ -10,9 +12,16 @@ PROBABILITY_FLOOR = 1e-9
 
 
 def segmentation_loss(
-    logits_BCHW: Tensor, labels_BHW: Tensor, *, gamma: float, ignore_label: int, class_weights: Tensor | None = None
+    logits_BCHW: Tensor,
+    labels_BHW: Tensor,
+    *,
+    gamma: float,
+    ignore_label: int,
+    class_weights: Tensor | None = None,
+    weight_BHW: Tensor | None = None,
+    mean_over: Literal["weights", "pixels"] = "weights",
 ) -> Tensor:
-    """Focal loss, mean over valid pixels of −(1−p_y)^γ log p_y; γ = 0 is cross entropy.
+    """Focal loss, mean over pixels of −w·(1−p_y)^γ log p_y; γ = 0 is cross entropy.
 
     Args:
         logits_BCHW: float [B, C, H, W].
@@ -20,6 +29,9 @@ def segmentation_loss(
         gamma: focusing exponent γ ≥ 0.
         ignore_label: the trainId to leave out.
         class_weights: float [C]: how much a pixel of each class counts in the mean; None: all the same.
+        weight_BHW: float [B, H, W], ≥ 0: how much each pixel counts, times its class's weight; None: all the same.
+        mean_over: divide the sum by the weights of the valid pixels, or by the number B·H·W of all pixels, of which
+            those that are not valid add nothing.
 
     Returns:
         A scalar; 0, with zero gradients, where no pixel is valid.
@@ -34,5 +46,9 @@ def segmentation_loss(
     weight = valid.astype(loss.dtype)
     if class_weights is not None:
         weight = weight * class_weights.gather(index.flatten()).reshape(weight.shape)
+    if weight_BHW is not None:
+        weight = weight * weight_BHW
+    if mean_over == "pixels":
+        return (loss * weight).sum() / weight.size
     total = weight.sum()
     return (loss * weight).sum() / paddle.where(total > 0, total, paddle.ones_like(total))

@@ -3,13 +3,14 @@
 from paddle import Tensor
 
 from clan.config import Config
+from clan.errors import ConfigError
 from clan.methods.adaptsegnet import AdaptSegNet, AdaptSegNetMulti
 from clan.methods.advent import AdvEnt, MinEnt
 from clan.methods.base import Method
 from clan.methods.clan import CLAN
 from clan.methods.oracle import Oracle
 from clan.methods.source_only import SourceOnly
-from clan.models.deeplab import Segmenter
+from clan.models.deeplab import build_segmenter
 from clan.runtime import import_paddle
 
 METHODS: dict[str, type[Method]] = {
@@ -25,17 +26,17 @@ def build_method(config: Config, class_weights: Tensor | None = None) -> Method:
     Args:
         config: the run.
         class_weights: float32 [C], of the classes in the segmentation loss; None: all the same.
+
+    Raises:
+        ConfigError: the network has fewer heads than the method needs.
     """
     import_paddle()  # again, for those who import this package without the command line
-    network = config.network
     method = METHODS[config.method.name]
-    segmenter = Segmenter(
-        network.backbone,
-        network.num_classes,
-        output_stride=network.output_stride,
-        head_dilations=network.head_dilations,
-        projection_bias=network.projection_bias,
-        train_batch_norm_affine=network.train_batch_norm_affine,
-        auxiliary_head=method.has_auxiliary_head,
-    )
+    heads = config.network.num_heads
+    if heads < method.fewest_heads:
+        raise ConfigError(
+            f"method {config.method.name} needs {method.fewest_heads} heads, and network.num_heads is {heads}: set it "
+            f"to {method.fewest_heads}"
+        )
+    segmenter = build_segmenter(config.network, auxiliary_head=method.has_auxiliary_head)
     return method(segmenter, config, class_weights)

@@ -88,7 +88,7 @@ class AdaptSegNet(Method):
 
 
 class AdaptSegNetMulti(AdaptSegNet):
-    """Alignment of a second output too: that of an auxiliary head on the features of the trunk's middle."""
+    """Alignment of a second output too: that of an auxiliary head on the features of the backbone's middle."""
 
     options_type = AdaptSegNetMultiOptions
     LEVELS = ("", "_aux")
@@ -100,6 +100,6 @@ class AdaptSegNetMulti(AdaptSegNet):
         self.lambda_adv["_aux"] = self.options.lambda_adv_aux
 
     def outputs(self, domain: Domain) -> dict[str, Logits]:
-        """Logits of both heads, and of the auxiliary one."""
+        """Logits of all heads together, and of the auxiliary one."""
         *main, auxiliary = self.all_logits(domain)
         return {"": tuple(main), "_aux": (auxiliary,)}

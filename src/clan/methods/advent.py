@@ -3,6 +3,7 @@
 Weights default to those of the authors' published configuration, 0.001 each, without its auxiliary output.
 """
 
+import paddle
 from paddle import Tensor
 
 from clan.losses.entropy import entropy, self_information
@@ -31,8 +32,7 @@ class MinEnt(Method):
         """The segmentation loss of both heads on the source, the entropy of their sum on the target."""
         loss_seg = self.supervise(self.logits(batch.source), batch.source.labels)
         backward(loss_seg)
-        logits1, logits2 = self.logits(batch.target)
-        loss_entropy = entropy(class_probabilities(logits1 + logits2))
+        loss_entropy = entropy(class_probabilities(paddle.add_n(list(self.logits(batch.target)))))
         loss_entropy = self.options.lambda_entropy * self.damping(progress) * loss_entropy
         backward(loss_entropy)
         return {"loss_seg": loss_seg, "loss_entropy": loss_entropy}

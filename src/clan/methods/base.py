@@ -17,7 +17,7 @@ from clan.config import Config
 from clan.losses.segmentation import segmentation_loss
 from clan.method_options import MethodOptions
 from clan.methods.networks import Network, Role
-from clan.models.deeplab import Segmenter, upsample
+from clan.models.deeplab import Segmenter
 
 Layer = TypeVar("Layer", bound=nn.Layer)
 
@@ -99,7 +99,9 @@ class Method(ABC):
     reads_target_labels: ClassVar[bool] = False
     """Whether the target is to be sampled with labels."""
     has_auxiliary_head: ClassVar[bool] = False
-    """Whether the segmenter is to have a third head, on features of the trunk's middle."""
+    """Whether the segmenter is to have a further head, on features of the backbone's third level."""
+    fewest_heads: ClassVar[int] = 1
+    """Heads that the segmenter must have."""
 
     def __init__(self, segmenter: Segmenter, config: Config, class_weights: Tensor | None = None) -> None:
         self.networks = {"segmenter": Network(segmenter, Role.STUDENT)}
@@ -148,22 +150,27 @@ class Method(ABC):
     def train_step(self, batch: Pair, progress: Progress, backward: Backward) -> dict[str, Tensor]:
         """Gives every loss of one batch to `backward` and returns the losses by name, for the record."""
 
-    def logits(self, domain: Domain) -> tuple[Tensor, Tensor]:
-        """Both heads' logits of a domain's images at base size, [B, C, H, W] each."""
-        with self._statistics_of(domain):
-            coarse1, coarse2 = self.segmenter(domain.images)
-        return upsample(coarse1, domain.size), upsample(coarse2, domain.size)
+    def logits(self, domain: Domain, **options: Any) -> tuple[Tensor, ...]:
+        """Every head's logits of a domain's images at base size, [B, C, H, W] each.
 
-    def all_logits(self, domain: Domain) -> tuple[Tensor, Tensor, Tensor]:
-        """Like `logits`, and the auxiliary head's."""
+        Args:
+            domain: the images.
+            options: what the backbone takes beside them.
+        """
         with self._statistics_of(domain):
-            coarse1, coarse2, auxiliary = self.segmenter.all_logits(domain.images)
-        return upsample(coarse1, domain.size), upsample(coarse2, domain.size), upsample(auxiliary, domain.size)
+            coarse = self.segmenter(domain.images, **options)
+        return tuple(self.segmenter.resize(logits, domain.size) for logits in coarse)
 
-    def features(self, domain: Domain) -> Tensor:
-        """What the trunk makes of a domain's images and the heads take, [B, K, about H/stride, about W/stride]."""
+    def all_logits(self, domain: Domain) -> tuple[Tensor, ...]:
+        """Like `logits`, and the auxiliary head's last."""
         with self._statistics_of(domain):
-            return self.segmenter.trunk(domain.images)
+            coarse = self.segmenter.all_logits(domain.images)
+        return tuple(self.segmenter.resize(logits, domain.size) for logits in coarse)
+
+    def pyramid(self, domain: Domain) -> tuple[Tensor, ...]:
+        """The backbone's four levels of features of a domain's images, [B, K, about H/stride, about W/stride] each."""
+        with self._statistics_of(domain):
+            return self.segmenter.backbone.pyramid(domain.images)
 
     def judge(self, domain: Domain) -> dict[str, Tensor]:
         """Every discriminator's logits of a domain's images at base size by its name, [B, 1, H, W] each."""
@@ -172,9 +179,15 @@ class Method(ABC):
     def _statistics_of(self, domain: Domain) -> AbstractContextManager[None]:
         return self.segmenter.source_statistics() if domain.is_source else nullcontext()
 
-    def supervise(self, logits: Iterable[Tensor], labels: Tensor) -> Tensor:
-        """The sum of every head's segmentation loss."""
-        return paddle.add_n([self.segmentation_loss(head, labels) for head in logits])
+    def supervise(self, logits: Iterable[Tensor], labels: Tensor, **weights: Any) -> Tensor:
+        """The sum of every head's segmentation loss.
+
+        Args:
+            logits: of every head, [B, C, H, W].
+            labels: [B, H, W].
+            weights: `weight_BHW` and `mean_over` of `segmentation_loss`.
+        """
+        return paddle.add_n([self.segmentation_loss(head, labels, **weights) for head in logits])
 
     def damping(self, progress: Progress) -> float:
         """The factor d(i) = 1 − i/N, or 1 where losses do not fade."""

@@ -19,6 +19,7 @@ class CLAN(Method):
 
     options_type = ClanOptions
     options: ClanOptions
+    fewest_heads = 2
 
     def __init__(self, segmenter: Segmenter, config: Config, class_weights: Tensor | None = None) -> None:
         super().__init__(segmenter, config, class_weights)

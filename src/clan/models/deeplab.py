@@ -1,78 +1,78 @@
-"""The segmenter: a trunk and two DeepLab-v2 heads on the same features."""
+"""The segmenter: a backbone, and heads on its features."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 from paddle import Tensor, nn
 from paddle.nn import functional as F
 
-from clan.models.heads import DILATIONS, Head
-from clan.models.mobilenet import MobileNetV2
-from clan.models.resnet import ResNet
+from clan.models.options import BACKBONES, HEADS, NetworkConfig
+from clan.schema import find
 
 Upsampling = Literal["bilinear", "bicubic"]
 """How maps are brought to a larger size."""
 
-BACKBONES: Mapping[str, Callable[..., nn.Layer]] = {
-    "resnet101": partial(ResNet, (3, 4, 23, 3)),
-    "resnet50": partial(ResNet, (3, 4, 6, 3)),
-    "mobilenetv2": MobileNetV2,
-    "resnet-tiny": partial(ResNet, (1, 1, 1, 1), width=16),
-}
-"""Trunks by name; each takes `output_stride`, ResNets `projection_bias` too.
-
-A trunk has `out_channels` and `middle_channels`, the channels of what its `stages` returns: features of the middle
-and of the end, of which `forward` returns the last.
-"""
-
 
 class Segmenter(nn.Layer):
-    """Trunk E and heads C1, C2: same shape, no shared weights.
+    """A backbone and heads of the same shape on its features, without shared weights.
 
     Args:
-        backbone: a key of `BACKBONES`.
-        num_classes: C.
-        output_stride: 8 or 16, the input's resolution over that of the features.
-        head_dilations: one 3×3 convolution of a head for each.
-        projection_bias: give the trunk's projection convolutions a bias, as the seed does.
-        train_batch_norm_affine: train γ and β of the batch norms, all but the stem's, as the seed does.
-        auxiliary_head: have a third head, on the features of the trunk's middle.
+        backbone: see `clan.models.options.BACKBONES`.
+        heads: see `clan.models.options.HEADS`; they are called head1, head2, … in states.
+        auxiliary: a further head for the third level.
+        align_corners: how `upsample` resizes the logits.
     """
 
     def __init__(
         self,
-        backbone: str,
-        num_classes: int,
+        backbone: nn.Layer,
+        heads: Sequence[nn.Layer],
         *,
-        output_stride: int = 8,
-        head_dilations: tuple[int, ...] = DILATIONS,
-        projection_bias: bool = False,
-        train_batch_norm_affine: bool = False,
-        auxiliary_head: bool = False,
+        auxiliary: nn.Layer | None = None,
+        align_corners: bool = True,
     ) -> None:
         super().__init__()
-        options = {"projection_bias": True} if projection_bias else {}
-        self.trunk = BACKBONES[backbone](output_stride=output_stride, **options)
-        self.head1 = Head(self.trunk.out_channels, num_classes, head_dilations)
-        self.head2 = Head(self.trunk.out_channels, num_classes, head_dilations)
-        self.auxiliary = Head(self.trunk.middle_channels, num_classes, head_dilations) if auxiliary_head else None
-        for number, layer in enumerate(self.norms()):
-            trained = train_batch_norm_affine and number > 0
-            # Not layer.parameters(): Paddle counts the running statistics among them.
-            for parameter in (layer.weight, layer.bias):
-                assert parameter is not None
-                parameter.stop_gradient = not trained
+        self.backbone = backbone
+        self.num_heads = len(heads)
+        for number, head in enumerate(heads, start=1):
+            self.add_sublayer(f"head{number}", head)
+        self.auxiliary = auxiliary
+        self.align_corners = align_corners
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Images [B, 3, h, w] → logits of both heads [B, C, about h/stride, about w/stride]."""
-        logits1, logits2 = Head.run_together([self.head1, self.head2], self.trunk(images))
-        return logits1, logits2
+    @property
+    def heads(self) -> list[Any]:
+        """The heads whose logits are added."""
+        return [getattr(self, f"head{number}") for number in range(1, self.num_heads + 1)]
+
+    def forward(self, images: Tensor, **options: Any) -> tuple[Tensor, ...]:
+        """Images [B, 3, h, w] → logits of every head [B, C, about h/stride, about w/stride].
+
+        Args:
+            images: the input.
+            options: what the backbone takes beside images, such as a mask.
+        """
+        return self.read(self.backbone.pyramid(images, **options))
+
+    def read(self, pyramid: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """The logits of every head from the backbone's levels."""
+        heads = self.heads
+        kind: Any = type(heads[0])
+        return tuple(kind.run_together(heads, *(pyramid[level] for level in kind.reads)))
+
+    def all_logits(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Like `forward`, and the auxiliary head's logits last."""
+        assert self.auxiliary is not None
+        pyramid = self.backbone.pyramid(images)
+        return *self.read(pyramid), self.auxiliary(pyramid[AUXILIARY_LEVEL])
+
+    def resize(self, logits: Tensor, size: tuple[int, int], mode: Upsampling = "bilinear") -> Tensor:
+        """Logits [B, C, h, w] at `size` (H, W)."""
+        return upsample(logits, size, mode, align_corners=self.align_corners)
 
     def norms(self) -> list[nn.BatchNorm2D]:
         """The batch norms, the stem's first."""
-        return [layer for layer in self.trunk.sublayers() if isinstance(layer, nn.BatchNorm2D)]
+        return [layer for layer in self.backbone.sublayers() if isinstance(layer, nn.BatchNorm2D)]
 
     def separate_statistics(self) -> None:
         """From now on the source has running statistics of its own, which start as a copy.
@@ -100,14 +100,39 @@ class Segmenter(nn.Layer):
         finally:
             exchange()
 
-    def all_logits(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Like `forward`, and the auxiliary head's logits, of the same shape."""
-        assert self.auxiliary is not None
-        middle, features = self.trunk.stages(images)
-        logits1, logits2 = Head.run_together([self.head1, self.head2], features)
-        return logits1, logits2, self.auxiliary(middle)
+
+AUXILIARY_LEVEL = 2
+"""The level that the auxiliary head reads."""
 
 
-def upsample(maps: Tensor, size: tuple[int, int], mode: Upsampling = "bilinear") -> Tensor:
-    """Resizes [B, C, h, w] to `size` (H, W), corners aligned, bilinear or bicubic."""
-    return F.interpolate(maps, size=size, mode=mode, align_corners=True)
+def build_segmenter(network: NetworkConfig, *, auxiliary_head: bool = False) -> Segmenter:
+    """The segmenter that a configuration describes, with random weights.
+
+    Args:
+        network: backbone, heads, classes, and which γ and β of batch norms are trained.
+        auxiliary_head: have a further head, on the third level.
+    """
+    options = {"projection_bias": True} if network.projection_bias else {}
+    backbone = find(BACKBONES[network.backbone])(output_stride=network.output_stride, **options)
+    kind = find(HEADS[network.model])
+    channels = [backbone.channels[level] for level in kind.reads]
+    segmenter = Segmenter(
+        backbone,
+        [kind.of(network, *channels) for _ in range(network.num_heads)],
+        auxiliary=kind.of(network, backbone.channels[AUXILIARY_LEVEL]) if auxiliary_head else None,
+        align_corners=network.align_corners,
+    )
+    for number, layer in enumerate(segmenter.norms()):
+        trained = network.train_batch_norm_affine and number > 0
+        # Not layer.parameters(): Paddle counts the running statistics among them.
+        for parameter in (layer.weight, layer.bias):
+            assert parameter is not None
+            parameter.stop_gradient = not trained
+    return segmenter
+
+
+def upsample(
+    maps: Tensor, size: tuple[int, int], mode: Upsampling = "bilinear", *, align_corners: bool = True
+) -> Tensor:
+    """Resizes [B, C, h, w] to `size` (H, W), bilinear or bicubic."""
+    return F.interpolate(maps, size=size, mode=mode, align_corners=align_corners)

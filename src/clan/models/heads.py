@@ -1,9 +1,11 @@
 """DeepLab-v2's classifier heads: sums of dilated convolutions of the same features."""
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from paddle import Tensor, nn
 
+from clan.models.options import NetworkConfig
 from clan.models.resnet import convolution
 
 DILATIONS = (6, 12, 18, 24)
@@ -12,6 +14,9 @@ DILATIONS = (6, 12, 18, 24)
 
 class Head(nn.Layer):
     """The sum of one 3×3 convolution per dilation, K features → C logits at the features' resolution."""
+
+    reads: ClassVar[tuple[int, ...]] = (3,)
+    """The backbone's levels that it takes."""
 
     def __init__(self, in_channels: int, num_classes: int, dilations: tuple[int, ...] = DILATIONS) -> None:
         super().__init__()
@@ -28,6 +33,16 @@ class Head(nn.Layer):
         for branch in others:
             logits = logits + branch(features)
         return logits
+
+    @classmethod
+    def of(cls, network: NetworkConfig, in_channels: int) -> "Head":
+        """A head as the configuration describes it.
+
+        Args:
+            network: its classes and dilations.
+            in_channels: K.
+        """
+        return cls(in_channels, network.num_classes, network.head_dilations)
 
     @staticmethod
     def run_together(heads: Sequence["Head"], features: Tensor) -> list[Tensor]:

@@ -9,8 +9,8 @@ STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3,
 """Expansion, output channels, blocks and stride of each stage, after a stem of stride 2."""
 
 STEM_CHANNELS, LAST_CHANNELS = 32, 1280
-MIDDLE_BLOCKS = 14
-"""Layers before the stage of 160 channels; what leaves them has stride 16 in the original."""
+LEVEL_ENDS = (4, 7, 14, 19)
+"""Layers up to the end of each level: of the stages of 24, 32 and 96 channels, and of everything."""
 
 
 def pointwise(in_channels: int, out_channels: int) -> nn.Conv2D:
@@ -69,14 +69,14 @@ class MobileNetV2(nn.Layer):
     it had, so that every kernel sees what it was trained on.
 
     Args:
-        output_stride: 8 or 16.
+        output_stride: 8, 16 or 32.
     """
 
-    out_channels = LAST_CHANNELS
-    middle_channels = 96
+    channels = (24, 32, 96, LAST_CHANNELS)
 
     def __init__(self, *, output_stride: int = 8) -> None:
         super().__init__()
+        self.strides = tuple(min(stride, output_stride) for stride in (4, 8, 16, 32))
         stem = nn.Sequential(
             nn.Conv2D(3, STEM_CHANNELS, 3, stride=2, padding=1, bias_attr=False),
             nn.BatchNorm2D(STEM_CHANNELS),
@@ -102,16 +102,15 @@ class MobileNetV2(nn.Layer):
         last = nn.Sequential(pointwise(in_channels, LAST_CHANNELS), nn.BatchNorm2D(LAST_CHANNELS), nn.ReLU6())
         self.features = nn.Sequential(*layers, last)
 
-    def stages(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Images [B, 3, h, w] → features [B, 96, …] before the last two stages, and those of `forward`."""
-        layers = list(self.features)
-        for layer in layers[:MIDDLE_BLOCKS]:
+    def pyramid(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Images [B, 3, h, w] → four levels of features, [B, channels, ⌈h/stride⌉, ⌈w/stride⌉] each."""
+        levels = []
+        for number, layer in enumerate(self.features, start=1):
             x = layer(x)
-        middle = x
-        for layer in layers[MIDDLE_BLOCKS:]:
-            x = layer(x)
-        return middle, x
+            if number in LEVEL_ENDS:
+                levels.append(x)
+        return tuple(levels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images [B, 3, h, w] → features [B, 1280, ⌈h/stride⌉, ⌈w/stride⌉]."""
-        return self.stages(x)[1]
+        """Images [B, 3, h, w] → the last level."""
+        return self.pyramid(x)[-1]

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from clan.models.deeplab import BACKBONES
 from clan.models.heads import DILATIONS
-from clan.models.mobilenet import MobileNetV2
 
 HEAD = "layer5.conv2d_list."
+RESNETS = {"resnet101": (3, 4, 23, 3, 64), "resnet50": (3, 4, 6, 3, 64), "resnet-tiny": (1, 1, 1, 1, 16)}
+"""Blocks of the four stages and width of the stem."""
 
 
 @dataclass(frozen=True)
@@ -44,12 +44,9 @@ def recognise(arrays: Mapping[str, np.ndarray]) -> Recognised:
 
 def _backbone(arrays: Mapping[str, np.ndarray]) -> str | None:
     if "features.18.1.weight" in arrays:
-        return next(name for name, make in BACKBONES.items() if make is MobileNetV2)
+        return "mobilenetv2"
     stem = arrays.get("conv1.weight")
     prefixes = {name.rpartition(".conv1.weight")[0] for name in arrays if name.endswith(".conv1.weight")}
     blocks = tuple(sum(prefix.startswith(f"layer{stage}.") for prefix in prefixes) for stage in (1, 2, 3, 4))
-    for name, make in BACKBONES.items():
-        resnet = getattr(make, "args", None) == (blocks,)
-        if resnet and stem is not None and stem.shape[:1] == (getattr(make, "keywords", {}).get("width", 64),):
-            return name
-    return None
+    shape = (*blocks, stem.shape[0] if stem is not None and stem.ndim == 4 else 0)
+    return next((name for name, known in RESNETS.items() if known == shape), None)

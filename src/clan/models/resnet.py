@@ -3,6 +3,8 @@
 Parameter names are the reference's: conv1, bn1, layer1.0.conv1 … layer4.2.bn3, downsample.0 and .1.
 """
 
+from functools import partial
+
 from paddle import Tensor, nn
 from paddle.nn import functional as F
 
@@ -68,7 +70,11 @@ class Bottleneck(nn.Layer):
         return F.relu(out + shortcut)
 
 
-STRIDES_AND_DILATIONS = {8: ((1, 2, 1, 1), (1, 1, 2, 4)), 16: ((1, 2, 2, 1), (1, 1, 1, 2))}
+STRIDES_AND_DILATIONS = {
+    8: ((1, 2, 1, 1), (1, 1, 2, 4)),
+    16: ((1, 2, 2, 1), (1, 1, 1, 2)),
+    32: ((1, 2, 2, 2), (1, 1, 1, 1)),
+}
 """Of the four stages, by output stride."""
 
 
@@ -78,7 +84,7 @@ class ResNet(nn.Layer):
     Args:
         blocks: bottlenecks per stage; (3, 4, 23, 3) is ResNet-101.
         width: inner channels of the first stage; each further stage doubles it.
-        output_stride: 8 or 16.
+        output_stride: 8, 16 or 32.
         projection_bias: give projection convolutions a bias, as the seed does.
     """
 
@@ -87,7 +93,8 @@ class ResNet(nn.Layer):
         projection_bias: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.middle_channels, self.out_channels = width * 4 * EXPANSION, width * 8 * EXPANSION
+        self.channels = tuple(width * factor * EXPANSION for factor in (1, 2, 4, 8))
+        self.strides = tuple(min(stride, output_stride) for stride in (4, 8, 16, 32))
         self.conv1 = convolution(3, width, 7, stride=2, padding=3)
         self.bn1 = nn.BatchNorm2D(width)
         self.maxpool = nn.MaxPool2D(3, stride=2, padding=1, ceil_mode=True)
@@ -107,12 +114,20 @@ class ResNet(nn.Layer):
             rest = [Bottleneck(in_channels, channels, dilation=dilation) for _ in range(count - 1)]
             setattr(self, f"layer{stage + 1}", nn.Sequential(first, *rest))
 
-    def stages(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Images [B, 3, h, w] → features of stages 3 and 4."""
+    def pyramid(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Images [B, 3, h, w] → the features of all four stages, [B, channels, about h/stride, about w/stride] each."""
         x = self.maxpool(F.relu(self.bn1(self.conv1(x))))
-        middle = self.layer3(self.layer2(self.layer1(x)))
-        return middle, self.layer4(middle)
+        levels = []
+        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
+            x = stage(x)
+            levels.append(x)
+        return tuple(levels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images [B, 3, h, w] → features [B, out_channels, about h/stride, about w/stride]."""
-        return self.stages(x)[1]
+        """Images [B, 3, h, w] → the features of the last stage."""
+        return self.pyramid(x)[-1]
+
+
+resnet101 = partial(ResNet, (3, 4, 23, 3))
+resnet50 = partial(ResNet, (3, 4, 6, 3))
+resnet_tiny = partial(ResNet, (1, 1, 1, 1), width=16)

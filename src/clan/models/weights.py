@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 Value = TypeVar("Value")
 
 RENAMES = (
-    (r"^trunk\.", ""),
+    (r"^(trunk|backbone)\.", ""),  # trunk: what states called it before
     (r"^head1\.", "layer5."),
     (r"^head2\.", "layer6."),
     (r"\.running_mean$", "._mean"),
