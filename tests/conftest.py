@@ -17,7 +17,8 @@ from clan.config import Config, DomainConfig, NetworkConfig
 from clan.demo.worlds import write_worlds
 from clan.engine.checkpoint import States
 from clan.schema import build
-from tests.needs import needed, pytest_sessionfinish, report_skips  # noqa: F401 (a hook)
+from tests.needs import needed, pytest_sessionfinish  # noqa: F401 (a hook)
+from tests.needs import pytest_terminal_summary as report_skips
 
 runtime.import_paddle()
 

@@ -72,7 +72,7 @@ def forbidden(reporter) -> list[str]:
     return sorted(skips(reporter).keys() - optional) if os.environ.get("CI", "").lower() in ("1", "true") else []
 
 
-def report_skips(terminalreporter):
+def pytest_terminal_summary(terminalreporter):
     for reason, tests in sorted(skips(terminalreporter).items()):
         terminalreporter.write_line(f"skipped {len(tests)}, first {min(tests)}: {reason}")
     for reason in forbidden(terminalreporter):
