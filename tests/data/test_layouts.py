@@ -595,3 +595,15 @@ def test_a_public_layout_is_found_as_a_person_would(name, tmp_path):
         }
     labelled = {pair for pair in pairs if (root / pair[1]).exists()}
     assert found == (labelled if "splits" in values and not layout.listed else pairs)
+
+
+def row(name, layout):
+    """A layout as a row of the documentation's table."""
+    images, labels = (pattern.replace("|", "\\|") for pattern in layout.found)
+    stored = {"ids": "ids", "red": "ids in red", "colors": "colours"}[layout.encoding]
+    return f"| {name} | `{images}` | `{labels}` | {stored} | {layout.title or '–'} |"
+
+
+def test_the_documentation_says_what_is_found_in_each_layout():
+    text = (Path(__file__).parents[2] / "docs/your-data.md").read_text(encoding="utf-8")
+    assert [row(*item) for item in LAYOUTS.items() if row(*item) not in text] == []
