@@ -29,7 +29,7 @@ NO_CLASSES = (
 
 LABELS = ("label", "semantic", "sem", "seg", "mask", "gt", "class", "annot", "annotation", "annotations", "truth", "id",
           "ids", "anno")  # fmt: skip
-LESS = {"coarse": 12, "object": 8, "train": 3, "color": 6, "colour": 6, "vis": 6, "rgb": 6, "no": 4, "pred": 12}
+LESS = {"coarse": 12, "object": 8, "color": 6, "colour": 6, "vis": 6, "rgb": 6, "no": 4, "pred": 12}
 IMAGES = ("image", "img", "rgb", "left", "photo", "jpeg", "camera", "color", "frame", "stills")
 NO_IMAGES = (
     *NO_CLASSES, *LABELS, "ref", "right", "overlay", "overlays", "blend", "blended", "preview", "thumb", "thumbnails",
@@ -66,12 +66,13 @@ def shows_no_image(text: str) -> bool:
 
 def choose(folder: Path, pairings: list[Pairing]) -> Choice:
     """The kinds of images and labels that most speaks for, if anything does."""
-    most = max((len(pairing.pairs) for pairing in pairings), default=0)
+    numbers = [len({label for _, label in pairing.pairs}) for pairing in pairings]
+    most = max(numbers, default=0)
     choice = Choice()
     rated: list[tuple[float, Pairing, Look]] = []
     remarks: dict[str, str] = {}
-    for pairing in pairings:
-        if len(pairing.pairs) < FEWEST * most:
+    for pairing, count in zip(pairings, numbers, strict=True):
+        if count < FEWEST * most:
             continue
         sample = pairing.pairs[:: max(1, len(pairing.pairs) // SAMPLES)][:SAMPLES]
         images = look_of([folder / image for image, _ in sample])
@@ -79,19 +80,18 @@ def choose(folder: Path, pairings: list[Pairing]) -> Choice:
         points = _image_points(pairing, images)
         if points is None or images == labels == "photo":
             continue
-        count = len({label for _, label in pairing.pairs})
         if problem := _problem(folder, pairing, labels, sample):
             remarks.setdefault(pairing.labels, f"not used: {pairing.labels} ({count} files): {problem}")
             continue
         if labels in STORED:
-            points += STORED[labels] + _label_points(pairing) + 20 * len(pairing.pairs) / most
+            points += STORED[labels] + _label_points(pairing) + 20 * count / most
             rated.append((points, pairing, labels))
     rated.sort(key=lambda item: -item[0])
     if rated:
         _, choice.pairing, choice.look = rated[0]
     for _, pairing, labels in rated[1:]:
-        count = len({label for _, label in pairing.pairs})
-        remarks.setdefault(pairing.labels, f"also seen: {pairing.labels} ({count} files, {SAID[labels]})")
+        files = len({label for _, label in pairing.pairs})
+        remarks.setdefault(pairing.labels, f"also seen: {pairing.labels} ({files} files, {SAID[labels]})")
     told = {path for pair in choice.pairing.pairs for path in pair} if choice.pairing else set()
     for pairing in pairings:
         files = {label for _, label in pairing.pairs}
@@ -117,6 +117,7 @@ def _image_points(pairing: Pairing, look: Look) -> float | None:
 def _label_points(pairing: Pairing) -> float:
     said = words(pairing.label_words)
     points = 6 if any(word in LABELS or word.startswith(LABELS[:5]) for word in said) else 0
+    points -= 3 * bool(re.search(r"[Tt]rain_?[Ii]ds?", pairing.label_words))
     version = re.search(r"\bv(\d+\.\d+)\b", pairing.label_words)
     points += min(float(version[1]), 9) / 9 if version else 0  # of two versions, the later
     return points - sum(less for word, less in LESS.items() if any(one.startswith(word) for one in said))
