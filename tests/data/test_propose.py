@@ -106,6 +106,14 @@ def test_images_without_labels(tmp_path):
     assert not proposal.unnamed
 
 
+def test_drawn_pictures_with_few_colours_are_images_if_names_say_so(tmp_path):
+    for number in range(3):
+        put(Image.fromarray(COLORS[areas()] // 2), tmp_path / f"d/images/{number}.png")
+        put(Image.fromarray(areas()), tmp_path / f"d/labels/{number}.png")
+    _, found, _ = proposed(tmp_path / "d")
+    assert (found["images"], found["labels"]) == ("images/{name}.png", "labels/{name}.png")
+
+
 def test_label_maps_alone_are_no_images(tmp_path):
     for number in range(3):
         put(Image.fromarray(areas()), tmp_path / f"d/{number}.png")

@@ -18,7 +18,7 @@ FEWEST = 0.1
 STORED = {"ids": 40, "channel": 32, "colors": 22, "smooth": 14, "numbers": 6}
 """What speaks for labels by how they are stored: ids say more than the colours drawn from them."""
 
-PICTURES = {"photo": 14, "deep": 6, "lossy": 2, "smooth": 1}
+PICTURES = {"photo": 14, "deep": 6, "lossy": 2, "smooth": 1, "colors": -5, "ids": -5}
 
 NO_CLASSES = (
     "inst", "instance", "instances", "panoptic", "pan", "depth", "depths", "disp", "disparity", "flow", "optical",
@@ -61,7 +61,7 @@ def words(text: str) -> list[str]:
 
 def shows_no_image(text: str) -> bool:
     """Whether a path's words say that it is no image, or not the one that labels are of."""
-    return any(word in NO_IMAGES or word.startswith(LABELS[:5]) for word in words(text))
+    return any(word in NO_IMAGES or _labels(word) for word in words(text))
 
 
 def choose(folder: Path, pairings: list[Pairing]) -> Choice:
@@ -104,11 +104,11 @@ def choose(folder: Path, pairings: list[Pairing]) -> Choice:
 
 def _image_points(pairing: Pairing, look: Look) -> float | None:
     """What speaks for the first files to be images; None if they cannot be."""
-    if look not in PICTURES:
-        return None
     said = words(pairing.image_words)
-    named_label = any(word in LABELS or word.startswith(LABELS[:5]) for word in said)
-    if look in ("lossy", "smooth") and named_label:
+    named_label = any(map(_labels, said))
+    named_image = any(word.startswith(IMAGES) for word in said) and not any(word in NO_IMAGES for word in said)
+    # Drawn pictures and dark ones have as few values as labels; then names must tell.
+    if look not in PICTURES or (PICTURES[look] < 0 and not named_image) or (look != "photo" and named_label):
         return None
     points = PICTURES[look] + 4 * any(word.startswith(IMAGES) for word in said) - 0.01 * len(pairing.image_words)
     return points - 16 * any(word in NO_IMAGES for word in said) - 16 * named_label
@@ -116,7 +116,7 @@ def _image_points(pairing: Pairing, look: Look) -> float | None:
 
 def _label_points(pairing: Pairing) -> float:
     said = words(pairing.label_words)
-    points = 6 if any(word in LABELS or word.startswith(LABELS[:5]) for word in said) else 0
+    points = 6 if any(map(_labels, said)) else 0
     points -= 3 * bool(re.search(r"[Tt]rain_?[Ii]ds?", pairing.label_words))
     version = re.search(r"\bv(\d+\.\d+)\b", pairing.label_words)
     points += min(float(version[1]), 9) / 9 if version else 0  # of two versions, the later
