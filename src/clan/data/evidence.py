@@ -22,14 +22,27 @@ PICTURES = {"photo": 14, "deep": 6, "lossy": 2, "smooth": 1, "colors": -5, "ids"
 
 NO_CLASSES = (
     "inst", "instance", "instances", "panoptic", "pan", "depth", "depths", "disp", "disparity", "flow", "optical",
-    "normal", "normals", "edge", "edges", "bbox", "boxes", "part", "parts", "confidence", "uncertainty", "inv",
-    "drivable", "lane", "lanes", "bitmasks", "stereo", "lidar",
+    "normals", "bbox", "boxes", "confidence", "uncertainty", "inv", "bitmasks", "stereo", "lidar",
 )  # fmt: skip
 """Words for maps of something else than classes."""
 
 LABELS = ("label", "semantic", "sem", "seg", "mask", "gt", "class", "annot", "annotation", "annotations", "truth", "id",
           "ids", "anno")  # fmt: skip
-LESS = {"coarse": 12, "object": 8, "color": 6, "colour": 6, "vis": 6, "rgb": 6, "no": 4, "pred": 12}
+LESS = {
+    "drivable": 12,
+    "lane": 12,
+    "part": 12,
+    "edge": 12,
+    "normal": 12,
+    "coarse": 12,
+    "object": 8,
+    "color": 6,
+    "colour": 6,
+    "vis": 6,
+    "rgb": 6,
+    "no": 4,
+    "pred": 12,
+}
 IMAGES = ("image", "img", "rgb", "left", "photo", "jpeg", "camera", "color", "frame", "stills")
 NO_IMAGES = (
     *NO_CLASSES, *LABELS, "ref", "right", "overlay", "overlays", "blend", "blended", "preview", "thumb", "thumbnails",
