@@ -161,6 +161,48 @@ LAYOUTS = {
         {f"gtFine/{CITY}_gtFine_color.png": "rgba", f"gtFine/{CITY}_gtFine_instanceIds.png": "instances"},
         title=CITYSCAPES,
     ),
+    "Cityscapes beside Foggy Cityscapes": Layout(
+        f"leftImg8bit/{CITY}_leftImg8bit.png",
+        f"gtFine/{CITY}_gtFine_labelIds.png",
+        (f"leftImg8bit/{FOUND_CITY}_leftImg8bit.png", f"gtFine/{FOUND_CITY}_gtFine_labelIds.png"),
+        CITIES,
+        {f"leftImg8bit_foggy/{CITY}_leftImg8bit_foggy_beta_{beta}.png": "photo" for beta in BETAS},
+        title=CITYSCAPES,
+    ),
+    "Nighttime Driving": Layout(
+        "leftImg8bit/{split}/night/{n}_leftImg8bit.png",
+        "gtCoarse_daytime_trainvaltest/{split}/night/{n}_gtCoarse_labelIds.png",
+        (
+            "leftImg8bit/{split}/night/{name}_leftImg8bit.png",
+            "gtCoarse_daytime_trainvaltest/{split}/night/{name}_gtCoarse_labelIds.png",
+        ),
+        splits("test"),
+        {"gtCoarse_daytime_trainvaltest/{split}/night/{n}_gtCoarse_labelTrainIds.png": "ids"},
+        title=CITYSCAPES,
+    ),
+    "Virtual KITTI 2": Layout(
+        "Scene{q}/clone/frames/rgb/Camera_{c}/rgb_{n}.jpg",
+        "Scene{q}/clone/frames/classSegmentation/Camera_{c}/classgt_{n}.png",
+        (
+            "{folder_1}/clone/frames/rgb/{folder_2}/rgb_{name}.jpg",
+            "{folder_1}/clone/frames/classSegmentation/{folder_2}/classgt_{name}.png",
+        ),
+        [sample | {"q": q, "c": c} for q in ("01", "02") for c in "01" for sample in numbers(2, "{:05}")],
+        {
+            "Scene{q}/clone/frames/depth/Camera_{c}/depth_{n}.png": "depth",
+            "Scene{q}/clone/frames/instanceSegmentation/Camera_{c}/instancegt_{n}.png": "palette",
+        },
+        stored="colors",
+        encoding="colors",
+        palette=((100, 60, 100), (200, 200, 200), (90, 200, 255)),
+    ),
+    "Supervisely": Layout(
+        "ds0/img/{n}.png",
+        "ds0/masks_machine/{n}.png",
+        ("ds0/img/{name}.png", "ds0/masks_machine/{name}.png"),
+        numbers(),
+        {"ds0/masks_human/{n}.png": "colors", "ds0/ann/{n}.json": "{}"},
+    ),
     "IDD": Layout(
         "leftImg8bit/{split}/{seq}/frame{n}_leftImg8bit.jpg",
         "gtFine/{split}/{seq}/frame{n}_gtFine_labelids.png",
@@ -595,3 +637,15 @@ def test_a_public_layout_is_found_as_a_person_would(name, tmp_path):
         }
     labelled = {pair for pair in pairs if (root / pair[1]).exists()}
     assert found == (labelled if "splits" in values and not layout.listed else pairs)
+
+
+def row(name, layout):
+    """A layout as a row of the documentation's table."""
+    images, labels = (pattern.replace("|", "\\|") for pattern in layout.found)
+    stored = {"ids": "ids", "red": "ids in red", "colors": "colours"}[layout.encoding]
+    return f"| {name} | `{images}` | `{labels}` | {stored} | {layout.title or '–'} |"
+
+
+def test_the_documentation_says_what_is_found_in_each_layout():
+    text = (Path(__file__).parents[2] / "docs/your-data.md").read_text(encoding="utf-8")
+    assert [row(*item) for item in LAYOUTS.items() if row(*item) not in text] == []

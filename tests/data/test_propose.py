@@ -106,6 +106,20 @@ def test_images_without_labels(tmp_path):
     assert not proposal.unnamed
 
 
+def test_drawn_pictures_with_few_colours_are_images_if_names_say_so(tmp_path):
+    for number in range(3):
+        put(Image.fromarray(COLORS[areas()] // 2), tmp_path / f"d/images/{number}.png")
+        put(Image.fromarray(areas()), tmp_path / f"d/labels/{number}.png")
+    _, found, _ = proposed(tmp_path / "d")
+    assert (found["images"], found["labels"]) == ("images/{name}.png", "labels/{name}.png")
+
+
+def test_label_maps_alone_are_no_images(tmp_path):
+    for number in range(3):
+        put(Image.fromarray(areas()), tmp_path / f"d/{number}.png")
+    assert "nothing here looks like photographs" in proposed(tmp_path / "d")[2]
+
+
 def test_a_list_that_does_not_fit_is_told(tmp_path):
     for number in range(3):
         photo(tmp_path / f"d/images/{number}.jpg", number)

@@ -18,18 +18,31 @@ FEWEST = 0.1
 STORED = {"ids": 40, "channel": 32, "colors": 22, "smooth": 14, "numbers": 6}
 """What speaks for labels by how they are stored: ids say more than the colours drawn from them."""
 
-PICTURES = {"photo": 14, "deep": 6, "lossy": 2, "smooth": 1}
+PICTURES = {"photo": 14, "deep": 6, "lossy": 2, "smooth": 1, "colors": -5, "ids": -5}
 
 NO_CLASSES = (
     "inst", "instance", "instances", "panoptic", "pan", "depth", "depths", "disp", "disparity", "flow", "optical",
-    "normal", "normals", "edge", "edges", "bbox", "boxes", "part", "parts", "confidence", "uncertainty", "inv",
-    "drivable", "lane", "lanes", "bitmasks", "stereo", "lidar",
+    "normals", "bbox", "boxes", "confidence", "uncertainty", "inv", "bitmasks", "stereo", "lidar",
 )  # fmt: skip
 """Words for maps of something else than classes."""
 
 LABELS = ("label", "semantic", "sem", "seg", "mask", "gt", "class", "annot", "annotation", "annotations", "truth", "id",
           "ids", "anno")  # fmt: skip
-LESS = {"coarse": 12, "object": 8, "train": 3, "color": 6, "colour": 6, "vis": 6, "rgb": 6, "no": 4, "pred": 12}
+LESS = {
+    "drivable": 12,
+    "lane": 12,
+    "part": 12,
+    "edge": 12,
+    "normal": 12,
+    "coarse": 12,
+    "object": 8,
+    "color": 6,
+    "colour": 6,
+    "vis": 6,
+    "rgb": 6,
+    "no": 4,
+    "pred": 12,
+}
 IMAGES = ("image", "img", "rgb", "left", "photo", "jpeg", "camera", "color", "frame", "stills")
 NO_IMAGES = (
     *NO_CLASSES, *LABELS, "ref", "right", "overlay", "overlays", "blend", "blended", "preview", "thumb", "thumbnails",
@@ -61,17 +74,18 @@ def words(text: str) -> list[str]:
 
 def shows_no_image(text: str) -> bool:
     """Whether a path's words say that it is no image, or not the one that labels are of."""
-    return any(word in NO_IMAGES or word.startswith(LABELS[:5]) for word in words(text))
+    return any(word in NO_IMAGES or _labels(word) for word in words(text))
 
 
 def choose(folder: Path, pairings: list[Pairing]) -> Choice:
     """The kinds of images and labels that most speaks for, if anything does."""
-    most = max((len(pairing.pairs) for pairing in pairings), default=0)
+    numbers = [len({label for _, label in pairing.pairs}) for pairing in pairings]
+    most = max(numbers, default=0)
     choice = Choice()
     rated: list[tuple[float, Pairing, Look]] = []
     remarks: dict[str, str] = {}
-    for pairing in pairings:
-        if len(pairing.pairs) < FEWEST * most:
+    for pairing, count in zip(pairings, numbers, strict=True):
+        if count < FEWEST * most:
             continue
         sample = pairing.pairs[:: max(1, len(pairing.pairs) // SAMPLES)][:SAMPLES]
         images = look_of([folder / image for image, _ in sample])
@@ -79,19 +93,18 @@ def choose(folder: Path, pairings: list[Pairing]) -> Choice:
         points = _image_points(pairing, images)
         if points is None or images == labels == "photo":
             continue
-        count = len({label for _, label in pairing.pairs})
         if problem := _problem(folder, pairing, labels, sample):
             remarks.setdefault(pairing.labels, f"not used: {pairing.labels} ({count} files): {problem}")
             continue
         if labels in STORED:
-            points += STORED[labels] + _label_points(pairing) + 20 * len(pairing.pairs) / most
+            points += STORED[labels] + _label_points(pairing) + 20 * count / most
             rated.append((points, pairing, labels))
     rated.sort(key=lambda item: -item[0])
     if rated:
         _, choice.pairing, choice.look = rated[0]
     for _, pairing, labels in rated[1:]:
-        count = len({label for _, label in pairing.pairs})
-        remarks.setdefault(pairing.labels, f"also seen: {pairing.labels} ({count} files, {SAID[labels]})")
+        files = len({label for _, label in pairing.pairs})
+        remarks.setdefault(pairing.labels, f"also seen: {pairing.labels} ({files} files, {SAID[labels]})")
     told = {path for pair in choice.pairing.pairs for path in pair} if choice.pairing else set()
     for pairing in pairings:
         files = {label for _, label in pairing.pairs}
@@ -104,11 +117,11 @@ def choose(folder: Path, pairings: list[Pairing]) -> Choice:
 
 def _image_points(pairing: Pairing, look: Look) -> float | None:
     """What speaks for the first files to be images; None if they cannot be."""
-    if look not in PICTURES:
-        return None
     said = words(pairing.image_words)
-    named_label = any(word in LABELS or word.startswith(LABELS[:5]) for word in said)
-    if look in ("lossy", "smooth") and named_label:
+    named_label = any(map(_labels, said))
+    named_image = any(word.startswith(IMAGES) for word in said) and not any(word in NO_IMAGES for word in said)
+    # Drawn pictures and dark ones have as few values as labels; then names must tell.
+    if look not in PICTURES or (PICTURES[look] < 0 and not named_image) or (look != "photo" and named_label):
         return None
     points = PICTURES[look] + 4 * any(word.startswith(IMAGES) for word in said) - 0.01 * len(pairing.image_words)
     return points - 16 * any(word in NO_IMAGES for word in said) - 16 * named_label
@@ -116,7 +129,8 @@ def _image_points(pairing: Pairing, look: Look) -> float | None:
 
 def _label_points(pairing: Pairing) -> float:
     said = words(pairing.label_words)
-    points = 6 if any(word in LABELS or word.startswith(LABELS[:5]) for word in said) else 0
+    points = 6 if any(map(_labels, said)) else 0
+    points -= 3 * bool(re.search(r"[Tt]rain_?[Ii]ds?", pairing.label_words))
     version = re.search(r"\bv(\d+\.\d+)\b", pairing.label_words)
     points += min(float(version[1]), 9) / 9 if version else 0  # of two versions, the later
     return points - sum(less for word, less in LESS.items() if any(one.startswith(word) for one in said))

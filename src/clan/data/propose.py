@@ -67,9 +67,12 @@ def propose(folder: Path, *, relative_to: Path) -> Proposal:
         raise DataError(f"{folder} holds no image ({', '.join(IMAGE_SUFFIXES)}): is it the right folder?")
     choice = choose(folder, find_pairings(paths))
     pairing = choice.pairing
-    images = pairing.images if pairing else lone_pattern(_pictures(folder, paths))
+    pictures = [] if pairing else _pictures(folder, paths)
+    images = pairing.images if pairing else lone_pattern(pictures or paths)
     matched = [path for path, _ in Pattern(images).select(paths, {})]
     seen = [f"{len(paths)} image files", f"images: {images}", f"labels: {pairing.labels if pairing else 'none found'}"]
+    if not pairing and not pictures:
+        seen.append("nothing here looks like photographs: are these label maps alone?")
     seen += _counted(choice, paths, matched)
     head = [
         f"# {folder.resolve().name}, as clan data init found it. Check every line, above all the classes.",
@@ -104,7 +107,7 @@ def _counted(choice: Choice, paths: list[str], matched: list[str]) -> list[str]:
 
 
 def _pictures(folder: Path, paths: list[str]) -> list[str]:
-    """The files of kinds that look like photographs; all of them if none does."""
+    """The files of kinds that look like photographs, or else like other pictures; none if none does."""
     by_folder: dict[tuple[str, str], list[str]] = {}
     for path in paths:
         by_folder.setdefault((str(Path(path).parent), Path(path).suffix), []).append(path)
@@ -116,7 +119,7 @@ def _pictures(folder: Path, paths: list[str]) -> list[str]:
     ):
         if found := [path for key, group in by_folder.items() if fits(key) for path in group]:
             return found
-    return paths
+    return []
 
 
 # --- Splits ---

@@ -89,8 +89,9 @@ class Pattern:
         return any(token.wildcard for token in self.tokens)
 
     def fill(self, parts: Mapping[str, str]) -> str:
-        """The path with every part replaced by its value."""
-        return "".join(parts[token.part] if token.part else token.literal for token in self.tokens)
+        """The path with every part replaced by its value; those not given by the first one listed."""
+        values = {part: listed[0] for part, listed in self.choices.items()} | dict(parts)
+        return "".join(values[token.part] if token.part else token.literal for token in self.tokens)
 
     def fills(self, parts: Mapping[str, str]) -> list[str]:
         """All paths that values of these parts may have: those of parts not given are the listed ones."""
