@@ -128,7 +128,7 @@ def parse_call(command: Callable[..., None], prog: str, words: Sequence[str]) ->
     Raises:
         SystemExit: it asks for help (0), or does not fit (2), which a sentence on stderr says.
     """
-    about, told = _docstring(command)
+    about, told = documented(command)
     parameters = inspect.signature(command, eval_str=True).parameters
     parser = _parser(prog, about)
     for name, parameter in parameters.items():
@@ -230,7 +230,7 @@ def _parse(parser: Parser, words: Sequence[str]) -> argparse.Namespace:
         parser.error(sentence)
 
 
-def _docstring(command: Callable[..., object]) -> tuple[str, Mapping[str, str]]:
+def documented(command: Callable[..., object]) -> tuple[str, Mapping[str, str]]:
     """What stands before "Args:", and what is said of every argument there."""
     about, _, rest = (inspect.getdoc(command) or "").partition("\n\nArgs:\n")
     told = re.findall(r"^    (\w+): (.*(?:\n {5,}.*)*)", rest, re.MULTILINE)
