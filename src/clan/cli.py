@@ -1,5 +1,6 @@
 """`clan`: the command line, one small function a command; what each takes is its signature."""
 
+import functools
 import itertools
 import sys
 from collections.abc import Callable, Sequence
@@ -223,15 +224,16 @@ def train(arguments: Sequence[str]) -> None:
 
     start = Parser(prog="clan train", add_help=False)
     start.add_argument("--preset", choices=PRESETS, default="official")
-    start.add_argument("--source")
-    start.add_argument("--target")
+    start.add_argument("--source", metavar="NAME|FILE", help="synthia, gta5 or a description file")
+    start.add_argument("--target", metavar="NAME|FILE", help="cityscapes or a description file")
     start.add_argument("--classes", type=Path)
-    start.add_argument("--config", type=Path)
+    start.add_argument("--config", type=Path, metavar="FILE", help="the config.yaml of another run")
     start.add_argument("--resume", action="store_true")
     start.add_argument("--resume-with-changes", action="store_true")
     shown = start.add_mutually_exclusive_group()
-    shown.add_argument("--quiet", dest="output", action="store_const", const="quiet", default="text")
-    shown.add_argument("--json", dest="output", action="store_const", const="json")
+    option = functools.partial(shown.add_argument, dest="output", action="store_const", default="text")
+    option("--quiet", const="quiet", help="show errors and the last snapshot alone")
+    option("--json", const="json", help="print an object a line")
     flags, rest = start.parse_known_args(arguments)
     source = flags.source if flags.source in SOURCE_ROOTS else None
     base = load(flags.config) if flags.config else PRESETS[flags.preset](source or "synthia")
@@ -248,7 +250,7 @@ def train(arguments: Sequence[str]) -> None:
         "any field; the defaults shown are those of what you chose."
     )
     readers = {Description: lambda name: named_domain(name).description, Classes: lambda path: load_classes(Path(path))}
-    config = parse_section(base, "clan train", rest, about, readers)
+    config = parse_section(base, rest, about, readers, start)
     runtime.import_paddle()
     from clan.train import train as run_training
 
