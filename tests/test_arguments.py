@@ -7,6 +7,7 @@ import pytest
 
 from clan import cli, recipes
 from clan.arguments import parse_call, parse_section
+from clan.commandline import Parser
 
 SEEN = []
 
@@ -66,6 +67,7 @@ REFUSED = {
     "train --augmentation.scales 1 1 2": "--augmentation.scales: takes 2 values each, got 3 in all",
     "train --network.backbone foo": "--network.backbone: 'foo' is none of resnet101, ",
     "train --output_strid 4": "--output-strid is not an option here, --network.output-stride is",
+    "train --sorce gta5": "--sorce is not an option here, --source is",
     "train --loss.gamma -1": "--loss.gamma: input should be greater than or equal to 0, got -1.0",
     "train --num-steps 5 --num-steps-stop 9": "num_steps_stop 9 lies beyond num_steps 5",
     "train --source.dataset nope": "'nope' is neither a description file",
@@ -81,7 +83,8 @@ def test_fields_are_flags():
     words = "--network.num_classes 16 --loggers --augmentation.scales 1 0.5 2 0.5 --no-shuffle --warmup-steps None"
     words += " --optimizer.no-repeated-updates --source.size 64 32 --network.restore-from a.pth"
     base = recipes.official("gta5")
-    config = parse_section(base, "it", words.split(), "", {type(base.classes): str, type(base.source.dataset): str})
+    readers = {type(base.classes): str, type(base.source.dataset): str}
+    config = parse_section(base, words.split(), "", readers, Parser(prog="it", add_help=False))
     assert (config.network.num_classes, config.loggers, config.shuffle, config.warmup_steps) == (16, (), False, None)
     assert config.augmentation.scales == ((1.0, 0.5), (2.0, 0.5))
     assert config.source.size == (64, 32)

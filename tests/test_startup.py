@@ -24,3 +24,11 @@ def seconds(*arguments):
 )
 def test_help_is_there_at_once(command):
     assert seconds(*command) < seconds("-c", "pass") + 1.0  # 0.2 s measured; importing Paddle alone takes 2 s
+
+
+@pytest.mark.parametrize("words", ["--help", "iou --help", "evaluate --help", "iou"])
+def test_what_reads_no_data_imports_no_large_library(words):
+    code = "import sys\nfrom clan.cli import main\ntry: main()\nexcept SystemExit: pass\nprint(*sys.modules)"
+    told = subprocess.run([sys.executable, "-c", code, *words.split()], check=True, capture_output=True, text=True)
+    large = {"numpy", "pydantic", "rich", "cv2", "PIL", "numba", "paddle", "ruamel.yaml", "jinja2"}
+    assert not large & set(told.stdout.split())

@@ -11,11 +11,9 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Any
 from unittest.mock import patch
 
-import griffe
 from latex2mathml.converter import convert as to_mathml
 from markdown import Markdown
 from markdown.extensions import Extension
@@ -26,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
 from clan import cli, recipes  # noqa: E402
+from clan.arguments import METAVARS, Value, documented, value_of  # noqa: E402
 from clan.commandline import size  # noqa: E402
 from clan.compat import evaluate, iou, train  # noqa: E402
 from clan.config import Config, flat_options  # noqa: E402
@@ -113,7 +112,7 @@ def commands() -> str:
 
 
 def _command(name: str, command: Callable[..., None]) -> str:
-    summary, told = _docstring(command)
+    summary, told = documented(command)
     positional, rows = [], []
     for parameter in inspect.signature(command, eval_str=True).parameters.values():
         value, default = _value(parameter.annotation), _default(parameter.default)
@@ -129,37 +128,21 @@ def _command(name: str, command: Callable[..., None]) -> str:
     )
 
 
-def _docstring(command: Callable[..., None]) -> tuple[str, Mapping[str, str]]:
-    """The first paragraph, and what is said of every argument."""
-    sections = griffe.Docstring(inspect.getdoc(command) or "").parse("google", warnings=False)
-    told = {}
-    for section in sections:
-        if section.kind is griffe.DocstringSectionKind.parameters:
-            told = {one.name: " ".join(one.description.split()) for one in section.value}
-    return sections[0].value, told
-
-
 def _flag(parameter: inspect.Parameter, value: str) -> str:
     name = parameter.name.replace("_", "-")
     if parameter.annotation is bool:
         return f"--{name}" if parameter.default is False else f"--[no-]{name}"
-    aliases = [one for one in get_args(parameter.annotation)[1:] if isinstance(one, str)]
+    aliases = (value_of(parameter.annotation) or Value(str)).aliases
     return " ".join([*(f"{alias}," for alias in aliases), f"--{name}", value])
 
 
 def _value(annotation: Any) -> str:
     """What stands for a value in a usage."""
-    arguments = get_args(annotation)
-    origin = get_origin(annotation)
-    if origin is Annotated:
-        return _value(arguments[0])
-    if origin in (Union, UnionType):
-        return _value(next(one for one in arguments if one is not type(None)))
-    if origin is Literal:
-        return "{" + ",".join(map(str, arguments)) + "}"
-    if origin is tuple:
-        return f"{_value(arguments[0])}…" if arguments[-1] is Ellipsis else "WIDTH HEIGHT"
-    return {Path: "PATH", int: "N", float: "X", str: "NAME"}.get(annotation, "")
+    value = value_of(annotation)
+    if value is None:
+        return ""
+    word = value.metavar if isinstance(value.metavar, str) else " ".join(value.metavar)
+    return f"{word}…" if value.count is None else word
 
 
 def scripts() -> str:
@@ -184,7 +167,7 @@ def _word(action: argparse.Action) -> str:
     """What stands for a flag's value."""
     if action.choices:
         return "{" + ",".join(action.choices) + "}"
-    return "WIDTH,HEIGHT" if action.type is size else _value(action.type) or "NAME"
+    return "WIDTH,HEIGHT" if action.type is size else METAVARS.get(action.type, "NAME")
 
 
 # --- the configuration ---

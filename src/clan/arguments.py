@@ -128,7 +128,7 @@ def parse_call(command: Callable[..., None], prog: str, words: Sequence[str]) ->
     Raises:
         SystemExit: it asks for help (0), or does not fit (2), which a sentence on stderr says.
     """
-    about, told = _docstring(command)
+    about, told = documented(command)
     parameters = inspect.signature(command, eval_str=True).parameters
     parser = _parser(prog, about)
     for name, parameter in parameters.items():
@@ -139,21 +139,34 @@ def parse_call(command: Callable[..., None], prog: str, words: Sequence[str]) ->
     return functools.partial(command, *(value for value in placed if value is not None), **given)
 
 
-def parse_section(base: AnySection, prog: str, words: Sequence[str], description: str, readers: Readers) -> AnySection:
+def parse_section(
+    base: AnySection, words: Sequence[str], description: str, readers: Readers, first: Parser
+) -> AnySection:
     """A configuration with the fields that a command line gives instead of its own, such as `--loss.gamma 1`.
+
+    Args:
+        base: the configuration.
+        words: the command line, without what `first` has taken.
+        description: what the command does, for its help.
+        readers: how fields of some types are read.
+        first: reads the flags that `base` depends on; its flags are shown and suggested too.
 
     Raises:
         SystemExit: as `parse_call`.
         ConfigError: a value does not fit; the sentence names the flag.
     """
-    parser = _parser(prog, description, usage=f"{prog} [options]")
+    prog = first.prog
+    parser = _parser(prog, description, usage=f"{prog} [options]", parents=[first], conflict_handler="resolve")
+    known = set()
     groups: dict[str, Any] = {}
     for name, annotation, value, text in fields(base, readers):
+        known.add(name)
         section = name.rpartition(".")[0]
         group = groups.setdefault(section, parser.add_argument_group(section or "the run"))
         _add(group, name, value_of(annotation, readers), text, value)
     try:
-        return _changed(base, vars(_parse(parser, words)))
+        given = vars(_parse(parser, words))
+        return _changed(base, {name: value for name, value in given.items() if name in known})
     except ConfigError as error:
         raise ConfigError(f"{error}; see {prog} --help") from None
 
@@ -230,7 +243,7 @@ def _parse(parser: Parser, words: Sequence[str]) -> argparse.Namespace:
         parser.error(sentence)
 
 
-def _docstring(command: Callable[..., object]) -> tuple[str, Mapping[str, str]]:
+def documented(command: Callable[..., object]) -> tuple[str, Mapping[str, str]]:
     """What stands before "Args:", and what is said of every argument there."""
     about, _, rest = (inspect.getdoc(command) or "").partition("\n\nArgs:\n")
     told = re.findall(r"^    (\w+): (.*(?:\n {5,}.*)*)", rest, re.MULTILINE)

@@ -1,5 +1,6 @@
 """`clan`: the command line, one small function a command; what each takes is its signature."""
 
+import functools
 import itertools
 import re
 import sys
@@ -251,16 +252,17 @@ def train(arguments: Sequence[str]) -> None:
 
     speak({"--num-classes": "--network.num-classes"})
     start = Parser(prog="clan train", add_help=False)
-    start.add_argument("--preset", type=preset_name, default="official")
+    start.add_argument("--preset", type=preset_name, default="official", metavar="{" + ",".join(PRESETS) + "}")
     start.add_argument("--method", choices=METHOD_OPTIONS)
-    start.add_argument("--source")
-    start.add_argument("--target")
-    start.add_argument("--classes", type=Path)
-    start.add_argument("--config", type=Path)
+    start.add_argument("--source", metavar="NAME|FILE", help="synthia, gta5 or a description file")
+    start.add_argument("--target", metavar="NAME|FILE", help="cityscapes or a description file")
+    start.add_argument("--classes", type=Path, metavar="NAME|FILE")
+    start.add_argument("--config", type=Path, metavar="FILE", help="the config.yaml of another run")
     add_resume(start)
     shown = start.add_mutually_exclusive_group()
-    shown.add_argument("--quiet", dest="output", action="store_const", const="quiet", default="text")
-    shown.add_argument("--json", dest="output", action="store_const", const="json")
+    option = functools.partial(shown.add_argument, dest="output", action="store_const", default="text")
+    option("--quiet", const="quiet", help="show errors and the last snapshot alone")
+    option("--json", const="json", help="print an object a line")
     flags, rest = start.parse_known_args(arguments)
     source = flags.source if flags.source in SOURCE_ROOTS else None
     base = load(flags.config) if flags.config else PRESETS[flags.preset](source or "synthia")
@@ -281,7 +283,7 @@ def train(arguments: Sequence[str]) -> None:
         "line. Then override any field; the defaults shown are those of what you chose."
     )
     readers = {Description: lambda name: named_domain(name).description, Classes: lambda path: load_classes(Path(path))}
-    config = parse_section(base, "clan train", method_flags(rest, base.method), about, readers)
+    config = parse_section(base, method_flags(rest, base.method), about, readers, start)
     runtime.import_paddle()
     from clan.train import train as run_training
 

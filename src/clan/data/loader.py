@@ -12,8 +12,9 @@ from collections import deque
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as TookTooLong
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import partial
+from typing import ClassVar
 
 import numpy as np
 
@@ -61,6 +62,7 @@ def too_many(reason: str, tolerated: int) -> DataError:
     return DataError(reason + (f"; --tolerate-bad-samples {tolerated} are used up" if tolerated else ""))
 
 
+@dataclass(eq=False)
 class DomainSampler:
     """Batches of one domain by position.
 
@@ -80,29 +82,21 @@ class DomainSampler:
         reading: what is being read for which batch, for messages.
     """
 
-    def __init__(
-        self,
-        dataset: Dataset,
-        *,
-        size: tuple[int, int],
-        augmentation: AugmentationConfig,
-        batch_size: int,
-        shuffle: bool,
-        labelled: bool,
-        seed: tuple[int, int],
-        normalization: Normalization = CAFFE,
-    ) -> None:
-        self.dataset = dataset
-        self.size = size
-        self.augmentation = augmentation
-        self.batch_size = batch_size
-        self.shuffle = shuffle
-        self.labelled = labelled
-        self.seed = seed
-        self.normalization = normalization
-        self.bad: dict[str, str] = {}
-        self.reading: dict[int, str] = {}
-        self.sampling: Sampling = Uniform(len(dataset), seed, shuffle=shuffle)
+    dataset: Dataset
+    _: KW_ONLY
+    size: tuple[int, int]
+    augmentation: AugmentationConfig
+    batch_size: int
+    shuffle: bool
+    labelled: bool
+    seed: tuple[int, int]
+    normalization: Normalization = CAFFE
+    bad: dict[str, str] = field(default_factory=dict, init=False)
+    reading: dict[int, str] = field(default_factory=dict, init=False)
+    sampling: Sampling = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.sampling = Uniform(len(self.dataset), self.seed, shuffle=self.shuffle)
 
     def index(self, position: int) -> int:
         """Index in the data set of the sample at an endless `position`."""
@@ -229,6 +223,7 @@ def _cut(label: np.ndarray, place: tuple[int, int], size: tuple[int, int]) -> np
     return label[place[1] : place[1] + size[1], place[0] : place[0] + size[0]]
 
 
+@dataclass(eq=False)
 class PairedLoader:
     """Endless pairs of a source and a target batch, prepared ahead by worker threads.
 
@@ -241,27 +236,17 @@ class PairedLoader:
         timeout: seconds to wait for a pair; None: as long as it takes.
     """
 
-    PREFETCH = 2
+    PREFETCH: ClassVar[int] = 2
     """Pairs held ready per worker."""
 
-    def __init__(
-        self,
-        source: DomainSampler,
-        target: DomainSampler,
-        *,
-        num_workers: int = 0,
-        start: int = 0,
-        stride: int = 1,
-        tolerate: int = 0,
-        timeout: float | None = None,
-    ) -> None:
-        self.source = source
-        self.target = target
-        self.num_workers = num_workers
-        self.start = start
-        self.stride = stride
-        self.tolerate = tolerate
-        self.timeout = timeout
+    source: DomainSampler
+    target: DomainSampler
+    _: KW_ONLY
+    num_workers: int = 0
+    start: int = 0
+    stride: int = 1
+    tolerate: int = 0
+    timeout: float | None = None
 
     def pair(self, number: int) -> PairedBatch:
         """Pair `number` of the endless sequence."""
