@@ -76,7 +76,6 @@ class Layout:
         root: the folder's name.
         lists: list files, with their text.
         palette: colours of the three areas.
-        listed: the lists have forms that are more than an image a line.
     """
 
     images: str
@@ -90,7 +89,6 @@ class Layout:
     title: str = ""
     root: str = "data"
     lists: dict[str, str] = field(default_factory=dict)
-    listed: bool = False
     palette: tuple = tuple(map(tuple, PALETTE.tolist()))
 
 
@@ -428,7 +426,6 @@ LAYOUTS = {
             "train.txt": "images/000000.jpg annotations/000000.png\nimages/000001.jpg annotations/000001.png\n",
             "val.txt": "images/000002.jpg annotations/000002.png\n",
         },
-        listed=True,
     ),
     "COCO-Stuff": Layout(
         "images/{split}/{n}.jpg",
@@ -623,8 +620,6 @@ def test_a_public_layout_is_found_as_a_person_would(name, tmp_path):
     description = file.description
     if layout.lists and "splits" in values:
         assert values["splits"] == {Path(path).stem: path for path in layout.lists if "Main" not in path}
-    if layout.listed:
-        description = description.model_copy(update={"splits": {}})
     found = set()
     for split in find_splits(description, root) or ["train"]:
         dataset = Dataset(description, root, split=split, classes=classes_of(file))
@@ -636,7 +631,7 @@ def test_a_public_layout_is_found_as_a_person_would(name, tmp_path):
             for k in range(len(dataset))
         }
     labelled = {pair for pair in pairs if (root / pair[1]).exists()}
-    assert found == (labelled if "splits" in values and not layout.listed else pairs)
+    assert found == (labelled if "splits" in values else pairs)
 
 
 def row(name, layout):

@@ -11,8 +11,9 @@ become arrays, `structure.py` where functions and layers are recognised; the res
 import functools
 import inspect
 import threading
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import paddle
 from paddle import Tensor, nn
@@ -28,19 +29,21 @@ from clan.models.mobilenet import Depthwise
 from clan.models.resnet import Bottleneck
 
 
-class Kernel(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Kernel:
     """A function and what computes it faster.
 
     Args:
-        owner, name: where the function is: an attribute of a class or of a module.
-        replaced: a function with the code that the kernel was written for; the kernel is for no other.
+        owner: the class or the module that has the function.
+        name: the function's.
+        written_for: by name, code that functions of the owner must have: the kernel computes no other.
         fits: whether the kernel can compute a call whose tensor `takes_over` accepts; takes the call's arguments.
         run: computes the call.
     """
 
     owner: Any
     name: str
-    replaced: Callable[..., Any]
+    written_for: Mapping[str, Callable[..., Any]]
     fits: Callable[..., bool]
     run: Callable[..., Any]
 
@@ -50,15 +53,21 @@ class Kernel(NamedTuple):
 
 KERNELS = (
     # Winograd's 3×3; batch norm and ReLU applied while the next convolution reads.
-    Kernel(Bottleneck, "forward", residual.replaced, residual.fits, residual.forward),
+    Kernel(Bottleneck, "forward", {"forward": residual.replaced}, residual.fits, residual.forward),
     # Nine shifted and scaled copies of a padded plane.
-    Kernel(Depthwise, "forward", nn.Conv2D.forward, depthwise.fits, depthwise.forward),
+    Kernel(Depthwise, "forward", {"forward": nn.Conv2D.forward}, depthwise.fits, depthwise.forward),
     # One product for all taps of all dilations of all heads on the same features.
-    Kernel(Head, "run_together", dilated.replaced, dilated.fits, dilated.run_together),
+    Kernel(
+        Head,
+        "run_together",
+        {"run_together": dilated.replaced, "forward": dilated.replaced_head},
+        dilated.fits,
+        dilated.run_together,
+    ),
     # A 4×4 convolution of stride 2 as four products, without a copy per tap.
-    Kernel(Discriminator, "forward", halving.replaced, halving.fits, halving.forward),
+    Kernel(Discriminator, "forward", {"forward": halving.replaced}, halving.fits, halving.forward),
     # One pass through maps in Paddle's layout.
-    Kernel(probability, "softmax", functional.softmax, softmax.fits, softmax.softmax),
+    Kernel(probability, "softmax", {"softmax": functional.softmax}, softmax.fits, softmax.softmax),
 )
 """What is replaced, by what, for which calls; all of them only for tensors that `bridge.takes_over` accepts."""
 
@@ -75,10 +84,9 @@ def install() -> None:
         if _before or missing():
             return
         for kernel in KERNELS:
-            function = getattr(kernel.owner, kernel.name)
-            if same_code(function, kernel.replaced):
+            if all(same_code(getattr(kernel.owner, name), code) for name, code in kernel.written_for.items()):
                 _before[kernel] = vars(kernel.owner).get(kernel.name, _NOTHING)
-                chooser = _chooser(kernel, function)
+                chooser = _chooser(kernel, getattr(kernel.owner, kernel.name))
                 _set(kernel, staticmethod(chooser) if isinstance(_before[kernel], staticmethod) else chooser)
 
 
@@ -101,7 +109,7 @@ def remark() -> str | None:
     if not _before:
         return missing() or "the kernels are not in place: call clan.runtime.import_paddle()"
     left = [str(kernel) for kernel in KERNELS if kernel not in _before]
-    return f"{', '.join(left)} is not what its kernel was written for: change the kernel too" if left else None
+    return f"{' and '.join(left)} changed since the kernel was written: change it too" if left else None
 
 
 def _chooser(kernel: Kernel, plain: Callable[..., Any]) -> Callable[..., Any]:
