@@ -47,7 +47,7 @@ def test_a_terminal_is_left_with_sentences_and_one_bar(tiny, tmp_path, columns):
     text = "\n".join(lines)
     assert code == 0, text
     assert [line for line in lines if line.startswith("training ")] == [line for line in lines if " 6/6 100% " in line]
-    assert text.count(" 6/6 100%  0:00:00 left") == 1
+    assert text.count(" 6/6 100% 0:00:00 left") == 1
     for sentence in ("computing on cpu", "validation after 2 iterations: mIoU-13 ", "validation after 6 iterations: "):
         assert text.count(sentence) == 1, text
     for name in ("seg", "adv", "weight", "D_s", "D_t"):
