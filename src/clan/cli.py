@@ -14,7 +14,7 @@ import tyro
 
 from clan import __version__, runtime
 from clan.commandline import fail, run
-from clan.method_options import METHOD_OPTIONS, MOVED, MethodOptions, switched
+from clan.method_options import METHOD_OPTIONS, known_flags, switched
 from clan.recipes import PRESETS, SOURCE_ROOTS, Source, preset_name
 from clan.show_commands import Precision, inspect, predict, report
 
@@ -262,38 +262,13 @@ def train(arguments: Sequence[str]) -> None:
             "shown are those of what you chose."
         ),
         default=base,
-        args=method_flags(rest, base.method),
+        args=known_flags(rest, base.method),
     )
     runtime.import_paddle()
     from clan.train import train as run_training
 
     resume = flags.resume or flags.resume_with_changes
     run_training(config, resume=resume, accept_changes=flags.resume_with_changes, output=flags.output)
-
-
-REPEATED_UPDATES = {"--optimizer.repeated-updates": "True", "--optimizer.no-repeated-updates": "False"}
-"""Both ways to switch an option that may also be left open, which for the parser is no switch."""
-
-
-def method_flags(arguments: Sequence[str], method: MethodOptions) -> list[str]:
-    """Arguments as the parser knows them: options of the method under its own section, not `loss` as formerly.
-
-    Options of other methods end the program.
-    """
-    known = {option: name for name, options in METHOD_OPTIONS.items() for option in options.model_fields}
-    words = []
-    for word in arguments:
-        if word in REPEATED_UPDATES and words[-1:] != ["--optimizer.repeated-updates"]:
-            words += ["--optimizer.repeated-updates", REPEATED_UPDATES[word]]
-            continue
-        found = re.fullmatch(r"--(loss|method)\.((?:no-)?)([\w-]+)(.*)", word, re.DOTALL)
-        option = found[3].replace("-", "_") if found else ""
-        if found and option in type(method).model_fields:
-            word = f"--method.{found[2]}{found[3]}{found[4]}"
-        elif found and option in known and (found[1] == "method" or option in MOVED):
-            fail(f"--{found[1]}.{found[3]} is an option of method {known[option]}, not of {method.name}; leave it out")
-        words.append(word)
-    return words
 
 
 def _given(flag: str, arguments: Sequence[str]) -> str | None:

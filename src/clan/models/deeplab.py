@@ -7,6 +7,7 @@ from typing import Any, Literal
 from paddle import Tensor, nn
 from paddle.nn import functional as F
 
+from clan.models.heads import Head
 from clan.models.options import BACKBONES, HEADS, NetworkConfig
 from clan.schema import find
 
@@ -110,7 +111,7 @@ def build_segmenter(network: NetworkConfig, *, auxiliary_head: bool = False) -> 
 
     Args:
         network: backbone, heads, classes, and which γ and β of batch norms are trained.
-        auxiliary_head: have a further head, on the third level.
+        auxiliary_head: have a further head of DeepLab's kind, on the third level.
     """
     options = {"projection_bias": True} if network.projection_bias else {}
     backbone = find(BACKBONES[network.backbone])(output_stride=network.output_stride, **options)
@@ -119,7 +120,7 @@ def build_segmenter(network: NetworkConfig, *, auxiliary_head: bool = False) -> 
     segmenter = Segmenter(
         backbone,
         [kind.of(network, *channels) for _ in range(network.num_heads)],
-        auxiliary=kind.of(network, backbone.channels[AUXILIARY_LEVEL]) if auxiliary_head else None,
+        auxiliary=Head.of(network, backbone.channels[AUXILIARY_LEVEL]) if auxiliary_head else None,
         align_corners=network.align_corners,
     )
     for number, layer in enumerate(segmenter.norms()):
