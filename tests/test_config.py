@@ -290,3 +290,10 @@ def test_help_shows_the_options_of_the_chosen_method_alone(capsys):
 
 def test_the_former_name_of_a_preset_is_taken(started):
     assert started("--preset", "seed") == recipes.port() == started("--preset", "port")
+
+
+def test_an_option_that_may_be_left_open_is_switched_like_others(started):
+    assert started().optimizer.repeated_updates is None
+    assert started("--optimizer.no-repeated-updates", "--num-steps", "5").optimizer.repeated_updates is False
+    assert started("--num-steps", "5", "--optimizer.repeated-updates").optimizer.repeated_updates is True
+    assert started("--optimizer.repeated-updates", "None").optimizer.repeated_updates is None

@@ -182,6 +182,7 @@ def configuration() -> str:
         section = _section(field.annotation)
         if name == "method":
             parts.append(_methods())
+            continue
         if section is None or section in shown:
             continue
         shown.add(section)

@@ -2,20 +2,16 @@
 
 import functools
 import itertools
-import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from clan import __version__, runtime
 from clan.arguments import parse_call, parse_section
 from clan.commandline import Parser, add_resume, fail, resumes, run, speak
 from clan.normalization import Scheme
 from clan.show_commands import Backbone, Precision, convert, inspect, predict, report
-
-if TYPE_CHECKING:
-    from clan.method_options import MethodOptions
 
 Size = tuple[int, int]
 
@@ -246,7 +242,7 @@ def train(arguments: Sequence[str]) -> None:
     from clan.config import load
     from clan.domain_options import between, load_classes, named_domain
     from clan.domains import Classes, Description
-    from clan.method_options import METHOD_OPTIONS, switched
+    from clan.method_options import METHOD_OPTIONS, known_flags, switched
     from clan.recipes import PRESETS, SOURCE_ROOTS, preset_name
     from clan.reporting.live import open_display
 
@@ -283,31 +279,11 @@ def train(arguments: Sequence[str]) -> None:
         "line. Then override any field; the defaults shown are those of what you chose."
     )
     readers = {Description: lambda name: named_domain(name).description, Classes: lambda path: load_classes(Path(path))}
-    config = parse_section(base, method_flags(rest, base.method), about, readers, start)
+    config = parse_section(base, known_flags(rest, base.method), about, readers, start)
     runtime.import_paddle()
     from clan.train import train as run_training
 
     run_training(config, resume=resumes(flags), accept_changes=flags.resume_with_changes, output=flags.output)
-
-
-def method_flags(arguments: Sequence[str], method: "MethodOptions") -> list[str]:
-    """Arguments as the parser knows them: options of the method under its own section, not `loss` as formerly.
-
-    Options of other methods end the program.
-    """
-    from clan.method_options import METHOD_OPTIONS, MOVED
-
-    known = {option: name for name, options in METHOD_OPTIONS.items() for option in options.model_fields}
-    words = []
-    for word in arguments:
-        found = re.fullmatch(r"--(loss|method)\.((?:no-)?)([\w-]+)(.*)", word, re.DOTALL)
-        option = found[3].replace("-", "_") if found else ""
-        if found and option in type(method).model_fields:
-            word = f"--method.{found[2]}{found[3]}{found[4]}"
-        elif found and option in known and (found[1] == "method" or option in MOVED):
-            fail(f"--{found[1]}.{found[3]} is an option of method {known[option]}, not of {method.name}; leave it out")
-        words.append(word)
-    return words
 
 
 def _given(flag: str, arguments: Sequence[str]) -> str | None:

@@ -30,11 +30,15 @@ OPTIMIZERS = {
 }
 """What computes the optimizers, by name."""
 
+SAMPLINGS = {"uniform": "clan.data.sampling:uniform"}
+"""What makes strategies of sampling, by name: of a data set, two seeds and the run."""
+
 if TYPE_CHECKING:
     Schedule: TypeAlias = str
     Algorithm: TypeAlias = str
+    SamplingName: TypeAlias = str
 else:
-    Schedule, Algorithm = Literal[tuple(SCHEDULES)], Literal[tuple(OPTIMIZERS)]
+    Schedule, Algorithm, SamplingName = (Literal[tuple(names)] for names in (SCHEDULES, OPTIMIZERS, SAMPLINGS))
 Beta = Annotated[float, Field(ge=0.0, lt=1.0)]
 Precision = Literal["fp32", "bf16", "fp16"]
 
@@ -83,6 +87,8 @@ class DomainConfig(Section):
     """Split to use, for data sets that have them."""
     size: Size
     """Width and height that images and labels are resized to."""
+    sampling: SamplingName = "uniform"
+    """Which image comes next; uniform: every image once per pass over the data."""
 
 
 class AugmentationConfig(Section):

@@ -4,11 +4,13 @@ The class in `clan.methods` that computes a method refers to its section here. T
 reading a configuration needs no Paddle.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from pydantic import NonNegativeFloat, SerializationInfo
 
+from clan.errors import ConfigError
 from clan.schema import Fraction, Section, refuse, validate_within
 
 
@@ -159,3 +161,25 @@ def move_options(values: Any) -> Any:
         "method": {"name": method, **{name: loss[name] for name in moved if name in known}},
         "loss": {name: value for name, value in loss.items() if name not in MOVED},
     }
+
+
+def known_flags(arguments: Sequence[str], method: MethodOptions) -> list[str]:
+    """Arguments as the parser knows them: options of the method under its own section, not `loss` as formerly.
+
+    Raises:
+        ConfigError: an option is of another method.
+    """
+    words = []
+    for word in arguments:
+        found = re.fullmatch(r"--(loss|method)\.((?:no-)?)([\w-]+)(.*)", word, re.DOTALL)
+        option = found[3].replace("-", "_") if found else ""
+        if found and option in type(method).model_fields:
+            word = f"--method.{found[2]}{found[3]}{found[4]}"
+        elif found and (found[1] == "method" or option in MOVED):
+            owners = [name for name, options in METHOD_OPTIONS.items() if option in options.model_fields]
+            if owners:
+                raise ConfigError(
+                    f"--{found[1]}.{found[3]} is an option of {', '.join(owners)}, not of {method.name}: leave it out"
+                )
+        words.append(word)
+    return words

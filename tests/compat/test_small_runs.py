@@ -163,7 +163,7 @@ def test_the_seed_s_projection_bias_is_trained_saved_and_used(clan, tmp_path):
     for name in biases:
         np.testing.assert_allclose(saved[name], 0.5 * (1 - 2.5e-3 * 0.1), rtol=1e-5)
     options = options_for(snapshot, num_classes=None, upsampling=None)
-    assert (options.backbone, options.upsampling) == ("resnet-tiny", "bicubic")
+    assert (options.network.backbone, options.upsampling) == ("resnet-tiny", "bicubic")
     loaded = load_segmenter(snapshot, NetworkConfig(backbone="resnet-tiny", num_classes=19))
     state = to_file_names(loaded.state_dict())
     assert all(np.array_equal(state[name].numpy(), saved[name]) for name in biases)

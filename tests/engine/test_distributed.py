@@ -128,7 +128,7 @@ def test_running_statistics_are_the_mean_of_the_ranks(worlds, first_iteration, t
     def one_process(iter_size):
         config = tiny_config(worlds, tmp_path / f"{iter_size}", iter_size=iter_size, num_steps_stop=1)
         trainer = Trainer(config, notify=lambda sentence: None)
-        start = {name: tensor.numpy().copy() for name, tensor in trainer.learner.state().items()}
+        start = {name: tensor.numpy().copy() for name, tensor in trainer.learner.state_dict().items()}
         trainer.run()
         return start, States(config.snapshot_dir).latest().arrays
 

@@ -83,7 +83,7 @@ def test_adam_goes_on_where_its_state_left_off(kind):
     second = Discriminator(3, 4)
     second.set_state_dict(first.state_dict())
     restored = kind(slots_of(second), Settings(weight_decay=1e-3))
-    restored.restore({name: value.numpy() for name, value in adam.state().items()})
+    restored.load_state_dict({name: value.numpy() for name, value in adam.state_dict().items()})
     steps(first, adam, 2)
     steps(second, restored, 2)
     for a, b in zip(first.parameters(), second.parameters(), strict=True):

@@ -8,6 +8,7 @@ from paddle.nn import functional as F
 from clan.losses.adversarial import SOURCE, TARGET, adaptive_weight, adversarial_loss, discrepancy_map
 from clan.losses.divergence import weight_divergence
 from clan.losses.segmentation import segmentation_loss
+from clan.models.deeplab import upsample
 from tests.conftest import relative
 
 pytestmark = pytest.mark.plain
@@ -108,3 +109,46 @@ def test_weight_divergence_of_equal_and_opposite_heads():
     w = [paddle.randn([3, 4]), paddle.randn([3])]
     assert float(weight_divergence(w, w)) == pytest.approx(2.0)
     assert float(weight_divergence(w, [-t for t in w])) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_the_loss_weighted_by_pixels_equals_the_self_training_authors(golden):
+    """Logits at a quarter of the size, resized without aligned corners, over all pixels."""
+    pieces = golden.arrays("selftraining/pieces")
+    logits, label = variable(pieces["ce/logits_quarter"]), paddle.to_tensor(pieces["mix/label"])
+    full = upsample(logits, tuple(label.shape[1:]), align_corners=False)
+    weight = paddle.to_tensor(pieces["mix/weight"].astype(np.float32))
+    loss = segmentation_loss(full, label, gamma=0.0, ignore_label=255, weight_BHW=weight, mean_over="pixels")
+    loss.backward()
+    assert float(loss) == pytest.approx(float(pieces["ce/loss"]), rel=1e-5)
+    assert relative(logits.grad, pieces["ce/gradient"]) < 1e-4
+
+
+@pytest.mark.parametrize("gamma", [0.0, 2.0])
+def test_weights_of_pixels_count_as_repeated_pixels_do(gamma):
+    random = np.random.default_rng(0)
+    logits = random.normal(size=(2, 4, 3, 5)).astype(np.float32)
+    labels = random.integers(0, 5, (2, 3, 5)).astype(np.uint8)
+    labels[labels == 4] = 255
+    counts = random.integers(0, 4, labels.shape)
+    options = {"gamma": gamma, "ignore_label": 255}
+
+    def of(pixels, *, classes=None, **more):
+        """The loss of single pixels, given by indices, as a column."""
+        columns = paddle.to_tensor(np.stack([logits[b, :, y, x] for b, y, x in pixels])[:, :, None, None])
+        chosen = paddle.to_tensor(np.array([labels[place] for place in pixels])[:, None, None])
+        return float(segmentation_loss(columns, chosen, class_weights=classes, **options, **more))
+
+    places = list(np.ndindex(labels.shape))
+    repeated = [place for place in places for _ in range(counts[place])]
+    weight = paddle.to_tensor(counts.astype(np.float32))
+    whole, target = paddle.to_tensor(logits), paddle.to_tensor(labels)
+    found = float(segmentation_loss(whole, target, weight_BHW=weight, **options))
+    assert found == pytest.approx(of(repeated), rel=1e-5)
+    over_all = float(segmentation_loss(whole, target, weight_BHW=weight, mean_over="pixels", **options))
+    valid = sum(labels[place] != 255 for place in repeated)
+    assert over_all == pytest.approx(of(repeated) * valid / labels.size, rel=1e-5)
+    ones = paddle.ones_like(weight)
+    plain = float(segmentation_loss(whole, target, **options))
+    assert float(segmentation_loss(whole, target, weight_BHW=ones, **options)) == plain
+    nothing = paddle.zeros_like(weight)
+    assert float(segmentation_loss(whole, target, weight_BHW=nothing, **options)) == 0

@@ -17,7 +17,8 @@ from clan.evaluate import load_segmenter
 from clan.method_options import METHOD_OPTIONS, MethodOptions
 from clan.methods import METHODS
 from clan.methods.base import Method
-from clan.methods.networks import STATISTICS, Role, assign, batch_norms, duplicate, follow
+from clan.methods.networks import STATISTICS, Role, assign, duplicate, follow
+from clan.models.deeplab import batch_norms
 from clan.models.options import NetworkConfig
 from clan.models.weight_files import read_arrays
 from clan.models.weights import to_file_names

@@ -4,6 +4,9 @@ from typing import Protocol
 
 import numpy as np
 
+from clan.config import Config
+from clan.data.datasets import Dataset
+
 CROP_TRIES = 10
 """Crops that are drawn of an image before the last one is taken as it is."""
 
@@ -61,3 +64,8 @@ def largest_share(label: np.ndarray, ignored: int) -> float:
     counts = np.bincount(label.ravel(), minlength=256)
     counts[ignored] = 0
     return float(counts.max() / counts.sum()) if np.count_nonzero(counts) > 1 else 1.0
+
+
+def uniform(dataset: Dataset, seed: tuple[int, int], config: Config) -> Uniform:
+    """The uniform strategy for a run."""
+    return Uniform(len(dataset), seed, shuffle=config.shuffle)

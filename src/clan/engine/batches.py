@@ -5,12 +5,13 @@ from collections.abc import Iterable
 import numpy as np
 import paddle
 
-from clan.config import Config
+from clan.config import SAMPLINGS, Config
 from clan.data.datasets import open_domain
 from clan.data.loader import DomainSampler, PairedBatch
 from clan.errors import of_domain
 from clan.methods import METHODS
 from clan.methods.base import Domain, LabelledDomain, Pair
+from clan.schema import find
 
 
 def build_samplers(config: Config) -> tuple[DomainSampler, DomainSampler]:
@@ -20,7 +21,7 @@ def build_samplers(config: Config) -> tuple[DomainSampler, DomainSampler]:
         domain = (config.source, config.target)[number]
         with of_domain(("source", "target")[number]):
             dataset = open_domain(domain, config.classes)
-        return DomainSampler(
+        made = DomainSampler(
             dataset,
             size=domain.size,
             augmentation=config.augmentation,
@@ -30,6 +31,8 @@ def build_samplers(config: Config) -> tuple[DomainSampler, DomainSampler]:
             seed=(config.seed, number),
             normalization=config.network.normalization(domain.dataset),
         )
+        made.sampling = find(SAMPLINGS[domain.sampling])(made.dataset, made.seed, config)
+        return made
 
     return sampler(0, labelled=True), sampler(1, labelled=METHODS[config.method.name].reads_target_labels)
 

@@ -149,19 +149,19 @@ class Learner:
             for (parameter, _), value in zip(averaged, own, strict=True):
                 parameter.set_value(value)
 
-    def state(self) -> dict[str, Tensor]:
+    def state_dict(self) -> dict[str, Tensor]:
         """All that training changes: networks and optimizers by name, "average/…" and "loss_scale/…"."""
         parts: dict[str, Mapping[str, Tensor]] = {"average": self.average}
         for name, network in self.method.networks.items():
             parts[name] = network.layer.state_dict()
         for name, optimizer in self.optimizers.items():
-            parts[self._optimizer_part(name)] = optimizer.state()
+            parts[self._optimizer_part(name)] = optimizer.state_dict()
         if self.loss_scale is not None:
-            parts["loss_scale"] = self.loss_scale.state()
+            parts["loss_scale"] = self.loss_scale.state_dict()
         return {f"{part}/{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}
 
-    def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Takes what `state` gave, of this or another process.
+    def load_state_dict(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Takes what `state_dict` gave, of this or another process.
 
         Raises:
             CheckpointError: a network or a part of it is missing.
@@ -177,10 +177,10 @@ class Learner:
                 raise CheckpointError(f"the state lacks {name}/{missing[0]}: it is of another method; start afresh")
             network.layer.set_state_dict(state)
         for name, optimizer in self.optimizers.items():
-            optimizer.restore(part(self._optimizer_part(name)))
+            optimizer.load_state_dict(part(self._optimizer_part(name)))
         self.average = {name: paddle.to_tensor(array) for name, array in part("average").items()}
         if self.loss_scale is not None:
-            self.loss_scale.restore(part("loss_scale"))
+            self.loss_scale.load_state_dict(part("loss_scale"))
 
     def _optimizer_part(self, network: str) -> str:
         """What a network's optimizer is called in states: "sgd" of the segmenter, "adam.discriminator"."""

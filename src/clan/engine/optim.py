@@ -72,12 +72,12 @@ class Optimizer(ABC):
         """Updates every parameter that has a gradient, at a base rate."""
 
     @abstractmethod
-    def state(self) -> dict[str, Tensor]:
+    def state_dict(self) -> dict[str, Tensor]:
         """What the next step depends on, by names that begin with a parameter's."""
 
     @abstractmethod
-    def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Takes what `state` returned, in this or another process."""
+    def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
+        """Takes what `state_dict` returned, in this or another process."""
 
     def clear_grad(self) -> None:
         """Forgets the gradients."""
@@ -127,11 +127,11 @@ class SGD(Optimizer):
             v.scale_(float(vv)).add_(p * float(vp)).add_(g * float(vg))
             p.add_(change)
 
-    def state(self) -> dict[str, Tensor]:
+    def state_dict(self) -> dict[str, Tensor]:
         """The momentum buffers by parameter name."""
         return dict(self.velocities)
 
-    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+    def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
         """Takes the momentum buffers."""
         self.velocities = {slot.name: paddle.to_tensor(state[slot.name]) for slot in self.slots}
 
@@ -168,7 +168,7 @@ class Adam(Optimizer):
         self._own.set_lr(rate)
         self._own.step()
 
-    def state(self) -> dict[str, Tensor]:
+    def state_dict(self) -> dict[str, Tensor]:
         """Moments and the powers of β; Paddle makes them at the first step."""
         return {
             f"{self._names[own]}/{key[len(own) + 1 :]}": value
@@ -177,7 +177,7 @@ class Adam(Optimizer):
             if own
         }
 
-    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+    def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
         """Takes moments and powers."""
         own_names = {name: own for own, name in self._names.items()}
         renamed = {}

@@ -76,11 +76,11 @@ class LossScale:
         self.skipped += 1
         return False
 
-    def state(self) -> dict[str, Tensor]:
+    def state_dict(self) -> dict[str, Tensor]:
         """All that the next step depends on."""
         return {"counts": paddle.to_tensor([self.factor, self.good_steps, self.skipped], "float64")}
 
-    def restore(self, state: dict[str, np.ndarray]) -> None:
-        """Takes what `state` gave."""
+    def load_state_dict(self, state: dict[str, np.ndarray]) -> None:
+        """Takes what `state_dict` gave."""
         factor, good_steps, skipped = state["counts"]
         self.factor, self.good_steps, self.skipped = float(factor), int(good_steps), int(skipped)

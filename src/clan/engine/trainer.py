@@ -306,14 +306,14 @@ class Trainer:
         self.saved = self.iteration
 
     def _state(self) -> State:
-        arrays = {name: tensor.numpy() for name, tensor in self.learner.state().items()}
+        arrays = {name: tensor.numpy() for name, tensor in self.learner.state_dict().items()}
         notes = {"bad_samples": self.bad_samples.records, "skipped_steps": self.skipped_steps}
         notes |= self.validator.notes() if self.validator else self.past_validation
         return State(self.iteration, arrays, to_yaml(self.config), ranks=self.ranks.size, notes=notes)
 
     def _restore(self, state: State) -> None:
         """Takes what `_state` gave."""
-        self.learner.restore(state.arrays)
+        self.learner.load_state_dict(state.arrays)
         self.bad_samples.restore(state.notes.get("bad_samples", []))
         self.skipped_steps = state.notes.get("skipped_steps", 0)
         self.past_validation = {name: state.notes[name] for name in ("validated", "best") if name in state.notes}

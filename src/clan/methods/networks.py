@@ -6,7 +6,8 @@ from enum import Enum
 
 import paddle
 from paddle import Tensor, nn
-from paddle.nn.layer.norm import _BatchNormBase
+
+from clan.models.deeplab import batch_norms
 
 
 class Role(Enum):
@@ -61,11 +62,6 @@ class Network:
 
 STATISTICS = ("_mean", "_variance")
 """What names of running statistics end in."""
-
-
-def batch_norms(network: nn.Layer) -> list[_BatchNormBase]:
-    """The batch norms of a network, synchronised ones too, in order."""
-    return [layer for layer in network.sublayers(include_self=True) if isinstance(layer, _BatchNormBase)]
 
 
 def duplicate(network: nn.Layer) -> nn.Layer:

@@ -6,12 +6,19 @@ from typing import Any, Literal
 
 from paddle import Tensor, nn
 from paddle.nn import functional as F
+from paddle.nn.layer.norm import _BatchNormBase
 
+from clan.models.heads import Head
 from clan.models.options import BACKBONES, HEADS, NetworkConfig
 from clan.schema import find
 
 Upsampling = Literal["bilinear", "bicubic"]
 """How maps are brought to a larger size."""
+
+
+def batch_norms(network: nn.Layer) -> list[_BatchNormBase]:
+    """The batch norms of a network, synchronised ones too, in order."""
+    return [layer for layer in network.sublayers(include_self=True) if isinstance(layer, _BatchNormBase)]
 
 
 class Segmenter(nn.Layer):
@@ -70,9 +77,9 @@ class Segmenter(nn.Layer):
         """Logits [B, C, h, w] at `size` (H, W)."""
         return upsample(logits, size, mode, align_corners=self.align_corners)
 
-    def norms(self) -> list[nn.BatchNorm2D]:
-        """The batch norms, the stem's first."""
-        return [layer for layer in self.backbone.sublayers() if isinstance(layer, nn.BatchNorm2D)]
+    def norms(self) -> list[_BatchNormBase]:
+        """The batch norms, the backbone's stem's first."""
+        return batch_norms(self)
 
     def separate_statistics(self) -> None:
         """From now on the source has running statistics of its own, which start as a copy.
@@ -110,7 +117,7 @@ def build_segmenter(network: NetworkConfig, *, auxiliary_head: bool = False) -> 
 
     Args:
         network: backbone, heads, classes, and which γ and β of batch norms are trained.
-        auxiliary_head: have a further head, on the third level.
+        auxiliary_head: have a further head of DeepLab's kind, on the third level.
     """
     options = {"projection_bias": True} if network.projection_bias else {}
     backbone = find(BACKBONES[network.backbone])(output_stride=network.output_stride, **options)
@@ -119,10 +126,10 @@ def build_segmenter(network: NetworkConfig, *, auxiliary_head: bool = False) -> 
     segmenter = Segmenter(
         backbone,
         [kind.of(network, *channels) for _ in range(network.num_heads)],
-        auxiliary=kind.of(network, backbone.channels[AUXILIARY_LEVEL]) if auxiliary_head else None,
+        auxiliary=Head.of(network, backbone.channels[AUXILIARY_LEVEL]) if auxiliary_head else None,
         align_corners=network.align_corners,
     )
-    for number, layer in enumerate(segmenter.norms()):
+    for number, layer in enumerate(batch_norms(backbone)):
         trained = network.train_batch_norm_affine and number > 0
         # Not layer.parameters(): Paddle counts the running statistics among them.
         for parameter in (layer.weight, layer.bias):

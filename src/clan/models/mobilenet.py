@@ -1,4 +1,4 @@
-"""MobileNetV2's trunk (Sandler et al., CVPR 2018), dilated to output stride 8 or 16.
+"""MobileNetV2 as a backbone (Sandler et al., CVPR 2018), dilated to output stride 8 or 16, or as it is.
 
 Parameter names are torchvision's: features.0.0, features.1.conv.0 … features.18.1.
 """

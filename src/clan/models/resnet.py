@@ -1,4 +1,4 @@
-"""ResNet trunks in the Caffe style of DeepLab-v2, at output stride 8 (SPEC section 2).
+"""ResNet backbones in the Caffe style of DeepLab-v2, at output stride 8, 16 or 32.
 
 Parameter names are the reference's: conv1, bn1, layer1.0.conv1 … layer4.2.bn3, downsample.0 and .1.
 """

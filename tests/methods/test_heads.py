@@ -1,0 +1,156 @@
+"""One head instead of two, and heads that read several levels: from training to what is made of the weights."""
+
+import numpy as np
+import paddle
+import pytest
+from paddle import nn
+from paddle.nn import functional as F
+
+from clan import cli
+from clan.errors import ConfigError
+from clan.evaluate import load_segmenter, options_for
+from clan.inspection.findings import read_findings
+from clan.inspection.run import inspect_run
+from clan.inspection.subject import Options
+from clan.methods import METHODS, build_method
+from clan.methods.base import Progress
+from clan.models.deeplab import build_segmenter
+from clan.models.heads import Head
+from clan.models.options import BACKBONES, HEADS, NetworkConfig
+from clan.models.weights import load_weights, save_weights
+from clan.schema import find
+from clan.train import train
+from tests.methods.test_contract import build, pair
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_methods_work_with_one_head_or_say_that_they_need_two(name):
+    if name == "clan":
+        with pytest.raises(ConfigError, match=r"clan needs 2 heads, and network\.num_heads is 1"):
+            build(name, num_heads=1)
+        return
+    method = build(name, num_heads=1)
+    losses = method.train_step(pair(), Progress(50, 100, 10), lambda loss: loss.backward())
+    assert all(np.isfinite(float(loss)) for loss in losses.values())
+    assert method.segmenter.head1.conv2d_list[0].weight.grad is not None
+    assert len(method.segmenter.heads) == 1
+
+
+@pytest.fixture(scope="module")
+def one_head(worlds, tmp_path_factory):
+    """A run of one step with one head."""
+    from tests.conftest import tiny_config
+
+    folder = tmp_path_factory.mktemp("one") / "run"
+    steps = {"num_steps": 1, "warmup_steps": 0, "save_every": 1}
+    return train(tiny_config(worlds, folder, method="adaptsegnet-single", network__num_heads=1, **steps))
+
+
+def test_what_needs_two_heads_is_left_out_and_said(one_head, worlds, tmp_path, capsys):
+    picture = next((worlds / "Cityscapes/leftImg8bit/val").rglob("*.png"))
+    cli.dispatch(["predict", str(picture), "--weights", str(one_head), "-o", str(tmp_path / "seen")])
+    assert "one head" in capsys.readouterr().out
+    written = {path.name.removeprefix(picture.stem) for path in (tmp_path / "seen").iterdir()}
+    assert written == {".png", "_color.png", "_overlay.jpg", "_confidence.png", "legend.png"}
+    inspect_run(one_head.parent, tmp_path / "inspect", options=Options(images=1, snapshots=1))
+    found = read_findings(tmp_path / "inspect")
+    assert found is not None and any("one head" in remark for remark in found.remarks)
+    (snapshot,) = found.snapshots
+    assert (snapshot.discrepancy, snapshot.head_cosine) == (None, None)
+    assert snapshot.discriminators
+    assert not (tmp_path / "inspect/discrepancy.png").exists()
+    assert (tmp_path / "inspect/features.png").exists()
+
+
+def test_a_report_shows_a_run_with_one_head(one_head, worlds, tmp_path):
+    from clan.bulk import evaluate_and_score
+    from clan.data.datasets import Dataset
+    from clan.report import make_report
+
+    inspect_run(one_head.parent, options=Options(images=1, snapshots=1))
+    dataset = Dataset("cityscapes", worlds / "Cityscapes", split="val")
+    evaluate_and_score(one_head.parent, dataset, tmp_path / "result", tmp_path, num_classes=None, upsampling=None)
+    page = make_report([one_head.parent], tmp_path / "report.html", results=[tmp_path / "result"], images=1)
+    assert all("discrepancy" not in layer.name for one in page.examples for layer in one.layers)
+
+
+def test_the_label_map_of_one_head_is_its_largest_logit(one_head):
+    options = options_for(one_head, num_classes=None, upsampling=None)
+    assert options.network.num_heads == 1
+    segmenter = load_segmenter(one_head, options.network)
+    (logits,) = segmenter(paddle.ones([1, 3, 32, 64]))
+    assert logits.shape[1] == 19
+
+
+class SumHead(nn.Layer):
+    """Logits of two levels, added at the finer one's resolution; a head of tests alone."""
+
+    reads = (1, 3)
+
+    def __init__(self, fine, coarse, num_classes):
+        super().__init__()
+        self.fine, self.coarse = nn.Conv2D(fine, num_classes, 1), nn.Conv2D(coarse, num_classes, 1)
+
+    @classmethod
+    def of(cls, network, *channels):
+        return cls(*channels, network.num_classes)
+
+    def forward(self, fine, coarse):
+        logits = self.fine(fine)
+        return logits + F.interpolate(self.coarse(coarse), size=logits.shape[2:], mode="bilinear")
+
+    @staticmethod
+    def run_together(heads, *levels):
+        return [head(*levels) for head in heads]
+
+
+@pytest.mark.parametrize("backbone", sorted(set(BACKBONES) - {"resnet101", "resnet50"}))
+def test_heads_say_which_levels_they_read(backbone, monkeypatch):
+    monkeypatch.setitem(HEADS, "sum", "tests:SumHead")
+    monkeypatch.setattr("clan.models.deeplab.find", lambda place: SumHead if place == HEADS["sum"] else find(place))
+    network = NetworkConfig(backbone=backbone, num_classes=4, num_heads=1, output_stride=32, align_corners=False)
+    segmenter = build_segmenter(network.model_copy(update={"model": "sum"}))
+    (logits,) = segmenter(paddle.ones([1, 3, 64, 96]))
+    assert all(length in (fine, fine + 1) for length, fine in zip(logits.shape[2:], (8, 12), strict=True))
+    whole = segmenter.resize(logits, (64, 96))
+    expected = F.interpolate(logits, size=(64, 96), mode="bilinear", align_corners=False)
+    np.testing.assert_array_equal(whole.numpy(), expected.numpy())
+
+
+def test_label_maps_follow_the_way_in_which_logits_are_resized(tiny):
+    from clan.engine.inference import predict
+
+    network = NetworkConfig(backbone="resnet-tiny", num_classes=5)
+    planes = np.random.default_rng(0).normal(0, 50, (1, 3, 32, 64)).astype(np.float32)
+    for aligned in (True, False):
+        segmenter = build_segmenter(network.model_copy(update={"align_corners": aligned}))
+        segmenter.eval()
+        logits1, logits2 = segmenter(paddle.to_tensor(planes))
+        full = F.interpolate(logits1 + logits2, size=(96, 128), mode="bilinear", align_corners=aligned)
+        found = predict(segmenter, planes, [(96, 128)])[0]()
+        assert (found == full.argmax(axis=1)[0].numpy()).mean() > 0.999
+
+
+def test_weights_keep_their_names_on_file_and_older_ones_fit(tmp_path):
+    from clan.models.weight_files import read_arrays, write_arrays
+
+    segmenter = build_segmenter(NetworkConfig(backbone="resnet-tiny", num_classes=3))
+    save_weights(segmenter, tmp_path / "now.pdparams")
+    arrays = read_arrays(tmp_path / "now.pdparams")
+    assert {"conv1.weight", "layer4.0.bn3._mean", "layer5.conv2d_list.0.weight", "layer6.conv2d_list.3.bias"} <= set(
+        arrays
+    )
+    former = {name.replace("backbone.", "trunk."): tensor.numpy() for name, tensor in segmenter.state_dict().items()}
+    write_arrays(former, tmp_path / "former.safetensors")
+    other = build_segmenter(NetworkConfig(backbone="resnet-tiny", num_classes=3))
+    assert not load_weights(other, tmp_path / "former.safetensors", strict=True).missing
+    assert all(
+        np.array_equal(a.numpy(), b.numpy()) for a, b in zip(other.parameters(), segmenter.parameters(), strict=True)
+    )
+    assert isinstance(segmenter.head1, Head)
+
+
+def test_a_method_is_built_from_the_configuration_s_network(tiny):
+    config = tiny(method="minent", network__num_heads=1, network__output_stride=32, network__align_corners=False)
+    segmenter = build_method(config).segmenter
+    assert (segmenter.num_heads, segmenter.align_corners, segmenter.backbone.strides[-1]) == (1, False, 32)
