@@ -40,6 +40,7 @@ NEEDS = {
     "visualdl": Need("VisualDL", "pip install visualdl", optional=True),
     "wandb": Need("Weights & Biases", "pip install wandb", optional=True),
     "disk": Need("the right to mount a small disk", "run as root, outside an unprivileged container", optional=True),
+    "kernels": Need("the kernels for the CPU", "`clan doctor` says what keeps them away"),
     "mkl": Need("a Paddle with MKL", "its x86 builds have it", optional=True),
     "proc": Need("/proc", "run on Linux", optional=True),
     "cpu build": Need("a CPU build of Paddle", "pip install paddlepaddle", optional=True),

@@ -80,12 +80,12 @@ def test_what_does_not_fit_names_flag_and_value(words, error_of):
 
 
 def test_fields_are_flags():
-    words = "--network.num_classes 16 --loggers --augmentation.scales 1 0.5 2 0.5 --no-shuffle --warmup-steps None"
+    words = "--network.num_classes 19 --loggers --augmentation.scales 1 0.5 2 0.5 --no-shuffle --warmup-steps None"
     words += " --optimizer.no-repeated-updates --source.size 64 32 --network.restore-from a.pth"
     base = recipes.official("gta5")
     readers = {type(base.classes): str, type(base.source.dataset): str}
     config = parse_section(base, words.split(), "", readers, Parser(prog="it", add_help=False))
-    assert (config.network.num_classes, config.loggers, config.shuffle, config.warmup_steps) == (16, (), False, None)
+    assert (config.network.num_classes, config.loggers, config.shuffle, config.warmup_steps) == (19, (), False, None)
     assert config.augmentation.scales == ((1.0, 0.5), (2.0, 0.5))
     assert config.source.size == (64, 32)
     assert config.network.restore_from == Path("a.pth")

@@ -9,7 +9,8 @@ from clan.config import load
 from clan.data.datasets import Dataset
 from clan.errors import ClanError, ConfigError, WeightsError
 from clan.evaluate import load_segmenter, options_for
-from clan.models.deeplab import BACKBONES, Segmenter
+from clan.models.deeplab import build_segmenter
+from clan.models.options import BACKBONES, NetworkConfig
 from clan.models.recognition import recognise
 from clan.models.weight_files import read_arrays, read_metadata, write_arrays
 from clan.models.weights import save_weights, to_file_names
@@ -83,7 +84,12 @@ def test_a_file_beside_them_that_is_no_configuration_is_not_taken_for_one(tmp_pa
 
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_arrays_tell_the_network(backbone):
-    arrays = {name: tensor.numpy() for name, tensor in to_file_names(Segmenter(backbone, 5).state_dict()).items()}
+    arrays = {
+        name: tensor.numpy()
+        for name, tensor in to_file_names(
+            build_segmenter(NetworkConfig(backbone=backbone, num_classes=5)).state_dict()
+        ).items()
+    }
     told = recognise(arrays)
     assert (told.backbone, told.num_classes, told.branches) == (backbone, 5, 4)
 
@@ -91,7 +97,7 @@ def test_arrays_tell_the_network(backbone):
 @pytest.fixture
 def bare(tmp_path):
     """Weights of a network for 5 classes, without any configuration."""
-    save_weights(Segmenter("resnet-tiny", 5), tmp_path / "bare.pth")
+    save_weights(build_segmenter(NetworkConfig(backbone="resnet-tiny", num_classes=5)), tmp_path / "bare.pth")
     return tmp_path / "bare.pth"
 
 

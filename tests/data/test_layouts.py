@@ -424,7 +424,7 @@ LAYOUTS = {
         numbers(4),
         lists={
             "train.txt": "images/000000.jpg annotations/000000.png\nimages/000001.jpg annotations/000001.png\n",
-            "val.txt": "images/000002.jpg annotations/000002.png\n",
+            "val.txt": "images/000002.jpg annotations/000002.png\nimages/000003.jpg annotations/000003.png\n",
         },
     ),
     "COCO-Stuff": Layout(

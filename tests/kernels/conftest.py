@@ -1,6 +1,7 @@
 import pytest
 
 from clan import kernels
+from tests.needs import needed
 
 
 @pytest.fixture(autouse=True)
@@ -9,7 +10,6 @@ def kernels_in_place(monkeypatch):
     monkeypatch.delenv("CLAN_KERNELS", raising=False)
     before = kernels.active()
     kernels.install()
-    if not kernels.active():
-        pytest.skip(f"kernels are not active: {kernels.remark()}")
+    needed("kernels", kernels.active())
     yield
     (kernels.install if before else kernels.uninstall)()

@@ -21,10 +21,11 @@ from clan.errors import ConfigError
 from clan.kernels import KERNELS, bridge, softmax
 from clan.losses import probability
 from clan.losses.probability import class_probabilities
-from clan.models.deeplab import Segmenter
+from clan.models.deeplab import build_segmenter
 from clan.models.discriminator import Discriminator
 from clan.models.heads import Head
 from clan.models.mobilenet import Depthwise
+from clan.models.options import NetworkConfig
 from clan.models.resnet import Bottleneck
 from clan.runtime import KernelState
 from clan.train import train
@@ -263,7 +264,10 @@ def test_mixed_precision_other_types_and_nothing_are_left_to_paddle(monkeypatch)
 class Networks(nn.Layer):
     def __init__(self, backbone: str) -> None:
         super().__init__()
-        self.segmenter, self.discriminator = Segmenter(backbone, 3), Discriminator(3, 4)
+        self.segmenter, self.discriminator = (
+            build_segmenter(NetworkConfig(backbone=backbone, num_classes=3)),
+            Discriminator(3, 4),
+        )
 
     def forward(self, x):
         logits1, logits2 = self.segmenter(x)

@@ -220,7 +220,8 @@ def test_evaluation_refuses_heads_of_other_classes(tmp_path):
     before = values(network)
     with pytest.raises(WeightsError) as caught:
         load_weights(network, path, strict=True)
-    assert str(caught.value) == f"{path} was trained for 21 classes, the network has 19: pass --num-classes 21"
+    for part in (f"{path} ", "21 classes", " 19 ", "--num-classes 21"):
+        assert part in str(caught.value)
     assert_equal(before, values(network))
 
 

@@ -10,7 +10,6 @@ from clan.reporting import lettering
 from clan.reporting.bars import print_bars
 from clan.reporting.heat import legend
 from clan.reporting.lettering import CHINESE, draw_text, font_with, text_width, writable
-from clan.reporting.live import packed
 from tests.needs import needed
 
 BYTES = "\udcb7\udcaf.png"
@@ -120,4 +119,3 @@ def test_terminals_are_measured_in_columns(capsys):
     print_bars(["路面", "car", "日本"], [0.5, 1, 0], [(0, 0, 0)] * 3)
     lines = capsys.readouterr().out.splitlines()
     assert [line.index("█") for line in lines[:2]] == [6, 8], "two characters take four columns"
-    assert list(packed(["路面路面", "路面"], 13)) == ["路面路面", "路面"]
