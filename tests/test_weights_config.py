@@ -84,12 +84,8 @@ def test_a_file_beside_them_that_is_no_configuration_is_not_taken_for_one(tmp_pa
 
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_arrays_tell_the_network(backbone):
-    arrays = {
-        name: tensor.numpy()
-        for name, tensor in to_file_names(
-            build_segmenter(NetworkConfig(backbone=backbone, num_classes=5)).state_dict()
-        ).items()
-    }
+    state = build_segmenter(NetworkConfig(backbone=backbone, num_classes=5)).state_dict()
+    arrays = {name: tensor.numpy() for name, tensor in to_file_names(state).items()}
     told = recognise(arrays)
     assert (told.backbone, told.num_classes, told.branches) == (backbone, 5, 4)
 
@@ -126,7 +122,7 @@ def test_what_arrays_do_not_tell_is_asked_for(bare, snapshot, tmp_path):
     with pytest.raises(WeightsError, match=r"none of the networks that are known.*--backbone \{resnet101,"):
         options(tmp_path / "odd.pth")
     with pytest.raises(ClanError, match=r"another network.*config.yaml of its run beside it, or say --backbone"):
-        load_segmenter(bare, backbone="resnet50", num_classes=5)
+        load_segmenter(bare, NetworkConfig(backbone="resnet50", num_classes=5))
 
 
 def test_the_command_says_what_was_kept(snapshot, bare, tmp_path, capsys):

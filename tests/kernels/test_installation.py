@@ -264,10 +264,8 @@ def test_mixed_precision_other_types_and_nothing_are_left_to_paddle(monkeypatch)
 class Networks(nn.Layer):
     def __init__(self, backbone: str) -> None:
         super().__init__()
-        self.segmenter, self.discriminator = (
-            build_segmenter(NetworkConfig(backbone=backbone, num_classes=3)),
-            Discriminator(3, 4),
-        )
+        self.segmenter = build_segmenter(NetworkConfig(backbone=backbone, num_classes=3))
+        self.discriminator = Discriminator(3, 4)
 
     def forward(self, x):
         logits1, logits2 = self.segmenter(x)

@@ -105,9 +105,9 @@ class MobileNetV2(nn.Layer):
     def pyramid(self, x: Tensor) -> tuple[Tensor, ...]:
         """Images [B, 3, h, w] → four levels of features, [B, channels, ⌈h/stride⌉, ⌈w/stride⌉] each."""
         levels = []
-        for number, layer in enumerate(self.features, start=1):
+        for number, layer in enumerate(self.features):  # no start=1, which to_static lacks (Paddle 3.3.1)
             x = layer(x)
-            if number in LEVEL_ENDS:
+            if number + 1 in LEVEL_ENDS:
                 levels.append(x)
         return tuple(levels)
 
