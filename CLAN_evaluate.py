@@ -5,7 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent / "src"))
 
-from clan.compat.evaluate import entry
+from clan.cli.port.evaluate import entry
 
 if __name__ == "__main__":
     entry()

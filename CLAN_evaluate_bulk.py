@@ -5,7 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent / "src"))
 
-from clan.compat.evaluate import entry_bulk
+from clan.cli.port.evaluate import entry_bulk
 
 if __name__ == "__main__":
     entry_bulk()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent / "src"))
 
-from clan.compat.train import entry
+from clan.cli.port.train import entry
 
 if __name__ == "__main__":
     entry()

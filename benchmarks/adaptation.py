@@ -34,11 +34,11 @@ import common
 import numpy as np
 from adaptation_experiments import FINAL, ONE_SEED, PAIRS, TUNING, as_arguments, flags_of
 
-from clan.data.datasets import Dataset
-from clan.domain_options import load_classes, named_domain
-from clan.metrics.iou import score
-from clan.runtime import available_cores
-from clan.scoring import count_dataset
+from clan.core.runtime import available_cores
+from clan.data.dataset import Dataset
+from clan.data.domains import load_classes, named_domain
+from clan.evaluation.iou import score
+from clan.evaluation.scoring import count_dataset
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks/results/adaptation"

@@ -12,7 +12,7 @@ import numpy as np
 from adaptation_experiments import FINAL, PAIRS
 from PIL import Image, ImageDraw, ImageFont
 
-from clan.data.datasets import Dataset
+from clan.data.dataset import Dataset
 from clan.data.files import read_id_label
 
 ROWS = 8

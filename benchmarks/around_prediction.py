@@ -23,13 +23,13 @@ INPUT_SIZE = (1024, 512)
 
 def plain_prediction(width: int, height: int) -> Callable[[], object]:
     """The port's way: Pillow, NumPy, all logits at full size."""
-    from clan import runtime
+    from clan.core import runtime
 
     runtime.import_paddle()
     import paddle
     from paddle.nn import functional as F
 
-    from clan.labels import CITYSCAPES
+    from clan.datasets.labels import CITYSCAPES
 
     temporary = frames.folder()
     root = Path(temporary.name)
@@ -56,13 +56,13 @@ def plain_prediction(width: int, height: int) -> Callable[[], object]:
 
 def clan_prediction(width: int, height: int) -> Callable[[], object]:
     """This project, as `clan evaluate` runs it."""
-    from clan import runtime
+    from clan.core import runtime
 
     runtime.import_paddle()
     import paddle
 
-    from clan.data.datasets import Dataset
-    from clan.evaluate import EvaluationOptions, evaluate
+    from clan.data.dataset import Dataset
+    from clan.evaluation.label_maps import EvaluationOptions, evaluate
 
     temporary = frames.folder()
     root = Path(temporary.name)

@@ -20,16 +20,16 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.fuzz_weights import SEEDS, fuzz
-from clan import runtime
-from clan.config import Config, DomainConfig, NetworkConfig, to_yaml
+from clan.core import runtime
+from clan.core.errors import DataError
 from clan.data.files import read_rgb
-from clan.demo.worlds import write_worlds
-from clan.engine.checkpoint import Damaged, States, manifest_path, read_state
-from clan.errors import DataError
+from clan.run.checkpoint import Damaged, States, manifest_path, read_state
+from clan.run.config import Config, DomainConfig, NetworkConfig, to_yaml
+from clan.streets.worlds import write_worlds
 from tests.models.malicious import CORPUS
 from tests.models.sandbox import Sandbox
 
-COMMAND = (sys.executable, "-c", "from clan.cli import main; main()", "train")
+COMMAND = (sys.executable, "-c", "from clan.cli.main import main; main()", "train")
 WORKERS = (0, 1, 3)
 POLL = 0.0002  # seconds; writing a state takes a few milliseconds
 

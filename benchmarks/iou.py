@@ -18,7 +18,7 @@ PAIRS, CLASSES = 100, 19
 
 def plain_scoring(width: int, height: int) -> Callable[[], object]:
     """The port's way, image by image: a comparison of the whole label for each id, then a histogram."""
-    from clan.labels import CITYSCAPES_TO_TRAIN_ID
+    from clan.datasets.labels import CITYSCAPES_TO_TRAIN_ID
 
     temporary = frames.folder()
     root = Path(temporary.name)
@@ -47,7 +47,7 @@ def plain_scoring(width: int, height: int) -> Callable[[], object]:
 
 def clan_scoring(width: int, height: int) -> Callable[[], object]:
     """This project, as `clan iou` runs it."""
-    from clan.scoring import score_folders
+    from clan.evaluation.scoring import score_folders
 
     temporary = frames.folder()
     root = Path(temporary.name)

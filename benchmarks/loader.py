@@ -27,9 +27,9 @@ SEED = 0
 
 def plain_loader(width: int, height: int) -> Callable[[], object]:
     """The port's steps: Pillow, a comparison of the whole label for each id, float arithmetic, `np.take` to mirror."""
-    from clan.config import AugmentationConfig
     from clan.data.transforms import choose_scale
-    from clan.labels import SYNTHIA_TO_TRAIN_ID
+    from clan.datasets.labels import SYNTHIA_TO_TRAIN_ID
+    from clan.run.config import AugmentationConfig
 
     temporary = frames.folder()
     root = Path(temporary.name)
@@ -66,9 +66,9 @@ def plain_loader(width: int, height: int) -> Callable[[], object]:
 
 def clan_loader(width: int, height: int) -> Callable[[], object]:
     """This project's loader."""
-    from clan.config import AugmentationConfig
-    from clan.data.datasets import Dataset
+    from clan.data.dataset import Dataset
     from clan.data.loader import DomainSampler, PairedLoader
+    from clan.run.config import AugmentationConfig
 
     temporary = frames.folder()
     root = Path(temporary.name)

@@ -17,13 +17,13 @@ import frames
 
 def evaluation(images: int) -> None:
     """Evaluates that many 2048×1024 images, with a small network, since what it needs does not depend on them."""
-    from clan import runtime
+    from clan.core import runtime
 
     runtime.import_paddle()
-    from clan.data.datasets import Dataset
-    from clan.evaluate import EvaluationOptions, evaluate
-    from clan.models.deeplab import build_segmenter
+    from clan.data.dataset import Dataset
+    from clan.evaluation.label_maps import EvaluationOptions, evaluate
     from clan.models.options import NetworkConfig
+    from clan.models.segmenter import build_segmenter
 
     with frames.folder() as root:
         frames.cityscapes(Path(root), images)

@@ -28,14 +28,14 @@ def torch_prediction(width: int, height: int) -> Callable[[], object]:
 
 def paddle_prediction(width: int, height: int) -> Callable[[], object]:
     """This project, as `clan evaluate` runs it."""
-    from clan import runtime
+    from clan.core import runtime
 
     runtime.import_paddle()
     import paddle
 
-    from clan.engine.inference import evaluating
-    from clan.models.deeplab import build_segmenter
+    from clan.evaluation.inference import evaluating
     from clan.models.options import NetworkConfig
+    from clan.models.segmenter import build_segmenter
 
     images = paddle.randn([1, 3, height, width])
     segmenter = build_segmenter(NetworkConfig(backbone="resnet101", num_classes=CLASSES))

@@ -15,7 +15,7 @@ from statistics import median
 import common
 
 ROOT = Path(__file__).resolve().parents[1]
-CLAN = ["-c", "from clan.cli import main; main()"]
+CLAN = ["-c", "from clan.cli.main import main; main()"]
 COMMANDS = {
     "python -c pass": ["-c", "pass"],
     "CLAN_iou.py --help": [str(ROOT / "CLAN_iou.py"), "--help"],

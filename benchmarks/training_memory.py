@@ -25,13 +25,13 @@ def resident_bytes() -> int:
 
 def train(folder: Path, iterations: int, every: int) -> dict[int, int]:
     """Bytes after every so many iterations."""
-    from clan import runtime
+    from clan.core import runtime
 
     runtime.import_paddle()
-    from clan.config import Config, DomainConfig, NetworkConfig
-    from clan.demo.worlds import write_worlds
-    from clan.engine.trainer import Trainer
-    from clan.reporting.observer import Observer, Step
+    from clan.run.config import Config, DomainConfig, NetworkConfig
+    from clan.run.observer import Observer, Step
+    from clan.streets.worlds import write_worlds
+    from clan.training.trainer import Trainer
 
     write_worlds(folder, source_images=8, target_train_images=8, target_val_images=1, size=(256, 128), seed=0)
     config = Config(

@@ -30,14 +30,15 @@ def torch_step(width: int, height: int) -> Callable[[], object]:
 
 def paddle_step(width: int, height: int) -> Callable[[], object]:
     """This project, as `clan train` runs it."""
-    from clan import recipes, runtime
+    from clan.core import runtime
+    from clan.run import presets as recipes
 
     runtime.import_paddle()
     import paddle
 
-    from clan.engine.learner import Learner
     from clan.methods import build_method
     from clan.methods.base import Domain, LabelledDomain, Pair
+    from clan.training.learner import Learner
 
     config = recipes.official()
     learner = Learner(config, build_method(config))

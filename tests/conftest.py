@@ -11,12 +11,12 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from clan import runtime
-from clan.commandline import run as run_command
-from clan.config import Config, DomainConfig, NetworkConfig
-from clan.demo.worlds import write_worlds
-from clan.engine.checkpoint import States
-from clan.schema import build
+from clan.cli.commandline import run as run_command
+from clan.core import runtime
+from clan.core.schema import build
+from clan.run.checkpoint import States
+from clan.run.config import Config, DomainConfig, NetworkConfig
+from clan.streets.worlds import write_worlds
 from tests.needs import needed, pytest_sessionfinish  # noqa: F401 (a hook)
 from tests.needs import pytest_terminal_summary as report_skips
 
@@ -137,9 +137,9 @@ def tiny_config(worlds: Path, folder: Path, **fields) -> Config:
 @pytest.fixture(scope="session")
 def evaluated_runs(worlds, tmp_path_factory) -> Path:
     """Folders `first` and `second` of two runs of four steps, whose snapshots are evaluated in `result`."""
-    from clan.bulk import evaluate_and_score
-    from clan.data.datasets import Dataset
-    from clan.train import train
+    from clan.data.dataset import Dataset
+    from clan.evaluation.bulk import evaluate_and_score
+    from clan.training.run import train
 
     folder = tmp_path_factory.mktemp("runs")
     for name, method in (("first", "clan"), ("second", "source-only")):

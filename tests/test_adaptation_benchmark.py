@@ -2,11 +2,12 @@
 
 import json
 import sys
-from pathlib import Path
 
 import pytest
 
-BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+from tests.pages import ROOT
+
+BENCHMARKS = ROOT / "benchmarks"
 
 
 @pytest.fixture
@@ -97,11 +98,11 @@ def test_the_gap_closed_is_0_for_source_only_and_1_for_the_oracle(driver):
 
 @pytest.mark.usefixtures("shared")
 def test_clan_train_takes_the_flags_of_every_experiment(driver, monkeypatch):
-    from clan import cli
+    from clan.cli import main as cli
 
     configs = []
     monkeypatch.chdir(BENCHMARKS.parent)
-    monkeypatch.setattr("clan.train.train", lambda config, **options: configs.append(config))
+    monkeypatch.setattr("clan.training.run.train", lambda config, **options: configs.append(config))
     for pair, experiment in [
         *((pair, "clan") for pair in driver.PAIRS),
         *(("rendered_to_camvid", n) for n in {**driver.FINAL, **driver.TUNING}),

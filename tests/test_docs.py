@@ -13,11 +13,12 @@ import tomllib
 import yaml
 from PIL import Image
 
-from clan import cli, recipes
-from clan.arguments import parse_call
-from clan.config import NetworkConfig, flat_options, to_yaml
-from clan.domains import Classes, DescriptionFile
-from clan.method_options import METHOD_OPTIONS
+from clan.cli import main as cli
+from clan.cli.arguments import parse_call
+from clan.datasets import Classes, DescriptionFile
+from clan.run import presets as recipes
+from clan.run.config import NetworkConfig, flat_options, to_yaml
+from clan.run.method_options import METHOD_OPTIONS
 from tests.pages import DOCS, PAGES, READMES, ROOT, anchors, blocks, commands, links, name, prose, without_environment
 from tools.documentation import SCRIPTS, parser_of
 
@@ -180,7 +181,7 @@ def launcher():
 @pytest.mark.parametrize("page", [page for page in PAGES if any(commands(page))], ids=name)
 def test_every_command_parses(page, place, monkeypatch):
     trained = []
-    monkeypatch.setattr("clan.train.train", lambda *given, **options: trained.append(given))
+    monkeypatch.setattr("clan.training.run.train", lambda *given, **options: trained.append(given))
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     monkeypatch.setattr(sys, "argv", ["command"])
     monkeypatch.chdir(place)
@@ -210,7 +211,7 @@ frobnicate
 
 @pytest.mark.parametrize("words", WRONG.splitlines())
 def test_a_wrong_command_is_noticed(words, place, monkeypatch):
-    monkeypatch.setattr("clan.train.train", lambda *given, **options: None)
+    monkeypatch.setattr("clan.training.run.train", lambda *given, **options: None)
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     monkeypatch.chdir(place)
     with pytest.raises((SystemExit, KeyError, AssertionError, SyntaxError)):
@@ -312,7 +313,7 @@ def test_a_reader_s_way_runs_from_the_first_command_to_the_last(page, place, mon
     monkeypatch.setattr(recipes, "DEMO_SIZE", (64, 32))
     monkeypatch.setattr(recipes, "DEMO_TRAINING_SIZE", (64, 32))
     for constant in ("SOURCE_IMAGES", "TARGET_IMAGES", "VALIDATION_IMAGES"):
-        monkeypatch.setattr(f"clan.demo.run.{constant}", 2)
+        monkeypatch.setattr(f"clan.cli.demo.{constant}", 2)
     Image.new("RGB", (64, 32)).save("photo.jpg")
     prepare_weights(Path("deeplab.pth"))
     done = [words for words in commands(page) if run(words)]
@@ -323,7 +324,7 @@ def test_a_reader_s_way_runs_from_the_first_command_to_the_last(page, place, mon
 
 def prepare_weights(path):
     """Stands for the DeepLab checkpoint that the README speaks of."""
-    from clan.models.deeplab import build_segmenter
+    from clan.models.segmenter import build_segmenter
     from clan.models.weights import save_weights
 
     save_weights(build_segmenter(NetworkConfig(backbone="resnet-tiny", num_classes=19)), path)

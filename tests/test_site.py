@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from clan.config import Config, flat_options
-from clan.recipes import official
+from clan.run.config import Config, flat_options
+from clan.run.presets import official
 from tests.needs import NEEDS
 from tests.pages import DOCS, ROOT
 from tests.reporting.browser import CHROMIUM, DRIVER, browser

@@ -23,14 +23,15 @@ from markdown.preprocessors import Preprocessor
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
-from clan import cli, recipes  # noqa: E402
-from clan.arguments import METAVARS, Value, documented, value_of  # noqa: E402
-from clan.commandline import size  # noqa: E402
-from clan.compat import evaluate, iou, train  # noqa: E402
-from clan.config import Config, flat_options  # noqa: E402
-from clan.domains import Classes, Description  # noqa: E402
-from clan.method_options import METHOD_OPTIONS  # noqa: E402
-from clan.schema import Section  # noqa: E402
+from clan.cli import main as cli  # noqa: E402
+from clan.cli.arguments import METAVARS, Value, documented, value_of  # noqa: E402
+from clan.cli.commandline import size  # noqa: E402
+from clan.cli.port import evaluate, iou, train  # noqa: E402
+from clan.core.schema import Section  # noqa: E402
+from clan.datasets import Classes, Description  # noqa: E402
+from clan.run import presets as recipes  # noqa: E402
+from clan.run.config import Config, flat_options  # noqa: E402
+from clan.run.method_options import METHOD_OPTIONS  # noqa: E402
 
 SCRIPTS: dict[str, Callable[[], None]] = {
     "CLAN_train.py": train.main,

@@ -10,10 +10,11 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from clan import recipes, runtime
-from clan.data.datasets import Dataset
-from clan.labels import CITYSCAPES
-from clan.reporting.heat import DISCREPANCY, FAINT, INK, heat_palette
+from clan.core import runtime
+from clan.data.dataset import Dataset
+from clan.datasets.labels import CITYSCAPES
+from clan.evaluation.overlays import DISCREPANCY, FAINT, INK, heat_palette
+from clan.run import presets as recipes
 
 GAP, LINE, COLUMNS = 14, 22, 3
 BACKGROUND = (255, 255, 255)
@@ -32,8 +33,8 @@ def median_gain(folder: Path) -> tuple[str, dict[str, float]]:
 
 def panels(folder: Path, stem: str, miou: dict[str, float]) -> dict[str, Image.Image]:
     """The pictures to show, by their captions."""
-    from clan.evaluate import options_for
-    from clan.predict import Predictor
+    from clan.evaluation.label_maps import options_for
+    from clan.evaluation.prediction import Predictor
 
     dataset = Dataset("cityscapes", folder / "worlds/Cityscapes", split="val")
     image, truth = dataset.read_pair(dataset.stems.index(stem))

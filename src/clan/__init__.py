@@ -1,7 +1,41 @@
-"""CLAN: category-level adversarial domain adaptation for semantic segmentation, on PaddlePaddle."""
+"""Domain adaptation of segmentation networks on PaddlePaddle: CLAN and its successors.
 
-from clan import runtime
+What scripts use is here: `clan.train`, `clan.evaluate`, `clan.predict`, `clan.report` and the presets' configurations.
+"""
+
+from typing import Any
+
+from clan.core import runtime
 
 runtime.configure()
 
 __version__ = "0.1.0"
+
+FACE = {
+    "train": "clan.training.run:train",
+    "evaluate": "clan.evaluation.label_maps:evaluate",
+    "load_segmenter": "clan.evaluation.label_maps:load_segmenter",
+    "predict": "clan.evaluation.prediction:predict",
+    "score_folders": "clan.evaluation.scoring:score_folders",
+    "report": "clan.reporting.page:make_report",
+    "Config": "clan.run.config:Config",
+    "load_config": "clan.run.config:load",
+    "official": "clan.run.presets:official",
+    "paper": "clan.run.presets:paper",
+    "port": "clan.run.presets:port",
+    "best": "clan.run.presets:best",
+}
+"""Where the functions and classes of this package's face are; they are imported when they are used."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in FACE:
+        raise AttributeError(f"module 'clan' has no attribute {name!r}")
+    from clan.core.schema import find
+
+    runtime.import_paddle()
+    return find(FACE[name])
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *FACE])

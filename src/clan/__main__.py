@@ -1,6 +1,6 @@
 """`python -m clan` is `clan`."""
 
-from clan.cli import main
+from clan.cli.main import main
 
 if __name__ == "__main__":
     main()

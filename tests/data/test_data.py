@@ -7,14 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from clan.config import AugmentationConfig
+from clan.core.errors import DataError
 from clan.data import transforms
-from clan.data.datasets import Dataset
+from clan.data.dataset import Dataset
 from clan.data.encodings import read_codes
 from clan.data.files import read_id_label, read_rgb
 from clan.data.loader import DomainSampler, PairedLoader
-from clan.domains import packaged
-from clan.errors import DataError
+from clan.datasets import packaged
+from clan.run.config import AugmentationConfig
 
 OFFICIAL_SCALES = AugmentationConfig().scales
 

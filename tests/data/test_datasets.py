@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from clan.core.errors import DataError
 from clan.data.check import check
-from clan.data.datasets import Dataset, find_splits
-from clan.domains import Classes, Description
-from clan.errors import DataError
+from clan.data.dataset import Dataset, find_splits
+from clan.datasets import Classes, Description
 
 CLASSES = Classes(classes={"ground": ("road",), "sky": (), "thing": ()})
 

@@ -10,9 +10,10 @@ import yaml
 from PIL import Image
 
 from clan.data.check import check
-from clan.data.datasets import Dataset, find_splits
+from clan.data.dataset import Dataset, find_splits
 from clan.data.propose import propose
-from clan.domains import classes_of, load_description
+from clan.datasets import classes_of, load_description
+from tests.pages import ROOT
 
 WIDTH, HEIGHT = 32, 24
 RNG = np.random.default_rng(0)
@@ -642,5 +643,5 @@ def row(name, layout):
 
 
 def test_the_documentation_says_what_is_found_in_each_layout():
-    text = (Path(__file__).parents[2] / "docs/your-data.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs/your-data.md").read_text(encoding="utf-8")
     assert [row(*item) for item in LAYOUTS.items() if row(*item) not in text] == []

@@ -8,11 +8,11 @@ import zlib
 import pytest
 from PIL import Image
 
-from clan import png
+from clan.core import png
+from clan.core.errors import DataError
 from clan.data.encodings import encodings, read_codes
 from clan.data.files import image_size, read_id_label, read_rgb
-from clan.domains import packaged
-from clan.errors import DataError
+from clan.datasets import packaged
 
 
 def chunk(kind, data):

@@ -2,8 +2,8 @@
 
 import pytest
 
+from clan.core.errors import DataError
 from clan.data.lists import Known, choose, read_lines, repeated
-from clan.errors import DataError
 
 IMAGES = ("images/a 1.jpg", "images/b.jpg", "images/b.x.png", "images/night/c.jpg", "images/b.jpeg", "images/#5.jpg")
 KNOWN = Known(

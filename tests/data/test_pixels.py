@@ -9,21 +9,21 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clan.config import AugmentationConfig
-from clan.contact_sheet import contact_sheet
+from clan.core.errors import DataError
 from clan.data import transforms
 from clan.data.check import check
-from clan.data.datasets import Dataset
+from clan.data.dataset import Dataset
 from clan.data.encodings import read_codes
 from clan.data.files import image_size, read_channels, read_id_label, read_ids, read_rgb
 from clan.data.headers import turned
 from clan.data.loader import DomainSampler
 from clan.data.suspicions import ALIKE, BLACK, WHITE
-from clan.domains import Classes, Description
-from clan.engine.inference import EvaluationOptions, _read_ahead
-from clan.errors import DataError
-from clan.normalization import CAFFE
-from clan.predict import _readable
+from clan.datasets import Classes, Description
+from clan.evaluation.inference import EvaluationOptions, _read_ahead
+from clan.evaluation.prediction import _readable
+from clan.models.normalization import CAFFE
+from clan.reporting.contact_sheet import contact_sheet
+from clan.run.config import AugmentationConfig
 from tests.data.stored import bmp, chunk, png, tiff
 
 RANDOM = np.random.default_rng(5)

@@ -6,7 +6,7 @@ import yaml
 from PIL import Image
 
 from clan.data.propose import propose
-from clan.domains.known import TABLES, _load, suggest
+from clan.datasets.known import TABLES, _load, suggest
 
 SIZE = (64, 48)
 COLORS = np.array([[128, 64, 128], [0, 0, 142], [70, 130, 180]], np.uint8)

@@ -6,12 +6,12 @@ import cv2
 import numpy as np
 import pytest
 
-from clan.config import SAMPLINGS, AugmentationConfig
-from clan.data.datasets import Dataset
+from clan.core.schema import find
+from clan.data.dataset import Dataset
 from clan.data.loader import DomainSampler, PairedLoader
 from clan.data.sampling import Uniform, largest_share
-from clan.engine.batches import build_samplers
-from clan.schema import find
+from clan.run.config import SAMPLINGS, AugmentationConfig
+from clan.training.batches import build_samplers
 from tests.conftest import assert_same_end
 
 
@@ -111,7 +111,7 @@ def test_the_largest_share_leaves_out_what_is_ignored():
 
 
 def test_a_cropped_run_resumes_bit_for_bit(tiny, tmp_path):
-    from clan.engine.trainer import Trainer
+    from clan.training.trainer import Trainer
 
     options = {f"augmentation__{name}": value for name, value in JOINT.items()} | {"augmentation__crop_size": (32, 16)}
 
@@ -132,7 +132,7 @@ def test_a_run_samples_by_the_strategy_that_it_names(tiny, monkeypatch):
         made.append((seed, config.shuffle))
         return MostlyWhite(len(dataset), seed, shuffle=True)
 
-    monkeypatch.setattr("clan.engine.batches.find", lambda place: white if place == "tests:white" else find(place))
+    monkeypatch.setattr("clan.training.batches.find", lambda place: white if place == "tests:white" else find(place))
     config = tiny()
     config = config.model_copy(update={"source": config.source.model_copy(update={"sampling": "white"})})
     source, target = build_samplers(config)

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from clan.data import transforms
-from clan.data.datasets import Dataset
+from clan.data.dataset import Dataset
 from clan.data.loader import PairedLoader
 from clan.data.style import match_statistics, swap_amplitudes
-from clan.engine.trainer import build_samplers
-from clan.normalization import CAFFE, IMAGENET
+from clan.models.normalization import CAFFE, IMAGENET
+from clan.training.trainer import build_samplers
 
 BLACK = np.array([-104.0, -117.0, -123.0])
 

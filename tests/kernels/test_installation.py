@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import numpy as np
 import paddle
@@ -14,24 +13,24 @@ import pytest
 from paddle import nn
 from paddle.nn import functional as F
 
-from clan import kernels, runtime
-from clan.engine import distributed
-from clan.engine.distributed import Ranks
-from clan.errors import ConfigError
+from clan import kernels
+from clan.core import ranks as distributed
+from clan.core import runtime
+from clan.core.errors import ConfigError
+from clan.core.ranks import Ranks
+from clan.core.runtime import KernelState
 from clan.kernels import KERNELS, bridge, softmax
 from clan.losses import probability
 from clan.losses.probability import class_probabilities
-from clan.models.deeplab import build_segmenter
 from clan.models.discriminator import Discriminator
 from clan.models.heads import Head
 from clan.models.mobilenet import Depthwise
 from clan.models.options import NetworkConfig
 from clan.models.resnet import Bottleneck
-from clan.runtime import KernelState
-from clan.train import train
+from clan.models.segmenter import build_segmenter
+from clan.training.run import train
 from tests.conftest import metrics
-
-ROOT = Path(__file__).parents[2]
+from tests.pages import ROOT
 
 
 def in_place() -> list[bool]:

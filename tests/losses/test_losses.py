@@ -8,7 +8,7 @@ from paddle.nn import functional as F
 from clan.losses.adversarial import SOURCE, TARGET, adaptive_weight, adversarial_loss, discrepancy_map
 from clan.losses.divergence import weight_divergence
 from clan.losses.segmentation import segmentation_loss
-from clan.models.deeplab import upsample
+from clan.models.segmenter import upsample
 from tests.conftest import relative
 
 pytestmark = pytest.mark.plain

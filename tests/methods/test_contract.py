@@ -5,10 +5,10 @@ import paddle
 import pytest
 
 from clan.losses.adversarial import SOURCE, TARGET, adversarial_loss
-from clan.method_options import METHOD_OPTIONS
 from clan.methods import METHODS, build_method
 from clan.methods.base import Domain, LabelledDomain, Pair, Progress
-from clan.recipes import official
+from clan.run.method_options import METHOD_OPTIONS
+from clan.run.presets import official
 
 pytestmark = pytest.mark.plain
 

@@ -6,20 +6,20 @@ import pytest
 from paddle import nn
 from paddle.nn import functional as F
 
-from clan import cli
-from clan.errors import ConfigError
-from clan.evaluate import load_segmenter, options_for
-from clan.inspection.findings import read_findings
-from clan.inspection.run import inspect_run
-from clan.inspection.subject import Options
+from clan.cli import main as cli
+from clan.core.errors import ConfigError
+from clan.core.schema import find
+from clan.evaluation.label_maps import load_segmenter, options_for
 from clan.methods import METHODS, build_method
 from clan.methods.base import Progress
-from clan.models.deeplab import build_segmenter
 from clan.models.heads import Head
 from clan.models.options import BACKBONES, HEADS, NetworkConfig
+from clan.models.segmenter import build_segmenter
 from clan.models.weights import load_weights, save_weights
-from clan.schema import find
-from clan.train import train
+from clan.reporting.inspection.findings import read_findings
+from clan.reporting.inspection.run import inspect_run
+from clan.reporting.inspection.subject import Options
+from clan.training.run import train
 from tests.methods.test_contract import build, pair
 
 
@@ -63,9 +63,9 @@ def test_what_needs_two_heads_is_left_out_and_said(one_head, worlds, tmp_path, c
 
 
 def test_a_report_shows_a_run_with_one_head(one_head, worlds, tmp_path):
-    from clan.bulk import evaluate_and_score
-    from clan.data.datasets import Dataset
-    from clan.report import make_report
+    from clan.data.dataset import Dataset
+    from clan.evaluation.bulk import evaluate_and_score
+    from clan.reporting.page import make_report
 
     inspect_run(one_head.parent, options=Options(images=1, snapshots=1))
     dataset = Dataset("cityscapes", worlds / "Cityscapes", split="val")
@@ -107,7 +107,7 @@ class SumHead(nn.Layer):
 @pytest.mark.parametrize("backbone", sorted(set(BACKBONES) - {"resnet101", "resnet50"}))
 def test_heads_say_which_levels_they_read(backbone, monkeypatch):
     monkeypatch.setitem(HEADS, "sum", "tests:SumHead")
-    monkeypatch.setattr("clan.models.deeplab.find", lambda place: SumHead if place == HEADS["sum"] else find(place))
+    monkeypatch.setattr("clan.models.segmenter.find", lambda place: SumHead if place == HEADS["sum"] else find(place))
     network = NetworkConfig(backbone=backbone, num_classes=4, num_heads=1, output_stride=32, align_corners=False)
     segmenter = build_segmenter(network.model_copy(update={"model": "sum"}))
     (logits,) = segmenter(paddle.ones([1, 3, 64, 96]))
@@ -118,7 +118,7 @@ def test_heads_say_which_levels_they_read(backbone, monkeypatch):
 
 
 def test_label_maps_follow_the_way_in_which_logits_are_resized(tiny):
-    from clan.engine.inference import predict
+    from clan.evaluation.inference import predict
 
     network = NetworkConfig(backbone="resnet-tiny", num_classes=5)
     planes = np.random.default_rng(0).normal(0, 50, (1, 3, 32, 64)).astype(np.float32)

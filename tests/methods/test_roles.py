@@ -9,19 +9,19 @@ import pytest
 from paddle import nn
 from paddle.nn import functional as F
 
-from clan.engine.checkpoint import States
-from clan.engine.distributed import Ranks
-from clan.engine.trainer import Trainer
-from clan.errors import ConfigError
-from clan.evaluate import load_segmenter
-from clan.method_options import METHOD_OPTIONS, MethodOptions
+from clan.core.errors import ConfigError
+from clan.core.ranks import Ranks
+from clan.evaluation.label_maps import load_segmenter
 from clan.methods import METHODS
 from clan.methods.base import Method
 from clan.methods.networks import STATISTICS, Role, assign, duplicate, follow
-from clan.models.deeplab import batch_norms
 from clan.models.options import NetworkConfig
+from clan.models.segmenter import batch_norms
 from clan.models.weight_files import read_arrays
 from clan.models.weights import to_file_names
+from clan.run.checkpoint import States
+from clan.run.method_options import METHOD_OPTIONS, MethodOptions
+from clan.training.trainer import Trainer
 from tests.conftest import assert_same_end, metrics
 
 
@@ -135,7 +135,7 @@ def test_a_frozen_run_freezes_the_teachers_statistics_too(tiny):
 
 def rank_draws(config, rank, size, monkeypatch, folder):
     """What a rank would draw in the first iterations; the ranks' exchange is left out."""
-    monkeypatch.setattr("clan.engine.trainer.connect", lambda: Ranks(rank, size))
+    monkeypatch.setattr("clan.training.trainer.connect", lambda: Ranks(rank, size))
     for name in ("_agree", "average"):
         monkeypatch.setattr(Ranks, name, lambda self, given, tensors=(): given)
     monkeypatch.setattr(Ranks, "from_first", lambda self, make: make())

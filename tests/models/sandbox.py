@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from clan.errors import WeightsError
+from clan.core.errors import WeightsError
 from clan.models import weight_files
 
 Reader = Callable[[Path], dict[str, np.ndarray]]

@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from paddle import nn
 
-from clan.models.deeplab import build_segmenter
+from clan.core.schema import find
 from clan.models.mobilenet import Depthwise
 from clan.models.options import BACKBONES, NetworkConfig
+from clan.models.segmenter import build_segmenter
 from clan.models.weights import load_weights, save_weights
-from clan.schema import find
 from tests.conftest import relative
 from tests.needs import module
 

@@ -2,10 +2,10 @@ import numpy as np
 import paddle
 import pytest
 
-from clan.models.deeplab import Segmenter, build_segmenter
 from clan.models.discriminator import Discriminator
 from clan.models.heads import Head
 from clan.models.options import NetworkConfig
+from clan.models.segmenter import Segmenter, build_segmenter
 from clan.models.weights import load_weights, to_file_names
 from tests.conftest import relative
 

@@ -7,7 +7,7 @@ import types
 
 import pytest
 
-from clan.errors import WeightsError
+from clan.core.errors import WeightsError
 from clan.models.weight_files import read_arrays
 from tests.models.forge import honest_files, named, numpy_array, program, table
 from tests.models.malicious import CORPUS, GADGETS, WITNESS

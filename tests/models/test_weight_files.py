@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clan.errors import WeightsError
+from clan.core.errors import WeightsError
 from clan.models.weight_files import read_arrays
 from tests.models.forge import (
     EXAMPLE,
@@ -27,8 +27,9 @@ from tests.models.forge import (
 )
 from tests.models.malicious import CORPUS
 from tests.needs import needed
+from tests.pages import ROOT
 
-SHARED = Path(__file__).parents[2].parent / "shared"
+SHARED = ROOT.parent / "shared"
 
 
 def read(path: Path, data: bytes) -> dict[str, np.ndarray]:

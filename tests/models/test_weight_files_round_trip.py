@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from clan.errors import WeightsError
+from clan.core.errors import WeightsError
 from clan.models.weight_files import read_arrays, write_arrays
 from tests.needs import module
 

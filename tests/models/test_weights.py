@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from paddle import nn
 
-from clan.errors import WeightsError
+from clan.core.errors import WeightsError
 from clan.models.weight_files import read_arrays, write_arrays
 from clan.models.weights import (
     canonical_name,

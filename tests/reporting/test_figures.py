@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from clan.labels import LabelSpace
-from clan.reporting import lettering
+from clan.core import fonts as lettering
+from clan.datasets.labels import LabelSpace
 from clan.reporting.figures import draw_centres, draw_table
 from tests.needs import module
 

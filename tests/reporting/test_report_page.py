@@ -6,17 +6,17 @@ from typing import NamedTuple
 
 import pytest
 
-from clan import cli, recipes
-from clan.data.datasets import Dataset
-from clan.demo import run as demo
-from clan.domain_options import named_domain
-from clan.report import make_report
+from clan.cli import demo
+from clan.cli import main as cli
+from clan.data.dataset import Dataset
+from clan.data.domains import named_domain
+from clan.reporting.page import make_report
+from clan.run import presets as recipes
 from tests.needs import needed
+from tests.pages import ROOT
 from tests.reporting.browser import CHROMIUM, DRIVER, browser
 
 needed("browser", CHROMIUM and DRIVER)
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 class Report(NamedTuple):

@@ -1,1 +1,1 @@
-"""From files to batches."""
+"""Data sets on disk: reading, checking, describing, sampling and loading them."""

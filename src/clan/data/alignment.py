@@ -5,7 +5,7 @@ from difflib import SequenceMatcher
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
-from clan.domains.patterns import escape, escape_glob
+from clan.datasets.patterns import escape, escape_glob
 
 SPLIT = "training|trainval|train|validation|valid|val|testing|test"
 SPLIT_WORD = re.compile(rf"(?<![A-Za-z])(?i:{SPLIT})(?![a-z])(?:[_-]?\d+|[A-Z](?![a-z]))?")

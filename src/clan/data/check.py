@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from clan.data.datasets import Dataset
+from clan.core.errors import DataError
+from clan.core.runtime import available_cores
+from clan.data.dataset import Dataset
 from clan.data.encodings import describe_code
 from clan.data.files import LossyLabel, read_photograph, size_conflict
 from clan.data.suspicions import SUSPICIOUS, mixtures, sameness
-from clan.domains import Description
-from clan.domains.classes import UNKNOWN, as_number, placeholders
-from clan.errors import DataError
-from clan.labels import IGNORE
-from clan.runtime import available_cores
+from clan.datasets import Description
+from clan.datasets.classes import UNKNOWN, as_number, placeholders
+from clan.datasets.labels import IGNORE
 
 _REMEDY = (
     "look at the contact sheet; 16-bit files are scaled by 65535, so state fewer bits in the file if the camera has "

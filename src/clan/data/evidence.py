@@ -4,10 +4,10 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from clan.core.errors import DataError
 from clan.data.files import image_size
 from clan.data.looks import SAID, Look, look_of
 from clan.data.pairing import Pairing
-from clan.errors import DataError
 
 SAMPLES = 4
 """Pairs of a kind that are opened."""

@@ -9,10 +9,10 @@ import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from clan import png
+from clan.core import png
+from clan.core.errors import DataError
+from clan.core.untrusted import UnfitFile, require_ordinary
 from clan.data.headers import DAMAGED, Header, pages, read_header, turned, without_orientation
-from clan.errors import DataError
-from clan.untrusted import UnfitFile, require_ordinary
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
 """What data sets are made of; Pillow's many other readers, one of which starts Ghostscript, are left alone."""

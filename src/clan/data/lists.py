@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from clan.errors import DataError
-from clan.untrusted import UnfitFile, read_whole
+from clan.core.errors import DataError
+from clan.core.untrusted import UnfitFile, read_whole
 
 LARGEST_LIST = 256 << 20
 

@@ -18,15 +18,15 @@ from typing import ClassVar
 
 import numpy as np
 
-from clan.config import AugmentationConfig
+from clan.core.errors import DataError
 from clan.data import transforms
-from clan.data.datasets import Dataset
+from clan.data.dataset import Dataset
 from clan.data.sampling import CROP_TRIES, Sampling, Uniform, largest_share
 from clan.data.style import match_statistics, swap_amplitudes
 from clan.data.threads import Threads
-from clan.errors import DataError
-from clan.labels import IGNORE
-from clan.normalization import CAFFE, Normalization
+from clan.datasets.labels import IGNORE
+from clan.models.normalization import CAFFE, Normalization
+from clan.run.config import AugmentationConfig
 
 
 @dataclass(frozen=True)

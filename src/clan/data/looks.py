@@ -7,11 +7,11 @@ from typing import Literal
 
 import numpy as np
 
+from clan.core.errors import DataError
 from clan.data.encodings import encodings, read_codes
 from clan.data.files import open_image
-from clan.domains import Description
-from clan.domains.description import Encoding
-from clan.errors import DataError
+from clan.datasets import Description
+from clan.datasets.description import Encoding
 
 Look = Literal["photo", "deep", "ids", "numbers", "channel", "colors", "smooth", "lossy", "unreadable"]
 """deep: 16 bits and many values, such as depth · numbers: ids over 255, such as those of objects · smooth: few colours

@@ -21,7 +21,7 @@ from clan.data.alignment import (
     words_of,
 )  # fmt: skip
 from clan.data.files import IMAGE_SUFFIXES, is_hidden
-from clan.domains.patterns import Pattern, escape, files_below
+from clan.datasets.patterns import Pattern, escape, files_below
 
 DECIMAL = re.compile(r"(?<![A-Za-z\d])\d+(?:\.\d+)*")
 CAMERA = re.compile(r"cam|left|right|view|stereo|sensor", re.IGNORECASE)

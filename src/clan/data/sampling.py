@@ -4,8 +4,8 @@ from typing import Protocol
 
 import numpy as np
 
-from clan.config import Config
-from clan.data.datasets import Dataset
+from clan.data.dataset import Dataset
+from clan.run.config import Config
 
 CROP_TRIES = 10
 """Crops that are drawn of an image before the last one is taken as it is."""

@@ -107,7 +107,7 @@ def active() -> bool:
 def remark() -> str | None:
     """Why functions that have a kernel are left to Paddle, and the remedy; None: none is."""
     if not _before:
-        return missing() or "the kernels are not in place: call clan.runtime.import_paddle()"
+        return missing() or "the kernels are not in place: call clan.core.runtime.import_paddle()"
     left = [str(kernel) for kernel in KERNELS if kernel not in _before]
     return f"{' and '.join(left)} changed since the kernel was written: change it too" if left else None
 

@@ -1,1 +1,1 @@
-"""Pure functions of tensors."""
+"""Losses: pure functions of tensors."""

@@ -1,17 +1,17 @@
-"""Adaptation methods. Adding one is a file with a `Method`, its options in `clan.method_options`, and an entry here."""
+"""Adaptation methods: one file each, with its options in `clan.run.method_options` and an entry here."""
 
 from paddle import Tensor
 
-from clan.config import Config
-from clan.errors import ConfigError
+from clan.core.errors import ConfigError
+from clan.core.runtime import import_paddle
 from clan.methods.adaptsegnet import AdaptSegNet, AdaptSegNetMulti
 from clan.methods.advent import AdvEnt, MinEnt
 from clan.methods.base import Method
 from clan.methods.clan import CLAN
 from clan.methods.oracle import Oracle
 from clan.methods.source_only import SourceOnly
-from clan.models.deeplab import build_segmenter
-from clan.runtime import import_paddle
+from clan.models.segmenter import build_segmenter
+from clan.run.config import Config
 
 METHODS: dict[str, type[Method]] = {
     method.options_type.name: method

@@ -9,14 +9,14 @@ have no damping: `--method.no-damping` gives theirs.
 import paddle
 from paddle import Tensor
 
-from clan.config import Config
 from clan.losses.adversarial import SOURCE, TARGET, adversarial_loss
 from clan.losses.probability import class_probabilities
-from clan.method_options import AdaptSegNetMultiOptions, AdaptSegNetOptions
 from clan.methods.base import Backward, Domain, Method, Pair, Progress, frozen
 from clan.methods.networks import Role
-from clan.models.deeplab import Segmenter, upsample
 from clan.models.discriminator import Discriminator
+from clan.models.segmenter import Segmenter, upsample
+from clan.run.config import Config
+from clan.run.method_options import AdaptSegNetMultiOptions, AdaptSegNetOptions
 
 Logits = tuple[Tensor, ...]
 """Logits of every head of one level, at base size."""

@@ -8,9 +8,9 @@ from paddle import Tensor
 
 from clan.losses.entropy import entropy, self_information
 from clan.losses.probability import class_probabilities
-from clan.method_options import AdvEntOptions, MinEntOptions
 from clan.methods.adaptsegnet import AdaptSegNet, Logits
 from clan.methods.base import Backward, Method, Pair, Progress
+from clan.run.method_options import AdvEntOptions, MinEntOptions
 
 
 class AdvEnt(AdaptSegNet):

@@ -13,11 +13,11 @@ import numpy as np
 import paddle
 from paddle import Tensor, nn
 
-from clan.config import Config
 from clan.losses.segmentation import segmentation_loss
-from clan.method_options import MethodOptions
 from clan.methods.networks import Network, Role
-from clan.models.deeplab import Segmenter
+from clan.models.segmenter import Segmenter
+from clan.run.config import Config
+from clan.run.method_options import MethodOptions
 
 Layer = TypeVar("Layer", bound=nn.Layer)
 

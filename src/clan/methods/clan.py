@@ -2,16 +2,16 @@
 
 from paddle import Tensor
 
-from clan.config import Config
 from clan.losses.adversarial import SOURCE, TARGET, adaptive_weight, adversarial_loss, discrepancy_map
 from clan.losses.divergence import weight_divergence
 from clan.losses.probability import class_probabilities
 from clan.losses.self_training import pseudo_labels
-from clan.method_options import ClanOptions
 from clan.methods.base import Backward, Domain, Method, Pair, Progress, frozen
 from clan.methods.networks import Role
-from clan.models.deeplab import Segmenter, upsample
 from clan.models.discriminator import Discriminator
+from clan.models.segmenter import Segmenter, upsample
+from clan.run.config import Config
+from clan.run.method_options import ClanOptions
 
 
 class CLAN(Method):

@@ -1,13 +1,15 @@
 """Networks by role: what the engine does with a network follows from what it is for."""
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
 import paddle
 from paddle import Tensor, nn
 
-from clan.models.deeplab import batch_norms
+from clan.core.errors import ConfigError
+from clan.models.segmenter import batch_norms
 
 
 class Role(Enum):
@@ -99,3 +101,16 @@ def follow(average: nn.Layer, network: nn.Layer, decay: float) -> None:
 def blend(average: Tensor, value: Tensor, decay: float) -> None:
     """One tensor's share of `follow`, in place."""
     average.scale_(decay).add_(value * (1.0 - decay))
+
+
+def synchronise_batch_norms(networks: Mapping[str, Network]) -> None:
+    """Makes batch norms that keep statistics normalise by the batches of all ranks together.
+
+    Raises:
+        ConfigError: this process computes on the CPU.
+    """
+    if paddle.device.get_device() == "cpu":
+        raise ConfigError("--sync-batch-norm needs GPUs, since Paddle has it for them alone: leave it out on the CPU")
+    for network in networks.values():
+        if network.role.keeps_statistics:
+            nn.SyncBatchNorm.convert_sync_batchnorm(network.layer)

@@ -2,8 +2,8 @@
 
 from paddle import Tensor
 
-from clan.method_options import OracleOptions
 from clan.methods.base import Backward, LabelledDomain, Method, Pair, Progress
+from clan.run.method_options import OracleOptions
 
 
 class Oracle(Method):

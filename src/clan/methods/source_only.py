@@ -2,8 +2,8 @@
 
 from paddle import Tensor
 
-from clan.method_options import SourceOnlyOptions
 from clan.methods.base import Backward, Method, Pair, Progress
+from clan.run.method_options import SourceOnlyOptions
 
 
 class SourceOnly(Method):

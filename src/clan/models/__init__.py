@@ -1,1 +1,1 @@
-"""The networks, and their weights on disk."""
+"""Networks, and reading and writing their weights."""

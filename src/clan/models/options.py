@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, Protocol, TypeAlias
 
 from pydantic import Field, model_validator
 
-from clan.normalization import SCHEMES, Normalization, Scheme
-from clan.schema import Section
+from clan.core.schema import Section
+from clan.models.normalization import SCHEMES, Normalization, Scheme
 
 BACKBONES = {
     "resnet101": "clan.models.resnet:resnet101",

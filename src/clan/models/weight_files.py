@@ -19,12 +19,12 @@ from typing import Any, Literal
 import numpy as np
 from safetensors import SafetensorError, deserialize
 
-from clan.atomic import write_atomically
-from clan.errors import WeightsError
+from clan.core.atomic import write_atomically
+from clan.core.errors import WeightsError
+from clan.core.untrusted import UnfitFile, quoted, read_start, read_whole
 from clan.models.safe_pickle import Interpreter, NumpyArray, TorchTensor
 from clan.models.weight_writers import WRITERS, write_safetensors
 from clan.models.wrappings import wrapped_tables
-from clan.untrusted import UnfitFile, quoted, read_start, read_whole
 
 # Limits, each with room to spare for the largest honest file: a ResNet-101 segmenter has 180 MB in 700
 # arrays, and with all that its optimizer keeps below 1 GB in 2,000.

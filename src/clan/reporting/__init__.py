@@ -1,1 +1,1 @@
-"""Tables and pictures in, text and files out."""
+"""Pages, pictures and figures of what runs learnt."""

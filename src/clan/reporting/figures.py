@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from clan.errors import ConfigError
-from clan.labels import LabelSpace
-from clan.reporting.images import save_png
-from clan.reporting.lettering import fonts_for, writable
+from clan.core.errors import ConfigError
+from clan.core.fonts import fonts_for, writable
+from clan.datasets.labels import LabelSpace
+from clan.evaluation.images import save_png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from clan.atomic import write_file
-from clan.output import encoded
-from clan.reporting.console import ABSENT, percent
+from clan.core.atomic import write_file
+from clan.core.output import encoded
+from clan.evaluation.tables import ABSENT, percent
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from clan.labels import LabelSpace
-    from clan.metrics.iou import Scores
+    from clan.datasets.labels import LabelSpace
+    from clan.evaluation.iou import Scores
     from clan.reporting.curves import Panel
     from clan.reporting.published import Published
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from clan.labels import CITYSCAPES, LabelSpace
+from clan.datasets.labels import CITYSCAPES, LabelSpace
 
 
 class Published(NamedTuple):

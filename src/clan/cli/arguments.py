@@ -1,0 +1,259 @@
+"""A command's parser, made from a function's signature or from the fields of a configuration.
+
+Parameters before `/` are positional, all others and all fields are flags; docstrings are their help. `Annotated` adds
+other names of a flag: `Annotated[Path, "-o"]`. What is given is converted here, and judged by what takes it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import inspect
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+
+from clan.cli.commandline import Parser
+from clan.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from clan.core.schema import Section
+
+    AnySection = TypeVar("AnySection", bound=Section)
+
+METAVARS: Mapping[Any, str] = {Path: "PATH", int: "N", float: "X", str: "NAME"}
+KINDS: Mapping[Any, str] = {int: "a whole number", float: "a number"}
+
+Readers = Mapping[type, Callable[[str], Any]]
+"""Types whose values are read from what a word names, such as a file."""
+
+
+@dataclass(frozen=True)
+class Value:
+    """What a parameter or field takes.
+
+    Args:
+        kind: makes one value of a word.
+        count: words; None: any number.
+        pairs: of how many words each entry of a list is made.
+        choices: values that are allowed; empty: all.
+        optional: the word None stands for no value.
+        aliases: further names of the flag.
+    """
+
+    kind: Callable[[str], Any]
+    count: int | None = 1
+    pairs: int = 1
+    choices: tuple[Any, ...] = ()
+    optional: bool = False
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def metavar(self) -> str | tuple[str, ...]:
+        """What stands for it in a usage."""
+        if self.choices:
+            return "{" + ",".join(map(str, self.choices)) + "}"
+        return ("WIDTH", "HEIGHT") if self.count == 2 else METAVARS.get(self.kind, "NAME|FILE")
+
+    def convert(self, word: str) -> Any:
+        """One word as a value.
+
+        Raises:
+            ArgumentTypeError: it is none.
+        """
+        if self.optional and word == "None":
+            return None
+        try:
+            value = self.kind(word)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{word!r} is not {KINDS[self.kind]}") from None
+        if self.choices and value not in self.choices:
+            raise argparse.ArgumentTypeError(f"{word!r} is none of {', '.join(map(str, self.choices))}")
+        return value
+
+
+def value_of(annotation: Any, readers: Readers = {}) -> Value | None:  # noqa: B006 (never changed)
+    """What a type takes; None: it is a switch."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if annotation is bool:
+        return None
+    if annotation in readers:
+        return Value(readers[annotation])
+    if origin is Annotated:
+        inner = value_of(arguments[0], readers)
+        names = tuple(one for one in arguments[1:] if isinstance(one, str))
+        return inner and replace(inner, aliases=names)
+    if origin in (Union, UnionType):
+        (inner,) = (value_of(one, readers) for one in arguments if one is not NoneType)
+        return inner and replace(inner, optional=True)
+    if origin is Literal:
+        return Value(type(arguments[0]), choices=arguments)
+    if origin is tuple:
+        inner = value_of(arguments[0], readers)
+        assert inner is not None
+        return replace(inner, count=None if arguments[-1] is Ellipsis else len(arguments), pairs=inner.count or 1)
+    return Value(annotation)
+
+
+class _Store(argparse.Action):
+    """Keeps what was given: a value, or a tuple of them."""
+
+    def __init__(self, *, value: Value, **options: Any) -> None:
+        super().__init__(**options)
+        self.value = value
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
+        """Called by argparse."""
+        if (pairs := self.value.pairs) > 1:
+            if len(values) % pairs:
+                raise argparse.ArgumentError(self, f"takes {pairs} values each, got {len(values)} in all")
+            values = [tuple(values[start : start + pairs]) for start in range(0, len(values), pairs)]
+        setattr(namespace, self.dest, tuple(values) if isinstance(values, list) else values)
+
+
+class _Switch(argparse.Action):
+    """--x and --no-x."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
+        """Called by argparse."""
+        setattr(namespace, self.dest, option_string == self.option_strings[0])
+
+
+def parse_call(command: Callable[..., None], prog: str, words: Sequence[str]) -> Callable[[], None]:
+    """The call of a function that a command line asks for; its docstring is the help.
+
+    Raises:
+        SystemExit: it asks for help (0), or does not fit (2), which a sentence on stderr says.
+    """
+    about, told = documented(command)
+    parameters = inspect.signature(command, eval_str=True).parameters
+    parser = _parser(prog, about)
+    for name, parameter in parameters.items():
+        default = parameter.default
+        _add(parser, name, value_of(parameter.annotation), told[name], default, parameter.kind)
+    given = vars(_parse(parser, words))
+    placed = [given.pop(name) for name, one in parameters.items() if one.kind is one.POSITIONAL_ONLY]
+    return functools.partial(command, *(value for value in placed if value is not None), **given)
+
+
+def parse_section(
+    base: AnySection, words: Sequence[str], description: str, readers: Readers, first: Parser
+) -> AnySection:
+    """A configuration with the fields that a command line gives instead of its own, such as `--loss.gamma 1`.
+
+    Args:
+        base: the configuration.
+        words: the command line, without what `first` has taken.
+        description: what the command does, for its help.
+        readers: how fields of some types are read.
+        first: reads the flags that `base` depends on; its flags are shown and suggested too.
+
+    Raises:
+        SystemExit: as `parse_call`.
+        ConfigError: a value does not fit; the sentence names the flag.
+    """
+    prog = first.prog
+    parser = _parser(prog, description, usage=f"{prog} [options]", parents=[first], conflict_handler="resolve")
+    known = set()
+    groups: dict[str, Any] = {}
+    for name, annotation, value, text in fields(base, readers):
+        known.add(name)
+        section = name.rpartition(".")[0]
+        group = groups.setdefault(section, parser.add_argument_group(section or "the run"))
+        _add(group, name, value_of(annotation, readers), text, value)
+    try:
+        given = vars(_parse(parser, words))
+        return _changed(base, {name: value for name, value in given.items() if name in known})
+    except ConfigError as error:
+        raise ConfigError(f"{error}; see {prog} --help") from None
+
+
+def _changed(base: AnySection, given: Mapping[str, Any], prefix: str = "") -> AnySection:
+    """A section with other values of some fields, those of sections within it by names such as "loss.gamma"."""
+    from pydantic import ValidationError
+
+    from clan.core.schema import describe
+
+    values = dict(base)
+    values |= {name: value for name, value in given.items() if "." not in name}
+    for section in {name.partition(".")[0] for name in given if "." in name}:
+        inner = {name.removeprefix(f"{section}."): one for name, one in given.items() if name.startswith(f"{section}.")}
+        values[section] = _changed(values[section], inner, f"{prefix}{section}.")
+    try:
+        return type(base).model_validate(values)
+    except ValidationError as error:
+        field, colon, rest = describe(error, type(base)).partition(": ")
+        option = re.sub(r"(\.\d+)+$", "", field)  # one of several values
+        shown = "--" + f"{prefix}{option}".replace("_", "-") if option in given else field
+        raise ConfigError(f"{shown}{colon}{rest}") from None
+
+
+def fields(section: Section, readers: Readers, prefix: str = "") -> Iterator[tuple[str, Any, Any, str]]:
+    """Name, type, value and help of every field, those of sections within it as "loss.gamma"."""
+    for name, field in type(section).model_fields.items():
+        value, annotation = getattr(section, name), field.annotation
+        if hasattr(annotation, "model_fields") and annotation not in readers:
+            yield from fields(value, readers, f"{prefix}{name}.")
+        else:
+            yield prefix + name, annotation, value, field.description or ""
+
+
+def _parser(prog: str, description: str, **options: Any) -> Parser:
+    formatter = argparse.HelpFormatter  # _add says what the defaults are
+    return Parser(prog=prog, description=description, exit_on_error=False, formatter_class=formatter, **options)
+
+
+def _add(parser: Any, name: str, value: Value | None, text: str, default: Any, kind: Any = None) -> None:
+    """Adds a parameter or field to a parser; what is not given is left out of the result."""
+    section, dot, field = name.replace("_", "-").rpartition(".")
+    shown = "" if default in (None, (), inspect.Parameter.empty) else f" (default: {_shown(default)})"
+    options: dict[str, Any] = {"default": argparse.SUPPRESS, "help": (text + shown).replace("%", "%%")}
+    if value is None:
+        names = (f"--{section}{dot}{field}", f"--{section}{dot}no-{field}")
+        parser.add_argument(*names, dest=name, action=_Switch, nargs=0, **options)
+        return
+    options |= {"action": _Store, "value": value, "type": value.convert, "metavar": value.metavar}
+    if kind is inspect.Parameter.POSITIONAL_ONLY:
+        optional = default is not inspect.Parameter.empty
+        several = "*" if optional else "+"
+        options |= {"default": None}  # argparse would take SUPPRESS for a word
+        options |= {"metavar": name.upper(), "nargs": several if value.count is None else "?" if optional else None}
+        parser.add_argument(name, **options)
+    else:
+        options |= {"nargs": "*" if value.count is None else value.count if value.count > 1 else None}
+        needed = default is inspect.Parameter.empty
+        parser.add_argument(*value.aliases, f"--{section}{dot}{field}", dest=name, required=needed, **options)
+
+
+def _parse(parser: Parser, words: Sequence[str]) -> argparse.Namespace:
+    """Reads words; flags may have _ for -."""
+    words = [re.sub(r"^--[^=]+", lambda flag: flag[0].replace("_", "-"), word) for word in words]
+    try:
+        return parser.parse_args(words)
+    except argparse.ArgumentError as error:
+        flag = (error.argument_name or "").split("/")[-1]
+        sentence = f"{flag}: {error.message}".replace("2 arguments", "WIDTH HEIGHT").replace("one argument", "a value")
+        if error.message.startswith("expected") and flag in words:
+            start = words.index(flag) + 1
+            following = next((at for at in range(start, len(words)) if words[at].startswith("--")), len(words))
+            sentence += f", got {' '.join(words[start:following])}" if following > start else ""
+        parser.error(sentence)
+
+
+def documented(command: Callable[..., object]) -> tuple[str, Mapping[str, str]]:
+    """What stands before "Args:", and what is said of every argument there."""
+    about, _, rest = (inspect.getdoc(command) or "").partition("\n\nArgs:\n")
+    told = re.findall(r"^    (\w+): (.*(?:\n {5,}.*)*)", rest, re.MULTILINE)
+    return about, {name: " ".join(text.split()) for name, text in told}
+
+
+def _shown(value: Any) -> str:
+    """A value as it is typed on the command line."""
+    if isinstance(value, tuple):
+        return " ".join(map(_shown, value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{len(value.classes)} classes" if hasattr(value, "owners") else getattr(value, "name", None) or str(value)

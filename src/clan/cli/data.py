@@ -1,0 +1,149 @@
+"""`clan data check` and `clan data init`: from a description or a folder to what is printed and written."""
+
+import json
+from pathlib import Path
+
+from clan.core.errors import ConfigError
+from clan.core.output import encoded, one_line
+from clan.core.progress import progress
+from clan.data.check import REMARKS, Findings, check
+from clan.data.dataset import Dataset, find_splits
+from clan.data.domains import load_classes, named_domain, require_splits
+from clan.data.suspicions import SUSPICIOUS
+from clan.evaluation.images import save_png
+from clan.reporting.bars import print_bars
+from clan.reporting.contact_sheet import contact_sheet
+
+OVERLAYS = 10
+"""Images on a contact sheet."""
+
+SHOWN = 20
+"""Problems of a kind that are printed; the JSON has all."""
+
+
+def check_data(
+    name: str,
+    *,
+    split: str | None,
+    root: Path | None,
+    classes: Path | None,
+    sheet: Path | None,
+    as_json: bool,
+) -> bool:
+    """Reads everything of a data set and says what was found.
+
+    Args:
+        name: description file or packaged name.
+        split: the split; None: every one.
+        root: folder instead of the one that the description names.
+        classes: file of classes to merge into; None: the description's own.
+        sheet: where the contact sheet goes, one per split; None: NAME_SPLIT.png in the working folder.
+        as_json: print JSON alone.
+
+    Returns:
+        Whether everything can be used as it is.
+
+    Raises:
+        ClanError: the description does not fit, or there are no images at all.
+    """
+    named = named_domain(name)
+    require_splits(named.description, split)
+    root = root or named.root
+    merged = load_classes(classes) if classes else named.classes
+    splits = [split] if split else find_splits(named.description, root) or ["train"]
+    report, ok = {}, True
+    for number, each in enumerate(splits):
+        dataset = Dataset(named.description, root, split=each, classes=merged)
+        title = f"{dataset.name} {each}" if find_splits(named.description, root) else dataset.name
+        with progress(f"reading {title}", len(dataset)) as advance:
+            findings = check(dataset, on_image=advance)
+        picture = _sheet_path(sheet, title, several=len(splits) > 1)
+        save_png(contact_sheet(dataset, _spread(len(dataset)), f"{title}: {len(dataset)} images"), picture)
+        ok = ok and findings.ok
+        report[each] = findings.to_json() | {"contact_sheet": str(picture)}
+        if not as_json:
+            print("\n" * (number > 0) + f"{title}, in {dataset.image_root}")
+            _print(findings, dataset)
+            print(f"  overlays in {picture}")
+    if as_json:
+        print(json.dumps({"name": named.description.name, "ok": ok, "splits": report}, indent=2, ensure_ascii=False))
+    return ok
+
+
+def _sheet_path(given: Path | None, title: str, *, several: bool) -> Path:
+    stem = title.replace(" ", "_")
+    if given is None:
+        return Path(f"{stem}.png")
+    return given.with_name(f"{given.stem}_{stem.rpartition('_')[2]}.png") if several else given
+
+
+def _spread(count: int) -> list[int]:
+    """Some indices, evenly over all."""
+    return sorted({round(k * (count - 1) / max(OVERLAYS - 1, 1)) for k in range(OVERLAYS)})
+
+
+def _print(findings: Findings, dataset: Dataset) -> None:
+    pairs = f"{findings.labels} with a label" if dataset.labelled else "no labels described"
+    if dataset.labelled and not dataset.has_any_label:
+        pairs = "none with a label: fit for a target"
+    print(f"  {findings.images} images, {pairs}")
+    for remark in findings.list_remarks:
+        print(f"  {remark}")
+    _print_some("classes without a name: write what each one is in the description", findings.unnamed)
+    _print_some("could not be used", findings.problems)
+    unknown = [
+        f"{code} in {stray.pixels:,} pixels of {stray.files} files, first {stray.first}"
+        for code, stray in sorted(findings.strays.items(), key=lambda item: -item[1].pixels)
+    ]
+    _print_some("that no class and no ignore names", unknown)
+    _print_some("labels without an image (not an error)", findings.orphans)
+    for remark, names in findings.remarks.items():
+        _print_some(f"of {findings.images} images are {remark} ({REMARKS[remark]})", names)
+    shown = ", ".join(f"{width}x{height} ({count})" for (width, height), count in findings.sizes.most_common(5))
+    further = f" and {len(findings.sizes) - 5} more" if len(findings.sizes) > 5 else ""
+    print(f"  sizes: {shown}{further}")
+    print("  mean of red, green, blue: " + ", ".join(f"{value:.2f}" for value in findings.mean))
+    print("  deviation: " + ", ".join(f"{value:.2f}" for value in findings.std))
+    if findings.labels:
+        space = dataset.classes.label_space
+        total = findings.ignored + int(findings.pixels.sum())
+        print(f"  ignored: {100 * findings.ignored / max(total, 1):.2f} % of pixels; of the others:")
+        print_bars(space.names, [float(share) for share in findings.frequencies], space.colors)
+    alike = ", but see above which images are all alike" if SUSPICIOUS.intersection(findings.remarks) else ""
+    print(f"  everything can be used{alike}" if findings.ok else "  NOT everything can be used: see above")
+
+
+def _print_some(what: str, lines: list[str]) -> None:
+    if lines:
+        print(f"  {len(lines)} {what}:")
+        for line in lines[:SHOWN]:
+            print(f"    {one_line(line)}")
+        if len(lines) > SHOWN:
+            print(f"    … and {len(lines) - SHOWN} more; --json lists all")
+
+
+def init_data(folder: Path, output: Path | None) -> Path:
+    """Looks at a folder and writes a description that fits it.
+
+    Args:
+        folder: where images, and labels if there are any, lie.
+        output: the file; None: FOLDER.yaml in the working folder.
+
+    Raises:
+        ClanError: nothing like images is there, or the file exists already.
+    """
+    from clan.data.propose import propose
+
+    if not folder.is_dir():
+        raise ConfigError(f"{folder} is no folder: name the one that holds images and labels")
+    output = output or Path(f"{folder.resolve().name}.yaml")
+    if output.exists():
+        raise ConfigError(f"{output} exists already: name another file with -o")
+    proposal = propose(folder, relative_to=output.resolve().parent)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_bytes(encoded(proposal.text))
+    for line in proposal.seen:
+        print(line)
+    naming = "give its classes their names, then " if proposal.unnamed else ""
+    print(f"saved {output}: {naming}run clan data check {output}")
+    return output

@@ -1,0 +1,348 @@
+"""`clan`: the command line, one small function a command; what each takes is its signature."""
+
+import functools
+import itertools
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+from clan import __version__
+from clan.cli.arguments import parse_call, parse_section
+from clan.cli.commandline import Parser, add_resume, fail, resumes, run
+from clan.cli.show import convert, inspect, predict, report
+from clan.core import runtime
+from clan.core.output import speak
+from clan.core.runtime import Precision
+from clan.models.normalization import Scheme
+
+Size = tuple[int, int]
+
+SUMMARY = f"""clan {__version__}: category-level adversarial domain adaptation for semantic segmentation.
+
+usage: clan COMMAND [options]; clan COMMAND --help tells all about one.
+
+  train     train from a preset or a config.yaml; every field is a flag
+  evaluate  label maps and scores of one snapshot, or of a folder of them
+  iou       score a folder of label maps
+  report    scores, curves and pictures of runs as one HTML page
+  inspect   where the heads disagree, how fooled the discriminator is, how well features align
+  predict   label maps, overlays and maps of confidence for images or a video
+  data      check: look at every file of a data set; init: propose a description of a folder
+  convert   rewrite weights: .pdparams, .safetensors, .pth
+  doctor    this machine, its Paddle and its settings, and what of them is slow
+  demo      draw two small worlds, adapt from one to the other, show what it gave
+"""
+
+
+def evaluate(  # noqa: PLR0913 (the signature is the command line)
+    weights: Path,
+    /,
+    *,
+    domain: str | None = None,
+    data_dir: Path | None = None,
+    data_list: Path | None = None,
+    split: str | None = None,
+    save: Path = Path("result"),
+    workbooks: Path = Path("mIoU_results"),
+    input_size: Size | None = None,
+    output_size: Size | None = None,
+    num_classes: int | None = None,
+    classes: Path | None = None,
+    upsampling: Literal["bilinear", "bicubic"] | None = None,
+    backbone: str | None = None,
+    output_stride: Literal[8, 16] | None = None,
+    head_dilations: tuple[int, ...] | None = None,
+    input_normalization: Scheme | None = None,
+    label_ids: bool = False,
+    batch_size: int = 1,
+    precision: Precision = "fp32",
+    device: Literal["auto", "cpu", "gpu"] = "auto",
+    gpu: int = 0,
+) -> None:
+    """Write label maps and score them; a folder of snapshots gives a workbook and a CSV too.
+
+    Args:
+        weights: weights of a segmenter, or a folder of snapshots.
+        domain: data set, a description file or cityscapes; without it, the run's target, else cityscapes.
+        data_dir: the data set's folder; without it, the run's or the description's, else data/Cityscapes.
+        data_list: text file of image names, one a line; without it, the whole split.
+        split: split to evaluate; without it, val, or test where there is no val.
+        save: folder of label maps, one folder RUN_ITERATION per snapshot.
+        workbooks: folder of the workbook and the CSV.
+        input_size: width and height that the network sees; without it, the run's, else 1024 512.
+        output_size: width and height of label maps; without it, the ground truth's, or the image's.
+        num_classes: number of classes; another one than that of the classes is refused.
+        classes: file or name of the classes, for weights without their run's config.yaml: cityscapes, synthia-16, …
+        upsampling: of the logits; without it, the run's, else bilinear.
+        backbone: the trunk; without it, the run's, else what the weights tell.
+        output_stride: input's resolution over that of the features; without it, the run's, else 8.
+        head_dilations: dilations of a head's convolutions; without it, the run's, else 6 12 18 24.
+        input_normalization: how pixels become numbers; without it, the run's, else caffe-bgr.
+        label_ids: write Cityscapes labelIds, as its benchmark server wants.
+        batch_size: images that the network sees at once; more than one can help on a GPU.
+        precision: what convolutions and matrix products compute in on a GPU.
+        device: where to compute.
+        gpu: index of the GPU among the visible ones.
+    """
+    speak({"--root": "--data-dir"})
+    runtime.import_paddle()
+    from clan.core.device import select_device
+    from clan.core.precision import check_precision
+    from clan.data.domains import evaluation_dataset
+    from clan.evaluation.bulk import evaluate_and_score
+
+    select_device(device, gpu)
+    if remark := check_precision(precision):
+        print(remark)
+    evaluate_and_score(
+        weights,
+        evaluation_dataset(
+            weights, domain=domain, data_dir=data_dir, data_list=data_list, split=split, classes=classes
+        ),
+        save,
+        workbooks,
+        num_classes=num_classes,
+        upsampling=upsampling,
+        backbone=backbone,
+        output_stride=output_stride,
+        head_dilations=head_dilations,
+        input_normalization=input_normalization,
+        input_size=input_size,
+        output_size=output_size,
+        label_ids=label_ids,
+        batch_size=batch_size,
+        precision=precision,
+    )
+
+
+def iou(
+    truth: Path,
+    predictions: Path,
+    /,
+    *,
+    devkit_dir: Path | None = None,
+    split: str = "val",
+    classes: Path | None = None,
+    label_ids: bool = False,
+) -> None:
+    """Print the IoU of every class, and mIoU-19, mIoU-16 and mIoU-13, or the means of other classes.
+
+    Args:
+        truth: folder of ground truths, *_gtFine_labelIds.png, or a description file.
+        predictions: folder of label maps, named like the images.
+        devkit_dir: folder of val.txt, label.txt and info.json.
+        split: split of a described data set.
+        classes: file of the classes that the label maps hold, or cityscapes, synthia-16, synthia-13; without it, what
+            classes.json beside the label maps says, else the description's own, or Cityscapes'.
+        label_ids: label maps hold Cityscapes labelIds instead of trainIds.
+    """
+    from clan.data.dataset import Dataset
+    from clan.data.domains import DESCRIPTION_SUFFIXES, named_domain, require_names
+    from clan.evaluation.scores_file import read_classes
+    from clan.evaluation.scoring import score_dataset, score_with_progress
+    from clan.evaluation.tables import format_scores
+
+    speak({"with --root": "as root in its description"})
+    ids = "labelId" if label_ids else "trainId"
+    if truth.suffix in DESCRIPTION_SUFFIXES:
+        named = named_domain(str(truth))
+        require_names(named.description)
+        space = read_classes(predictions, classes, named.classes)
+        dataset = Dataset(named.description, named.root, split=split, classes=space)
+        scores = score_dataset(dataset, predictions, prediction_ids=ids)
+    else:
+        space = read_classes(predictions, classes)
+        scores = score_with_progress(truth, predictions, devkit_dir=devkit_dir, prediction_ids=ids, classes=space)
+    print(format_scores(scores))
+
+
+def doctor(*, json: bool = False) -> None:
+    """Tell what this machine, its Paddle and its settings are, and what of them makes training slow.
+
+    Args:
+        json: print it as JSON.
+    """
+    from json import dumps
+
+    from clan.cli.doctor import complaints, examine, report
+
+    facts = examine()
+    print(dumps({**facts, "complaints": complaints(facts)}, indent=2) if json else report(facts))
+
+
+def demo(folder: Path = Path("demo"), /, *, steps: int = 300, seed: int = 0) -> None:
+    """Draw a rendered and a camera world, train source-only and CLAN, score both on the camera's.
+
+    Args:
+        folder: where everything is written.
+        steps: iterations of each of the two runs.
+        seed: seed of the worlds and of training.
+    """
+    speak(
+        {
+            "another --snapshot-dir": "another folder",
+            "go on with --resume": "start the demo again",
+            "or save less often (--save-every)": "or give fewer --steps",
+            "lower the learning rates, look at these samples": "give another --seed",
+            ", or go on without such steps (--resume --on-nonfinite skip)": "",
+            "start without --resume": "name another folder",
+            "--data-timeout sets how long to wait": "start the demo again",
+        }
+    )
+    runtime.import_paddle()
+    from clan.cli.demo import run_demo
+
+    run_demo(folder, steps=steps, seed=seed)
+
+
+def data_check(
+    domain: str,
+    /,
+    *,
+    split: str | None = None,
+    root: Path | None = None,
+    classes: Path | None = None,
+    sheet: Path | None = None,
+    json: bool = False,
+) -> None:
+    """Read everything of a data set; exit code 1 when something cannot be used as it is.
+
+    Args:
+        domain: description file, or synthia, gta5, cityscapes.
+        split: split to read; without it, every one.
+        root: the data set's folder; without it, the description's.
+        classes: file of the classes to merge into, or cityscapes, synthia-16, synthia-13; without it, the description's
+            own.
+        sheet: PNG of ten images and their overlays; without it, NAME_SPLIT.png.
+        json: print JSON instead of words.
+    """
+    from clan.cli.data import check_data
+
+    if not check_data(domain, split=split, root=root, classes=classes, sheet=sheet, as_json=json):
+        raise SystemExit(1)
+
+
+def data_init(
+    folder: Path,
+    /,
+    *,
+    output: Annotated[Path | None, "-o"] = None,
+) -> None:
+    """Propose a description of a folder by looking at it.
+
+    Args:
+        folder: where images, and labels if there are any, lie.
+        output: file to write; without it, FOLDER.yaml.
+    """
+    from clan.cli.data import init_data
+
+    init_data(folder, output)
+
+
+def train(arguments: Sequence[str]) -> None:
+    """Train from a preset or a config.yaml, with any field overridden."""
+    from clan.data.domains import between, load_classes, named_domain
+    from clan.datasets import Classes, Description
+    from clan.run.config import load
+    from clan.run.method_options import METHOD_OPTIONS, known_flags, switched
+    from clan.run.presets import PRESETS, SOURCE_ROOTS, preset_name
+    from clan.training.display import open_display
+
+    speak({"--num-classes": "--network.num-classes"})
+    start = Parser(prog="clan train", add_help=False)
+    start.add_argument("--preset", type=preset_name, default="official", metavar="{" + ",".join(PRESETS) + "}")
+    start.add_argument("--method", choices=METHOD_OPTIONS)
+    start.add_argument("--source", metavar="NAME|FILE", help="synthia, gta5 or a description file")
+    start.add_argument("--target", metavar="NAME|FILE", help="cityscapes or a description file")
+    start.add_argument("--classes", type=Path, metavar="NAME|FILE")
+    start.add_argument("--config", type=Path, metavar="FILE", help="the config.yaml of another run")
+    add_resume(start)
+    shown = start.add_mutually_exclusive_group()
+    option = functools.partial(shown.add_argument, dest="output", action="store_const", default="text")
+    option("--quiet", const="quiet", help="show errors and the last snapshot alone")
+    option("--json", const="json", help="print an object a line")
+    flags, rest = start.parse_known_args(arguments)
+    source = flags.source if flags.source in SOURCE_ROOTS else None
+    base = load(flags.config) if flags.config else PRESETS[flags.preset](source or "synthia")
+    domains = {"source": None if source and not flags.config else flags.source, "target": flags.target}
+    if any(domains.values()) or flags.classes:
+        roots = {role: _given(f"--{role}.root", rest) for role in domains}
+        base = between(base, domains, flags.classes, roots=roots, notify=open_display(flags.output).note)
+    if flags.method:
+        base = base.model_copy(update={"method": switched(base.method, flags.method)})
+    about = (
+        "Train a segmenter. First choose where to start from: --preset {official,paper,port,best} (official), "
+        "--source (synthia, gta5 or the description file of your own) and --target (cityscapes or a description "
+        "file) with --classes, the classes that both share (a file, cityscapes, synthia-16 or synthia-13), or "
+        "--config FILE, the config.yaml of another run; and "
+        f"--method {{{','.join(METHOD_OPTIONS)}}} (clan), each with options of its own. --resume continues the run "
+        "in the snapshot folder, --resume auto does so or, without one, starts it, --resume-with-changes goes on "
+        "under options that changed. --quiet shows errors and the last snapshot alone, --json prints an object a "
+        "line. Then override any field; the defaults shown are those of what you chose."
+    )
+    readers = {Description: lambda name: named_domain(name).description, Classes: lambda path: load_classes(Path(path))}
+    config = parse_section(base, known_flags(rest, base.method), about, readers, start)
+    runtime.import_paddle()
+    from clan.training.run import train as run_training
+
+    run_training(config, resume=resumes(flags), accept_changes=flags.resume_with_changes, output=flags.output)
+
+
+def _given(flag: str, arguments: Sequence[str]) -> str | None:
+    """The value that a flag is given, as one word or the next."""
+    for argument, following in itertools.zip_longest(arguments, arguments[1:]):
+        if argument == flag:
+            return following
+        if argument.startswith(f"{flag}="):
+            return argument.removeprefix(f"{flag}=")
+    return None
+
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "evaluate": evaluate,
+    "iou": iou,
+    "predict": predict,
+    "report": report,
+    "inspect": inspect,
+    "convert": convert,
+    "doctor": doctor,
+    "demo": demo,
+}
+
+
+DATA_COMMANDS: dict[str, Callable[..., None]] = {"check": data_check, "init": data_init}
+
+
+def data(arguments: Sequence[str]) -> None:
+    """Runs the command on data that the first argument names."""
+    command, *rest = arguments or ("--help",)
+    if command in ("-h", "--help"):
+        print("usage: clan data {check,init} …; clan data check --help tells all about one")
+    elif command in DATA_COMMANDS:
+        parse_call(DATA_COMMANDS[command], f"clan data {command}", rest)()
+    else:
+        fail(f"{command!r} is not a command on data: there are check and init")
+
+
+def dispatch(arguments: Sequence[str]) -> None:
+    """Runs the command that the first argument names."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(SUMMARY, end="")
+        return
+    command, *rest = arguments
+    if command == "--version":
+        print(f"clan {__version__}")
+    elif command == "train":
+        train(rest)
+    elif command == "data":
+        data(rest)
+    elif command in COMMANDS:
+        parse_call(COMMANDS[command], f"clan {command}", rest)()
+    else:
+        fail(f"{command!r} is not a command: see clan --help")
+
+
+def main() -> None:
+    """What the `clan` script calls."""
+    run(lambda: dispatch(sys.argv[1:]))

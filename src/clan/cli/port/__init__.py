@@ -1,0 +1,1 @@
+"""The commands and flags of the PaddlePaddle 2.1 port."""

@@ -1,0 +1,193 @@
+"""`clan predict`, `clan report`, `clan inspect` and `clan convert`: what each takes is its signature."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+from clan.core import runtime
+from clan.core.output import speak
+from clan.core.runtime import Precision
+from clan.models.normalization import Scheme
+from clan.run.snapshots import require_weights
+
+
+def predict(  # noqa: PLR0913 (the signature is the command line)
+    source: Path,
+    /,
+    *,
+    weights: Path,
+    output: Annotated[Path, "-o"] = Path("predictions"),
+    labels: bool = True,
+    overlay: bool = True,
+    confidence: bool = True,
+    discrepancy: bool = True,
+    opacity: float = 0.55,
+    strict: bool = False,
+    input_size: tuple[int, int] | None = None,
+    num_classes: int | None = None,
+    upsampling: Literal["bilinear", "bicubic"] | None = None,
+    backbone: str | None = None,
+    output_stride: Literal[8, 16] | None = None,
+    head_dilations: tuple[int, ...] | None = None,
+    input_normalization: Scheme | None = None,
+    precision: Precision = "fp32",
+    device: Literal["auto", "cpu", "gpu"] = "auto",
+    gpu: int = 0,
+) -> None:
+    """Segment an image, a folder of images or a video, and show how sure the network is.
+
+    Args:
+        source: an image, a folder of images or a video.
+        weights: weights of a segmenter; a run's config.yaml beside or in them says what network it is.
+        output: folder of the results.
+        labels: write label maps and colour masks.
+        overlay: write the colours over the image.
+        confidence: write maps of the largest class probability.
+        discrepancy: write maps of where the two heads disagree.
+        opacity: opacity of the colours in the overlay, 0 to 1.
+        strict: end at the first image of a folder that cannot be read; without it, such images are named at the end.
+        input_size: width and height that the network sees; without it, each image's proportions are kept.
+        num_classes: number of classes; without it, the run's, else what the weights tell.
+        upsampling: of the logits; without it, the run's, else bilinear.
+        backbone: the trunk; without it, the run's, else what the weights tell.
+        output_stride: input's resolution over that of the features; without it, the run's, else 8.
+        head_dilations: dilations of a head's convolutions; without it, the run's, else 6 12 18 24.
+        input_normalization: how pixels become numbers; without it, the run's, else caffe-bgr.
+        precision: what convolutions and matrix products compute in on a GPU.
+        device: where to compute.
+        gpu: index of the GPU among the visible ones.
+    """
+    require_weights(weights)
+    runtime.import_paddle()
+    from clan.core.device import select_device
+    from clan.core.precision import check_precision
+    from clan.evaluation.prediction import Products, is_video
+    from clan.evaluation.prediction import predict as run_prediction
+
+    select_device(device, gpu)
+    if remark := check_precision(precision):
+        print(remark)
+    products = Products(labels, overlay, confidence, discrepancy, opacity)
+    given = {
+        "num_classes": num_classes,
+        "upsampling": upsampling,
+        "backbone": backbone,
+        "output_stride": output_stride,
+        "head_dilations": head_dilations,
+        "input_normalization": input_normalization,
+        "input_size": input_size,
+        "precision": precision,
+    }
+    damaged: list[str] = []
+    skip = None if strict else lambda error: damaged.append(str(error))
+    count = run_prediction(source, weights, output, products=products, on_damaged=skip, **given)
+    if count:
+        kind = "frame" if is_video(source) else "image"
+        print(f"{count} {kind}{'s' * (count != 1)} in {output}; legend.png tells what the colours mean")
+    if damaged:
+        print(
+            f"{len(damaged)} of {count + len(damaged)} images could not be read and have no results:", file=sys.stderr
+        )
+        print(*(f"  {sentence}" for sentence in damaged), sep="\n", file=sys.stderr)
+        raise SystemExit(1)
+
+
+def report(
+    runs: tuple[Path, ...],
+    /,
+    *,
+    output: Annotated[Path, "-o"] = Path("report.html"),
+    results: tuple[Path, ...] = (Path("result"),),
+    evaluations: tuple[Path, ...] = (),
+    images: int = 6,
+) -> None:
+    """Show what runs learnt as one HTML page that needs no network: scores, curves, confusion, pictures, cost.
+
+    Args:
+        runs: folders of runs, finished or still going; differences are to the first.
+        output: the HTML file.
+        results: where clan evaluate wrote its folders of label maps; the folder "result" beside a run is searched too.
+        evaluations: folders of label maps to show, one for every run in order, instead of searching.
+        images: pictures in the gallery, half of them the worst, half the best.
+    """
+    speak({"or name its folder with --root": "or give --images 0"})
+    runtime.import_paddle()
+    from clan.reporting.page import make_report
+
+    page = make_report(runs, output, results=results, evaluations=evaluations, images=images)
+    for notice in page.notices:
+        print(notice)
+    for view in page.runs:
+        for text, command in view.missing:
+            print(f"{view.name}: {text} {command}")
+    print(f"saved {output}")
+
+
+def inspect(  # noqa: PLR0913 (the signature is the command line)
+    run: Path,
+    /,
+    *,
+    output: Annotated[Path | None, "-o"] = None,
+    split: str | None = None,
+    images: int = 20,
+    snapshots: int = 8,
+    points: int = 50,
+    against: Path | None = None,
+    data_dir: Path | None = None,
+    data_dir_target: Path | None = None,
+    seed: int = 0,
+    device: Literal["auto", "cpu", "gpu"] = "auto",
+    gpu: int = 0,
+) -> None:
+    """Draw where the heads disagree, how fooled the discriminator is and how well features of both domains align.
+
+    Args:
+        run: folder of a run, finished or still going; nothing in it is changed.
+        output: folder of figures and inspect.json; without it, the run's own folder inspect, where clan report looks.
+        split: split of the target; without it, val, or test where there is no val.
+        images: images of each domain that every snapshot is shown.
+        snapshots: at most so many, evenly chosen, the first and the last among them.
+        points: cells of each class and domain in the maps of features.
+        against: folder of a run, such as a source-only one, whose last network's features stand beside this run's.
+        data_dir: the source's folder; without it, the run's.
+        data_dir_target: the target's folder; without it, the run's.
+        seed: decides which images and cells are looked at.
+        device: where to compute.
+        gpu: index of the GPU among the visible ones.
+    """
+    speak({"--source.root": "--data-dir", "--target.root": "--data-dir-target", "--root": "--data-dir-target"})
+    runtime.import_paddle()
+    from clan.core.device import select_device
+    from clan.reporting.inspection.run import inspect_run
+    from clan.reporting.inspection.subject import Options
+
+    select_device(device, gpu)
+    options = Options(split, images, snapshots, points, against, data_dir, data_dir_target, seed)
+    for remark in inspect_run(run, output, options=options).remarks:
+        print(remark)
+    print(f"saved {output or run / 'inspect'}")
+
+
+def convert(
+    source: Path,
+    target: Path,
+    /,
+    *,
+    take: str | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Rewrite weights in the format of the target's suffix, and keep with them what their run's config.yaml says.
+
+    Args:
+        source: .pdparams, .pth, .pt or .safetensors; nothing that it holds is executed.
+        target: .pdparams, .safetensors, .pth or .pt.
+        take: key or prefix of the network to take, such as ema, from a file that holds several.
+        overwrite: replace files that exist.
+    """
+    from clan.run.weights_config import convert as rewrite
+
+    found, kept = rewrite(source, target, take=take, overwrite=overwrite)
+    for note in found.notes:
+        print(f"{source}: {note}")
+    print(f"{len(found.arrays)} arrays written to {target}")
+    print(f"classes and options kept in {kept}" if kept else f"no config.yaml beside {source}: classes are not kept")

@@ -1,1 +1,0 @@
-"""The five commands of the seed, on the same functions as `clan`."""

@@ -1,0 +1,1 @@
+"""What every room stands on: errors, files, YAML, text output, the runtime, devices and ranks."""

@@ -1,0 +1,86 @@
+"""Computing in half precision: what runs in it, and how small gradients survive it."""
+
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
+
+import numpy as np
+import paddle
+from paddle import Tensor
+
+from clan.core.errors import ConfigError, TrainingError
+from clan.core.runtime import Precision
+
+
+def check_precision(precision: Precision) -> str | None:
+    """What a user should know about computing at `precision` on the device chosen; None: nothing.
+
+    Raises:
+        ConfigError: the GPU does not have it.
+    """
+    if precision == "fp32":
+        return None
+    if paddle.device.get_device() == "cpu":
+        return f"--precision {precision}: Paddle's autocast acts on GPUs alone, so the CPU computes in float32"
+    supported = paddle.amp.is_float16_supported if precision == "fp16" else paddle.amp.is_bfloat16_supported
+    if not supported():
+        other = "fp32" if precision == "fp16" else "fp16 or fp32"
+        raise ConfigError(f"this GPU does not compute in {precision}: use --precision {other}")
+    return None
+
+
+def autocast(precision: Precision) -> AbstractContextManager[None]:
+    """Within it convolutions and matrix products run at `precision`, and what is delicate in float32.
+
+    Delicate are, by Paddle's lists: resizing, softmax, logarithms, squares, sums and means, so all of the losses.
+    """
+    if precision == "fp32" or paddle.device.get_device() == "cpu":
+        return nullcontext()
+    return paddle.amp.auto_cast(level="O1", dtype="float16" if precision == "fp16" else "bfloat16")
+
+
+class LossScale:
+    """Multiplies losses so that small gradients do not vanish in float16, and adapts the factor.
+
+    A step whose gradients overflow is skipped and halves the factor; `GROWTH_INTERVAL` good ones in a row double
+    it. Paddle's own scaler serves only Paddle's optimizers and turns itself off on the CPU, where this is tested.
+    The factors are powers of two, so that scaling rounds nothing.
+    """
+
+    GROWTH_INTERVAL = 2000
+
+    def __init__(self, factor: float = 2.0**16) -> None:
+        self.factor: float = factor
+        self.good_steps = 0
+        self.skipped = 0
+
+    def unscale(self, gradients: Iterable[Tensor]) -> bool:
+        """Divides gradients by the factor in place and adapts it; False: they overflowed, skip this step.
+
+        Raises:
+            TrainingError: they overflow without any scaling too.
+        """
+        finite = []
+        with paddle.no_grad():
+            for gradient in gradients:
+                gradient.scale_(1.0 / self.factor)
+                finite.append(paddle.isfinite(gradient).all())
+        if bool(paddle.stack(finite).all()):
+            self.good_steps += 1
+            if self.good_steps % self.GROWTH_INTERVAL == 0:
+                self.factor *= 2.0
+            return True
+        if self.factor <= 1.0:
+            raise TrainingError("gradients overflow float16 even unscaled: use --precision bf16 or fp32")
+        self.factor /= 2.0
+        self.good_steps = 0
+        self.skipped += 1
+        return False
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """All that the next step depends on."""
+        return {"counts": paddle.to_tensor([self.factor, self.good_steps, self.skipped], "float64")}
+
+    def load_state_dict(self, state: dict[str, np.ndarray]) -> None:
+        """Takes what `state_dict` gave."""
+        factor, good_steps, skipped = state["counts"]
+        self.factor, self.good_steps, self.skipped = float(factor), int(good_steps), int(skipped)

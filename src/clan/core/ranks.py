@@ -1,0 +1,179 @@
+"""Ranks: processes that train or evaluate as one, a device each, started by Paddle's launcher.
+
+The launcher tells every process its rank and how many there are; processes started without it are alone,
+and everything here then does nothing. After each iteration all ranks hold the same state, bit for bit.
+"""
+
+import functools
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import numpy as np
+import paddle
+from paddle import Tensor, distributed
+from paddle.base import core
+
+from clan.core.errors import ClanError, ConfigError
+from clan.core.runtime import kernel_state
+
+Value = TypeVar("Value")
+Item = TypeVar("Item")
+
+
+class RankError(ClanError):
+    """What another rank could not do; its sentence is that rank's."""
+
+
+@dataclass
+class Ranks:
+    """The processes that work together, seen from one of them.
+
+    Args:
+        rank: this one's number, 0…size−1.
+        size: how many there are.
+        store: Paddle's key-value store, which all of them reach, where they meet over gloo.
+    """
+
+    rank: int = 0
+    size: int = 1
+    store: Any = None
+    _meetings: int = field(default=0, init=False)
+
+    @property
+    def first(self) -> bool:
+        """Whether this is rank 0, the one that writes files and talks to the user."""
+        return self.rank == 0
+
+    def share(self, items: Sequence[Item]) -> Sequence[Item]:
+        """The part of this rank, of what is dealt out in turn."""
+        return items[self.rank :: self.size]
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Waits, after the block, until all ranks are through theirs; what one of them cannot do, none does.
+
+        Raises:
+            ClanError: the block raised one here or, as a `RankError`, on another rank. Any other exception
+                ends this process, and then the launcher ends the others.
+        """
+        failure: ClanError | None = None
+        try:
+            yield
+        except ClanError as error:
+            failure = error
+        if self.size > 1:
+            failure = self._agree(failure)
+        if failure is not None:
+            raise failure
+
+    def _agree(self, failure: ClanError | None) -> ClanError | None:
+        """Waits for all ranks; returns this one's failure, else another's, if there is any."""
+        self._wait()
+        failed = paddle.to_tensor([0 if failure is None else 1])
+        distributed.all_reduce(failed, distributed.ReduceOp.MAX)
+        if not failed.item():
+            return None
+        complaints: list[str | None] = []
+        distributed.all_gather_object(complaints, None if failure is None else str(failure))
+        return failure or RankError(next(filter(None, complaints)))
+
+    def _wait(self) -> None:
+        """Waits for all ranks as long as it takes.
+
+        Gloo gives up after 30 seconds, which Paddle 3.3.1 does not let one change, and one CPU may well take that
+        much longer than another to compute or to save. So ranks count themselves in at the store first. That takes
+        0.1 s; NCCL, which waits for half an hour, does without.
+        """
+        if self.store is None:
+            return
+        self._meetings += 1
+        arrived = self.store.add("clan/arrived", 1)
+        while arrived < self._meetings * self.size:
+            time.sleep(0.005)
+            arrived = self.store.add("clan/arrived", 0)
+
+    def from_first(self, make: Callable[[], Value]) -> Value:
+        """What `make` returns on rank 0, the only one to call it, for all of them.
+
+        Raises:
+            ClanError: `make` raised it.
+        """
+        box: list[Any] = [None]
+        with self.together():
+            if self.first:
+                box = [make()]
+        if self.size > 1:
+            distributed.broadcast_object_list(box, src=0)
+        return box[0]
+
+    def average(self, losses: Mapping[str, float], tensors: Sequence[Tensor]) -> dict[str, float]:
+        """Replaces float32 tensors by their means over the ranks; returns the means of the losses.
+
+        One all-reduce of one flat buffer does it all, since many small ones would cost more than they carry.
+
+        Args:
+            losses: by name, the same names on every rank.
+            tensors: the same shapes on every rank, in the same order.
+        """
+        if self.size == 1:
+            return dict(losses)
+        with paddle.no_grad():
+            values = paddle.to_tensor(list(losses.values()), "float32")
+            parts = [values, *tensors]
+            flat = paddle.concat([part.flatten() for part in parts])
+            distributed.all_reduce(flat)
+            flat.scale_(1.0 / self.size)
+            means = paddle.split(flat, [part.size for part in parts])
+            for part, mean in zip(parts, means, strict=True):
+                part.set_value(mean.reshape(part.shape))
+        return dict(zip(losses, map(float, values.numpy()), strict=True))
+
+    def sum(self, counts: np.ndarray) -> np.ndarray:
+        """The sum over the ranks of an int64 array, exactly."""
+        if self.size == 1:
+            return counts
+        total = paddle.to_tensor(counts)
+        distributed.all_reduce(total)
+        return total.numpy()
+
+
+ALONE = Ranks()
+"""A process that works by itself."""
+
+
+def launched() -> bool:
+    """Whether Paddle's launcher started this process together with others."""
+    return int(os.environ.get("PADDLE_TRAINERS_NUM", "1")) > 1
+
+
+@functools.cache
+def connect() -> Ranks:
+    """Meets the other ranks, over NCCL where this one computes on a GPU and over gloo on the CPU.
+
+    Raises:
+        ConfigError: `clan.kernels` are active on some ranks alone, so that `environment.json` would not hold for all.
+    """
+    if not launched():
+        return ALONE
+    gloo = paddle.device.get_device() == "cpu"
+    os.environ["PADDLE_DISTRI_BACKEND"] = "gloo" if gloo else "nccl"
+    distributed.init_parallel_env()
+    store = core.create_or_get_global_tcp_store() if gloo else None
+    ranks = Ranks(distributed.get_rank(), distributed.get_world_size(), store)
+    if gloo:
+        _require_same_kernels(ranks)
+    return ranks
+
+
+def _require_same_kernels(ranks: Ranks) -> None:
+    own = kernel_state()
+    first = ranks.from_first(lambda: own)
+    with ranks.together():
+        if own.active != first.active:
+            raise ConfigError(
+                f"kernels are {own} on rank {ranks.rank}, but {first} on rank 0: set CLAN_KERNELS=0 on all machines"
+            )

@@ -1,0 +1,160 @@
+"""Importing Paddle: settings that must stand in the environment before, and faster functions for the CPU after.
+
+Measured on Paddle 3.3.1: importing it sets OMP_NUM_THREADS=1 when that is unset, and its MKL takes a slow
+path (SSE, 90 GFLOP/s on two Zen 5 cores) on processors that are not Intel's unless MKL_DEBUG_CPU_TYPE names a
+better one first: 5 is AVX2 (220 GFLOP/s), 7 is AVX-512 (440). Nothing here overrides what the user has set.
+"""
+
+import contextlib
+import importlib
+import io
+import os
+import warnings
+from collections.abc import Mapping, MutableMapping
+from pathlib import Path
+from types import ModuleType
+from typing import Literal, NamedTuple
+
+from clan.core.errors import ConfigError
+
+Precision = Literal["fp32", "bf16", "fp16"]
+"""What a GPU computes convolutions and matrix products in."""
+
+
+def available_cores() -> int:
+    """Cores for this process, of those it may run on (its affinity mask where the system knows one), at least 1.
+
+    Processes that Paddle's launcher started together on one machine share its cores evenly.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // int(os.environ.get("PADDLE_LOCAL_SIZE", "1")))
+
+
+def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> dict[str, str]:
+    """What Linux says of the first processor, such as "vendor_id", "model name" and "flags"; empty elsewhere."""
+    try:
+        first, _, _ = cpuinfo.read_text(encoding="utf-8").partition("\n\n")
+    except OSError:
+        return {}
+    lines = (line.partition(":") for line in first.splitlines())
+    return {name.strip(): value.strip() for name, _, value in lines}
+
+
+AVX512 = {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}
+"""What MKL's AVX-512 path needs."""
+
+
+def mkl_path(cpu: Mapping[str, str]) -> str | None:
+    """The value of MKL_DEBUG_CPU_TYPE that suits a processor; None: MKL chooses well by itself."""
+    flags = set(cpu.get("flags", "").split())
+    if cpu.get("vendor_id") != "AuthenticAMD" or not {"avx2", "fma"} <= flags:
+        return None
+    return "7" if flags >= AVX512 else "5"
+
+
+def settings() -> dict[str, str]:
+    """Environment variables that make Paddle fast on this machine, and their values."""
+    threads = str(available_cores())
+    chosen = {"OMP_NUM_THREADS": threads, "NUMBA_NUM_THREADS": threads}
+    # MKL's threads and those of compiled loops are two pools: one that spins while it waits takes the other's cores.
+    chosen["OMP_WAIT_POLICY"] = "PASSIVE"
+    if path := mkl_path(processor()):
+        chosen["MKL_DEBUG_CPU_TYPE"] = path
+    return chosen
+
+
+CHOSEN: set[str] = set()
+"""The variables that `configure` set, so that the others are the user's."""
+
+
+def configure(environment: MutableMapping[str, str] = os.environ) -> None:
+    """Sets what `settings` chooses and the user has not; call it before the first `import paddle`."""
+    if "PADDLE_LOCAL_SIZE" in environment and environment.get("OMP_NUM_THREADS") == "1":
+        del environment["OMP_NUM_THREADS"]  # not the user's: the launcher imports Paddle and hands its 1 down
+    for name, value in settings().items():
+        if name not in environment:
+            environment[name] = value
+            CHOSEN.add(name)
+    environment.setdefault("GLOG_minloglevel", "2")  # Paddle's C++ side logs flag values at the default level
+
+
+def import_paddle() -> None:
+    """Imports Paddle without its notices on thread settings and ccache, which no user can act on.
+
+    Then puts `clan.kernels` over models and losses, unless CLAN_KERNELS is 0. To be called again does no harm.
+
+    Raises:
+        ConfigError: Paddle is not installed, or CLAN_KERNELS is neither 0 nor 1.
+    """
+    configure()
+    # Said by every batch norm whose γ and β are frozen; that is the point of freezing only those.
+    warnings.filterwarnings("ignore", message="When training, we now always track global mean and variance")
+    try:
+        with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import paddle  # noqa: F401
+    except ModuleNotFoundError as error:
+        if error.name != "paddle":
+            raise
+        raise ConfigError(
+            "PaddlePaddle is not installed: run `pip install paddlepaddle` for the CPU, "
+            "or install its CUDA build as README.md tells"
+        ) from None
+    _choose_kernels()
+
+
+class KernelState(NamedTuple):
+    """Whether `clan.kernels` computes networks and losses on the CPU.
+
+    Args:
+        active: whether it computes any of them.
+        remark: why Paddle's own operators compute all or some of what it could, and the remedy; None: it computes all.
+    """
+
+    active: bool
+    remark: str | None
+
+    def __str__(self) -> str:
+        return ("active" if self.active else "not active") + (f": {self.remark}" if self.remark else "")
+
+    @property
+    def complaint(self) -> str | None:
+        """What a user who computes on the CPU should know; None: nothing."""
+        return f"the CPU computes networks slowly, by Paddle's own operators: {self.remark}" if self.remark else None
+
+
+def kernel_state() -> KernelState:
+    """What became of `clan.kernels` in `import_paddle`."""
+    kernels = _kernels()
+    if kernels is None:
+        return KernelState(False, "this installation has no clan.kernels: install it again")
+    if os.environ.get("CLAN_KERNELS") == "0":
+        return KernelState(False, "CLAN_KERNELS is 0: unset it")
+    return KernelState(kernels.active(), kernels.remark())
+
+
+def _choose_kernels() -> None:
+    """Puts the kernels in place, or takes them away, as CLAN_KERNELS says: 0 or 1, the latter if unset.
+
+    Raises:
+        ConfigError: it says something else.
+    """
+    wanted = os.environ.get("CLAN_KERNELS", "1")
+    if wanted not in ("0", "1"):
+        raise ConfigError(f"CLAN_KERNELS is {wanted!r}: set it to 0 for Paddle's own operators, or unset it")
+    if kernels := _kernels():
+        kernels.install() if wanted == "1" else kernels.uninstall()
+
+
+def _kernels() -> ModuleType | None:
+    """The package that makes models and losses faster on the CPU, if it is there: everything works without it.
+
+    It is above the models that it knows, and this module below them; hence its name is a string here.
+    """
+    try:
+        package = importlib.import_module("clan.kernels")
+    except ModuleNotFoundError as error:
+        if error.name != "clan.kernels":
+            raise
+        return None
+    return package if package.__file__ else None  # a folder with nothing but old bytecode has no file

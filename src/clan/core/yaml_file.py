@@ -1,0 +1,144 @@
+"""Reading YAML that may come from outside, and naming the line of whatever is wrong in it; writing YAML.
+
+Of YAML only what options need is taken: mappings, lists, text, numbers, booleans, null. Aliases are refused, because
+nine lines of them make a billion entries.
+"""
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.composer import Composer
+from ruamel.yaml.constructor import RoundTripConstructor, SafeConstructor
+from ruamel.yaml.error import MarkedYAMLError, YAMLError, YAMLStreamError
+from ruamel.yaml.events import AliasEvent, ScalarEvent
+
+from clan.core.errors import ConfigError
+from clan.core.untrusted import UnfitFile, quoted, read_whole
+
+_LARGEST_FILE = 64 << 10  # a whole config has 2 kB; reading this much takes 2 s
+_DEEPEST = 20  # a config has 4 levels
+_LONGEST_NUMBER = 100  # characters
+
+
+@dataclass(frozen=True)
+class Document:
+    """A YAML file that holds a mapping.
+
+    Args:
+        path: the file, for messages.
+        values: its content; mappings with text or whole numbers as keys, lists and plain values, nested.
+    """
+
+    path: Path
+    values: dict[Any, Any]
+
+    def line(self, keys: Sequence[Any] = ()) -> int:
+        """The line, from 1, of the entry that keys and list indices lead to, such as ("loss", "gamma").
+
+        For what the file does not hold, it is the line of the closest entry around it.
+        """
+        value: Any = self.values
+        line = 0
+        for key in keys:
+            try:
+                line = (value.lc.item if hasattr(value, "append") else value.lc.key)(key)[0]
+                value = value[key]
+            except (AttributeError, KeyError, IndexError, TypeError):  # a plain value, or no such entry
+                break
+        return line + 1
+
+    def where(self, keys: Sequence[Any] = ()) -> str:
+        """How a message names an entry's place: "FILE, line 12", or "FILE" if it is about all of it."""
+        return f"{self.path}, line {self.line(keys)}" if keys else str(self.path)
+
+
+def read_yaml(path: Path) -> Document:
+    """Reads a file of at most 64 kB.
+
+    Raises:
+        ConfigError: the file cannot be read, is not YAML in UTF-8, holds no mapping, or uses an alias, a tag,
+            a key twice, or more than 20 levels; the message names the line.
+    """
+    try:
+        return parse_yaml(read_whole(path, _LARGEST_FILE), path)
+    except UnfitFile as error:
+        raise ConfigError(f"{path} {error}") from None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read ({error.strerror}): check its name and permissions") from None
+
+
+def parse_yaml(content: bytes, path: Path) -> Document:
+    """The document in the content of a file; `path` is only for messages (see `read_yaml`)."""
+    reader = YAML()
+    reader.Composer, reader.Constructor = _Composer, _Constructor
+    try:
+        values = reader.load(content.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not UTF-8 text at byte {error.start}: save it as UTF-8") from None
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f"{path}, line {mark.line + 1}" if mark else str(path)
+        remedy = ": indent with spaces" if r"'\t'" in str(error.problem) else ""
+        raise ConfigError(f"{place}: {str(error.problem)[:200]}{remedy}") from None
+    except (YAMLError, YAMLStreamError) as error:  # a character that no text has
+        raise ConfigError(f"{path} is not YAML ({quoted(' '.join(str(error).split()))}): write plain text") from None
+    if not isinstance(values, dict):
+        kind = {type(None): "nothing"}.get(type(values), "a list" if isinstance(values, list) else "a single value")
+        raise ConfigError(f"{path} holds {kind}, not a mapping of options: write lines such as `name: value`")
+    return Document(path, values)
+
+
+def to_yaml_text(values: Mapping[str, Any]) -> str:
+    """Plain values as YAML, in their order."""
+    writer = YAML(typ="safe", pure=True)
+    writer.default_flow_style = False
+    writer.sort_base_mapping_type_on_output = False  # pyright: ignore[reportAttributeAccessIssue]
+    writer.allow_unicode = "\\x85" not in repr(values)  # of which ruamel.yaml 0.19 makes a space
+    text = io.StringIO()
+    writer.dump(values, text)
+    return text.getvalue()
+
+
+class _Composer(Composer):
+    """ruamel.yaml's, which refuses what options do not need."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event = self.parser.peek_event()
+        plain = event.value if isinstance(event, ScalarEvent) and event.style is None else ""
+        if isinstance(event, AliasEvent):
+            raise _problem(event, f"*{quoted(str(event.anchor))} refers to another entry: write it out")
+        if event.ctag is not None:
+            raise _problem(event, f"{quoted(str(event.ctag))} is no kind of value here: leave the tag out")
+        if self.depth >= _DEEPEST:
+            raise _problem(event, f"more than {_DEEPEST} levels: use fewer")
+        if plain == "<<":
+            raise _problem(event, "<< is no kind of value here: write the entries out")
+        if re.fullmatch(rf"[-+.:_\deE]{{{_LONGEST_NUMBER + 1},}}", plain):
+            raise _problem(event, f"a number of {len(plain)} characters: write it shorter")
+        return super().compose_node(parent, index)
+
+
+class _Constructor(RoundTripConstructor):
+    """ruamel.yaml's, with plain numbers, dates as text, and no key twice."""
+
+    def check_mapping_key(self, node: Any, key_node: Any, mapping: Any, key: Any, value: Any) -> bool:
+        if not isinstance(key, str | int) or isinstance(key, bool):
+            raise _problem(key_node, "a key is neither text nor a whole number: write it in quotes")
+        if key in mapping:
+            first = mapping.lc.key(key)[0] + 1
+            raise _problem(key_node, f"{quoted(str(key))} is given twice, first in line {first}: keep one of them")
+        return True
+
+
+for _kind in ("int", "float", "bool", "str"):
+    _Constructor.add_constructor(f"tag:yaml.org,2002:{_kind}", getattr(SafeConstructor, f"construct_yaml_{_kind}"))
+_Constructor.add_constructor("tag:yaml.org,2002:timestamp", SafeConstructor.construct_yaml_str)
+
+
+def _problem(place: Any, message: str) -> MarkedYAMLError:
+    return MarkedYAMLError(problem=message, problem_mark=place.start_mark)

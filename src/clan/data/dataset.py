@@ -1,0 +1,301 @@
+"""The images of one split of a data set, and their labels, as its description says."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from clan.core.errors import DataError
+from clan.data.encodings import describe_code, read_codes
+from clan.data.files import image_size, read_rgb, size_conflict
+from clan.data.lists import Known, choose, read_lines, repeated
+from clan.datasets import CITYSCAPES_CLASSES, Classes, Description, packaged
+from clan.datasets.classes import UNKNOWN
+from clan.datasets.description import split_names
+from clan.datasets.patterns import Pattern, escape_glob
+from clan.run.config import DomainConfig
+
+_pattern = cache(Pattern)
+
+
+class Dataset:
+    """The images of one split of one data set, and their labels.
+
+    Args:
+        description: what the data set is; the name of a packaged one will do.
+        root: the data set's folder.
+        list_file: text file of images, one a line, in the forms that `clan.data.lists` reads; None: those of the
+            split, sorted.
+        split: the split; without a meaning where the description knows none.
+        classes: the classes that trainIds stand for.
+
+    Raises:
+        DataError: the folder or the list is missing or empty, or the list names an absent image.
+
+    Attributes:
+        remarks: sentences for the user about the list.
+    """
+
+    def __init__(
+        self,
+        description: str | Description,
+        root: Path,
+        *,
+        list_file: Path | None = None,
+        split: str = "train",
+        classes: Classes = CITYSCAPES_CLASSES,
+    ) -> None:
+        self.description = packaged(description) if isinstance(description, str) else description
+        self.classes = classes
+        self.name = self.description.name
+        self.root = root
+        self.split = split
+        self.table = classes.table(self.description)
+        """The trainId of every id or colour; see `Classes.table`."""
+        constraints = self._constraints()
+        every, without = int(constraints.pop("every", "1")), split_names(constraints.pop("without", ""))
+        if list_file:
+            every, without = 1, []  # an explicit list says which
+        list_file = list_file or (root / constraints.pop("list") if "list" in constraints else None)
+        self.listed = list_file is not None
+        self._asked = constraints
+        folder = _pattern(self.description.images).folder(constraints)
+        self.image_root = root / folder
+        if not self.image_root.is_dir():
+            raise DataError(
+                f"the {self.name} image folder {self.image_root} does not exist{self._known_splits()}: "
+                "put the data set there or name its folder with --root"
+            )
+        found = find_images(self.description, root, constraints)
+        self._parts = {path[len(folder) :].lstrip("/"): parts for path, parts in found.items()}
+        self.remarks: list[str] = []
+        self.names = self._found()
+        if list_file:
+            self.names = self._listed(list_file, folder)
+        self.names = self._left(without)[::every]
+        self.stems = self._unique_stems()
+        if self.labelled:
+            self._check_labels_differ()
+
+    def _constraints(self) -> dict[str, str]:
+        """What the split asks of the parts of a path."""
+        splits, parts = self.description.splits, _pattern(self.description.images).parts
+        if splits and self.split not in splits and "split" not in parts:
+            raise DataError(f"{self.name} has no split {self.split}: there are {', '.join(splits)}")
+        own = {"split": escape_glob(self.split)} if "split" in parts else {}
+        return own | splits.get(self.split, {})
+
+    def _known_splits(self) -> str:
+        splits = find_splits(self.description, self.root)
+        return f" ({self.name} has the splits {', '.join(splits)})" if splits else ""
+
+    def _found(self) -> list[str]:
+        names = list(self._parts)
+        if not names:
+            raise DataError(
+                f"{self.image_root} holds no image matching {self.description.images}{self._known_splits()}: "
+                "is it the right folder?"
+            )
+        return names
+
+    def _listed(self, list_file: Path, folder: str) -> list[str]:
+        labels = Pattern(self.description.labels) if self.description.labels else None
+        start = f"{folder}/" if folder else ""
+        known = Known(
+            {f"{start}{name}": labels.fill(parts) if labels else None for name, parts in self._parts.items()},
+            folder=folder,
+            label_folder=labels.folder(self._asked) if labels else "",
+            list_folder=os.path.relpath(list_file.parent, self.root).replace(os.sep, "/"),
+            roots=tuple(dict.fromkeys(path.as_posix() for path in (self.root.absolute(), self.root.resolve()))),
+        )
+        lines = read_lines(list_file)
+        try:
+            chosen = choose(lines, known)
+        except DataError as error:
+            raise DataError(f"{list_file} does not fit {self.image_root}: {error}") from None
+        if remark := repeated(chosen):
+            self.remarks.append(f"{list_file}: {remark}")
+        return [path.removeprefix(start) for path in chosen]
+
+    def _left(self, without: Sequence[str]) -> list[str]:
+        """The names of those images that are in none of these splits."""
+        others = [Dataset(self.description, self.root, split=split, classes=self.classes) for split in without]
+        taken = {other.image_path(index) for other in others for index in range(len(other))}
+        left = [name for name in self.names if self.image_root / name not in taken]
+        if not left:
+            raise DataError(f"split {self.split} of {self.name} holds no image beside those of {', '.join(without)}")
+        return left
+
+    def part(self, indices: Sequence[int]) -> Dataset:
+        """The same data set with these of its images alone."""
+        part = copy.copy(self)
+        part.names = [self.names[index] for index in indices]
+        part.stems = [self.stems[index] for index in indices]
+        return part
+
+    def _unique_stems(self) -> list[str]:
+        """What results are called: the names without folders and suffix, or as much of them as tells all apart."""
+        count = len(set(self.names))
+        for shorten in (lambda name: Path(name).stem, lambda name: str(Path(name).with_suffix(""))):
+            stems = [shorten(name) for name in self.names]
+            if len(set(stems)) == count:
+                return stems
+        return list(self.names)
+
+    def _check_labels_differ(self) -> None:
+        """Refuses two labels of one image, and one label of several unless the pattern lists in what they differ."""
+        owners: dict[Path, str] = {}
+        listed = _pattern(self.description.images).choices
+        for index, name in enumerate(self.names):
+            paths = self._label_paths(index)
+            if len(paths) > 1 and len(several := [path for path in paths if path.is_file()]) > 1:
+                raise DataError(f"{self.image_path(index)} has two labels, {several[0]} and {several[1]}: remove one")
+            label = self.label_path(index)
+            if (other := owners.setdefault(label, name)) == name:
+                continue
+            first, second = self._parts[other], self._parts[name]
+            differing = [part for part in first if first[part] != second[part]]
+            if not differing or not set(differing) <= set(listed):
+                part = differing[0] if differing else "part"
+                values = f"{first.get(part, 'a')}|{second.get(part, 'b')}"
+                raise DataError(
+                    f"{other} and {name} of {self.image_root} share the label {label}: name what differs as a part of "
+                    "both patterns, or, if one label is meant for several images, list its values in images: "
+                    f"{{{part}:{values}}}"
+                )
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the description knows of labels at all."""
+        return self.description.labels is not None
+
+    def image_path(self, index: int) -> Path:
+        """Path of image `index`."""
+        return self.image_root / self.names[index]
+
+    def label_path(self, index: int) -> Path:
+        """Path of the label of image `index`, whether it exists or not.
+
+        Raises:
+            DataError: the data set has no labels.
+        """
+        paths = self._label_paths(index)
+        return next((path for path in paths[1:] if path.is_file()), paths[0])
+
+    def _label_paths(self, index: int) -> list[Path]:
+        """Every path that the label of image `index` may have: several where the pattern lists values."""
+        if self.description.labels is None:
+            raise DataError(f"{self.name} is described without labels: give its description a labels pattern")
+        return [self.root / path for path in _pattern(self.description.labels).fills(self._parts[self.names[index]])]
+
+    def find_labels(self) -> list[Path]:
+        """Every label of the split, whether an image has it or not."""
+        if self.description.labels is None:
+            return []
+        pattern = _pattern(self.description.labels)
+        asked = {part: value for part, value in self._asked.items() if part in pattern.parts}
+        return [self.root / path for path, _ in pattern.find(self.root, asked)]
+
+    def has_label(self, index: int) -> bool:
+        """Whether image `index` has a ground truth."""
+        return self.labelled and self.label_path(index).is_file()
+
+    @property
+    def has_any_label(self) -> bool:
+        """Whether any image has a ground truth."""
+        return any(self.has_label(index) for index in range(len(self)))
+
+    def stored_size(self, index: int) -> tuple[int, int]:
+        """Width and height of the label of image `index`, or of the image where there is none, upright.
+
+        Raises:
+            DataError: the image lies across its label, as when EXIF turns one of them.
+        """
+        image = image_size(self.image_path(index))
+        if not self.has_label(index):
+            return image
+        label = image_size(self.label_path(index))
+        conflict = size_conflict(self.image_path(index), image, self.label_path(index), label)
+        if conflict and label == image[::-1]:  # other sizes do no harm: label maps are made at the label's
+            raise DataError(conflict)
+        return label
+
+    def read_image(self, index: int) -> Image.Image:
+        """Image `index` in RGB, upright, at the size it is stored in."""
+        return read_rgb(self.image_path(index))
+
+    def read_codes(self, index: int) -> np.ndarray:
+        """What the label of image `index` holds: ids, or colours as 0xRRGGBB, integers [H, W]."""
+        path = self.label_path(index)
+        if not path.is_file():
+            raise DataError(f"{self.image_path(index)} has no label: {path} does not exist; add it or mend the pattern")
+        return read_codes(path, self.description)
+
+    def read_label(self, index: int) -> np.ndarray:
+        """TrainIds of image `index`, uint8 [H, W] at the size it is stored in; 255 where ignored.
+
+        Raises:
+            DataError: the file is missing, damaged, or holds what the description does not name.
+        """
+        codes = self.read_codes(index)
+        train_ids = self.train_ids(codes)
+        if self.description.ignore != "rest" and (strays := train_ids == UNKNOWN).any():
+            first = int(codes[strays][0])
+            raise DataError(
+                f"label {self.label_path(index)} holds {describe_code(first, self.description)} in "
+                f"{np.count_nonzero(codes == first):,} pixels, which {self.name} gives no class: "
+                "name it under classes, under ignore, or write ignore: rest"
+            )
+        return train_ids
+
+    def train_ids(self, codes: np.ndarray) -> np.ndarray:
+        """TrainIds of what `read_codes` gave, uint8 of the same shape; `UNKNOWN` for what is not described."""
+        return cv2.LUT(codes, self.table[:256]) if codes.dtype == np.uint8 else self.table[codes]
+
+    def read_pair(self, index: int) -> tuple[Image.Image, np.ndarray]:
+        """Image and trainIds of sample `index`.
+
+        Raises:
+            DataError: a file is missing or damaged, or the two differ in size.
+        """
+        image, label = self.read_image(index), self.read_label(index)
+        shape = (label.shape[1], label.shape[0])
+        if conflict := size_conflict(self.image_path(index), image.size, self.label_path(index), shape):
+            raise DataError(conflict)
+        return image, label
+
+
+def open_domain(domain: DomainConfig, classes: Classes) -> Dataset:
+    """The images that a run sees of one domain."""
+    return Dataset(domain.dataset, domain.root, list_file=domain.list_file, split=domain.split, classes=classes)
+
+
+def find_images(description: Description, root: Path, constraints: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """Paths of images below the root, sorted, each with the values of its parts.
+
+    The labels of others are left out, which a pattern of images may well match where both lie together.
+    """
+    found = dict(_pattern(description.images).find(root, constraints))
+    if description.labels is None:
+        return found
+    pattern = _pattern(description.labels)
+    labels = {path for parts in found.values() for path in pattern.fills(parts)}
+    return {path: parts for path, parts in found.items() if path not in labels}
+
+
+def find_splits(description: Description, root: Path) -> list[str]:
+    """The splits that a data set has: those described, and those that its folders or names show."""
+    found = set()
+    if "split" in _pattern(description.images).parts:
+        found = {parts["split"] for parts in find_images(description, root, {}).values()}
+    return list(dict.fromkeys([*sorted(found), *description.splits]))

@@ -1,1 +1,0 @@
-"""Two procedural street worlds, and what adapting between them gives."""

@@ -1,1 +1,0 @@
-"""The machinery of training: loop, optimizers, schedules, state, devices."""

@@ -1,0 +1,1 @@
+"""Inference and scores: label maps, predictions, IoU, tables."""

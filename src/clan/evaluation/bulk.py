@@ -1,0 +1,216 @@
+"""Evaluating and scoring one snapshot or many: what `clan evaluate` and the seed's commands share."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from clan.core.progress import progress
+from clan.core.ranks import Ranks, connect
+from clan.data.dataset import Dataset
+from clan.datasets import CITYSCAPES_CLASSES
+from clan.evaluation.excel import write_bulk
+from clan.evaluation.iou import Scores, headline, iou_per_class, mean_iou, score
+from clan.evaluation.label_maps import evaluate, load_segmenter, options_for, refuse_clashes_of
+from clan.evaluation.outputs import refuse_clashes
+from clan.evaluation.scores_file import Evaluation, describe, read_classes, read_evaluation, write_evaluation
+from clan.evaluation.scoring import LabelPair, PredictionIds, count_dataset, count_with_progress
+from clan.evaluation.tables import ABSENT, About, Option, SnapshotScore, format_scores
+from clan.run import presets as recipes
+from clan.run.records import RunRecords, read_run
+from clan.run.snapshots import find_snapshots, iteration_of
+
+
+def result_folders(folder: Path, save: Path) -> list[tuple[Path, Path]]:
+    """Every snapshot of a run's folder, and the folder RUN_ITERATION below `save` for its label maps."""
+    run_name = folder.resolve().name
+    return [
+        (
+            snapshot.path,
+            save / f"{run_name}_{snapshot.path.stem if snapshot.iteration is None else snapshot.iteration}",
+        )
+        for snapshot in find_snapshots(folder)
+    ]
+
+
+def write_label_maps(snapshots: Sequence[tuple[Path, Path]], dataset: Dataset, ranks: Ranks, **given: Any) -> None:
+    """Writes the label maps of every (weights, folder), showing progress; ranks share the images.
+
+    Args:
+        snapshots: pairs of weights and the folder for their label maps.
+        dataset: the images.
+        ranks: the processes that do it together.
+        given: see `clan.evaluation.label_maps.options_for`.
+
+    Raises:
+        ConfigError: results would overwrite each other or the data set; nothing has been computed then.
+    """
+    with ranks.together():
+        refuse_clashes([(str(weights), save) for weights, save in snapshots])
+        for _, save in snapshots:
+            refuse_clashes_of(dataset, save)
+    share = dataset.part(ranks.share(range(len(dataset))))
+    for remark in dataset.remarks:
+        print(remark)
+    for weights, save in snapshots:
+        with ranks.together():
+            options = options_for(weights, dataset=dataset, notify=print, **given)
+            segmenter = load_segmenter(weights, options.network, notify=print)
+            with progress(f"evaluating {weights.stem}", len(share)) as advance:
+                evaluate(segmenter, share, save, options=options, on_image=lambda _: advance())
+        print(f"{weights}: {len(dataset)} label maps in {save}")
+
+
+def score_label_maps(folders: Sequence[Path], score: Callable[[Path], Scores]) -> list[SnapshotScore]:
+    """Scores every folder of label maps, printing its means."""
+    rows = []
+    for folder in folders:
+        scores = score(folder)
+        print(folder.name, *(f"{mean} {100 * value:.2f}" for mean, value in scores.means.items()), sep="  ")
+        rows.append(SnapshotScore(folder.name, iteration_of(folder.name), scores))
+    return rows
+
+
+def write_workbook(rows: Sequence[SnapshotScore], label_maps: Path, run: Path, save: Path) -> None:
+    """Writes a run's workbook and CSV; the best row is that of the mean its source is scored on.
+
+    Args:
+        rows: the scores of its snapshots.
+        label_maps: the folder that one of them was scored on, with its `scores.json`.
+        run: the run's folder; without a `config.yaml` there, the workbook tells less.
+        save: where to write.
+    """
+    evaluation = read_evaluation(label_maps)
+    known = read_run(run) if (run / "config.yaml").is_file() else None
+    name = run.resolve().name
+    source = known.config.source.dataset.name if known else "gta5" if name.upper().startswith("GTA") else "synthia"
+    decisive = headline(source, evaluation.scores.means)
+    about = about_run(name, known, evaluation)
+    for path in write_bulk(rows, save, name, evaluation.label_space, headline=decisive, about=about):
+        print(f"saved {path}")
+
+
+def about_run(name: str, run: RunRecords | None, evaluation: Evaluation) -> About:
+    """What the workbook tells of a run and its evaluation.
+
+    Args:
+        name: the run's.
+        run: what it wrote, if that is at hand.
+        evaluation: of one of its snapshots.
+    """
+    dataset = evaluation.dataset
+    scored = {
+        "scored on": f"{len(evaluation.images)} images of {dataset.get('name')}, {dataset.get('split')}",
+        "in": str(dataset.get("root", "")),
+        "scored at": evaluation.date[:16].replace("T", " ") + " UTC",
+    }
+    if run is None:
+        return About({"run": name, **scored})
+    config = run.config
+    preset, usual = recipes.closest(config)
+    options = [Option(key, value, usual.get(key, ABSENT)) for key, value in config.options().items()]
+    trained = {
+        "run": name,
+        "folder": str(run.folder.resolve()),
+        "method": config.method.name,
+        "source → target": f"{config.source.dataset.name} → {config.target.dataset.name}",
+        "trained": f"{run.done:,} of {config.stop:,} iterations",
+        "closest preset": f"{preset}: the sheet config marks what differs",
+    }
+    environment = {key: str(value) for key, value in run.environment.items() if not isinstance(value, dict)}
+    return About(trained | scored | environment, options, preset)
+
+
+class _ImageScores(dict[str, float]):
+    """The mIoU of every image by its label map's path in their folder, without suffix."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self._folder = folder
+
+    def __call__(self, pair: LabelPair, confusion: np.ndarray) -> None:
+        stem = pair.prediction.relative_to(self._folder).with_suffix("").as_posix()
+        self[stem] = mean_iou(iou_per_class(confusion))
+
+
+def score_together(
+    dataset: Dataset, ranks: Ranks, ids: PredictionIds, folder: Path, *, weights: Path | None = None
+) -> Scores:
+    """Scores a folder of label maps and writes its `scores.json`.
+
+    Args:
+        dataset: the images.
+        ranks: the processes that share the images and add up what they counted.
+        ids: what the label maps hold.
+        folder: the label maps.
+        weights: what made them, if known.
+    """
+    own = _ImageScores(folder)
+    share = dataset.part(ranks.share(range(len(dataset))))
+    with ranks.together():
+        counts = count_dataset(share, folder, prediction_ids=ids, on_pair=own)
+    total = ranks.sum(counts)
+    images = _of_all_ranks(own, dataset.stems, ranks)
+    with ranks.together():
+        if ranks.first:
+            space = dataset.classes.label_space
+            write_evaluation(folder, total, space, images=images, dataset=describe(dataset), weights=weights)
+    return score(total, dataset.classes.label_space)
+
+
+def _of_all_ranks(own: Mapping[str, float], stems: Sequence[str], ranks: Ranks) -> dict[str, float]:
+    """The numbers of all images, of which each rank has its share."""
+    values = np.array([own.get(stem, 0.0) for stem in stems])
+    # Every other rank holds zeros, so the sum of the bits is the number, NaN included.
+    return dict(zip(stems, ranks.sum(values.view(np.int64)).view(np.float64).tolist(), strict=True))
+
+
+def score_cityscapes(truth: Path, folder: Path, **options: Any) -> Scores:
+    """Scores a folder of label maps of Cityscapes and writes its `scores.json`.
+
+    Args:
+        truth: the split's folder of ground truths.
+        folder: the label maps; without a `classes.json` there, of Cityscapes' classes.
+        options: see `clan.evaluation.scoring.count_folders`.
+    """
+    images, classes = _ImageScores(folder), read_classes(folder)
+    counts, label_space = count_with_progress(truth, folder, on_pair=images, classes=classes, **options)
+    split = truth.resolve()
+    source: dict[str, Any] = {"name": "cityscapes", "root": str(split.parents[1]), "split": split.name}
+    if classes != CITYSCAPES_CLASSES:
+        source["classes"] = classes.model_dump(mode="json")
+    write_evaluation(folder, counts, label_space, images=images, dataset=source)
+    return score(counts, label_space)
+
+
+def evaluate_and_score(weights: Path, dataset: Dataset, save: Path, workbooks: Path, **given: Any) -> None:
+    """Label maps and scores of a snapshot, or of every one in a folder, with a workbook then.
+
+    Args:
+        weights: a file of weights or a folder of snapshots.
+        dataset: the images; its ground truth is scored against, if it has any.
+        save: parent of the folders of label maps.
+        workbooks: folder of the workbook and the CSV.
+        given: see `clan.evaluation.label_maps.options_for`.
+
+    Raises:
+        ConfigError: Cityscapes ids are wanted of other classes, or the number of classes is another than the run's.
+    """
+    ranks = connect()
+    ids: PredictionIds = "labelId" if given.get("label_ids") else "trainId"
+    score = partial(score_together, dataset, ranks, ids)
+    run_folder = weights.resolve().parent.name
+    several = result_folders(weights, save) if weights.is_dir() else []
+    snapshots = several or [(weights, save / f"{run_folder}_{weights.stem}")]
+    write_label_maps(snapshots, dataset, ranks, **given)
+    if not dataset.has_any_label:
+        print(f"{dataset.name} has no ground truth in split {dataset.split}: nothing to score")
+    elif several:
+        made_by = {folder: snapshot for snapshot, folder in several}
+        rows = score_label_maps(list(made_by), lambda folder: score(folder, weights=made_by[folder]))
+        if ranks.first:
+            write_workbook(rows, several[-1][1], weights, workbooks)
+    else:
+        print(format_scores(score(snapshots[0][1], weights=weights)))

@@ -1,0 +1,249 @@
+"""The workbook of a run's scores: its sheets, how they are formatted, and their charts."""
+
+from __future__ import annotations
+
+import functools
+import io
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import xlsxwriter
+from rich.cells import cell_len
+
+from clan.core.output import one_line
+from clan.evaluation.tables import ABSENT, BEST, About, Row, Table
+
+if TYPE_CHECKING:
+    from xlsxwriter.format import Format
+    from xlsxwriter.workbook import Workbook
+    from xlsxwriter.worksheet import Worksheet
+
+SUMMARY, CLASSES, CONFIG = "summary", "per class", "config"
+
+KEYS = ("snapshot", "iteration", "best")
+"""The first columns of both tables; scores follow."""
+
+_COLORS = {
+    "type": "3_color_scale",
+    **{"min_type": "num", "min_value": 0, "min_color": "#F2A07B"},
+    **{"mid_type": "num", "mid_value": 50, "mid_color": "#FFFFFF"},
+    **{"max_type": "num", "max_value": 100, "max_color": "#7FB3E0"},
+}
+"""Of an IoU in %: told apart by the colour-blind too, and black on each can be read."""
+
+_MARKED = {"bold": True, "bg_color": "#FFF2CC"}
+"""What stands out: the best row, an option that differs."""
+
+_GRID = {"visible": True, "line": {"color": "#D9D9D9", "width": 0.5}}
+
+CHART_ROWS = 17
+"""Height of the first chart and the gap below it."""
+
+WIDEST = 60
+"""Characters; a column is no wider, whatever it holds."""
+
+
+def workbook_of(table: Table, about: About) -> bytes:
+    """The file: a summary with its charts, the IoU of every class, and the run's options.
+
+    Args:
+        table: the scores.
+        about: what the run was.
+    """
+    content = io.BytesIO()
+    with xlsxwriter.Workbook(content, {"in_memory": True}) as book:
+        title = one_line(f"{about.facts.get('run', '')}: mean IoU")
+        book.set_properties({"title": title, "comments": "Written by CLAN-Paddle."})
+        summary, classes, config = (book.add_worksheet(name) for name in (SUMMARY, CLASSES, CONFIG))
+        styles = Styles(book)
+        _write_summary(book, summary, styles, table, about)
+        _write_classes(classes, styles, table)
+        _write_config(config, styles, about)
+        for sheet in (summary, classes, config):
+            sheet.set_landscape()
+            sheet.set_paper(9)
+            sheet.fit_to_pages(1, 1 if sheet is summary else 0)
+            sheet.repeat_rows(0)
+    return content.getvalue()
+
+
+class Styles:
+    """The formats that cells have."""
+
+    def __init__(self, book: Workbook) -> None:
+        self._format = functools.cache(lambda **style: book.add_format(style))
+
+    def __call__(self, number: str = "", *, marked: bool = False) -> Format:
+        """The format of a number ("0.00"), or of text; with a mark or without."""
+        style = {"num_format": number, "align": "right"} if number else {}
+        return self._format(**style, **(_MARKED if marked else {}))
+
+    def option(self, *, marked: bool) -> Format:
+        """The format of an option, number or text."""
+        return self._format(align="left", **(_MARKED if marked else {}))
+
+    def heading(self, *, right: bool = False) -> Format:
+        """The format of a column's name."""
+        return self._format(bold=True, bottom=1, align="right" if right else "left")
+
+    def label(self) -> Format:
+        """The format of a fact's name."""
+        return self._format(font_color="#595959")
+
+
+def _write_summary(book: Workbook, sheet: Worksheet, styles: Styles, table: Table, about: About) -> None:
+    """Left the means of every snapshot; right of them the best and the last, what the run was, and the charts."""
+    _write_table(sheet, styles, table, [*KEYS, *table.means], [row.means for row in table.rows])
+    sheet.freeze_panes(1, 0)
+    left = len(KEYS) + len(table.means) + 1
+    for column, name in enumerate(("", "snapshot", "iteration", *table.means), start=left):
+        _put(sheet, 0, column, name, styles.heading(right=column > left + 1))
+        sheet.set_column(column, column, max(10, cell_len(name) + 2))
+    sheet.set_column(left, left, max([16, *map(cell_len, about.facts)]) + 2)
+    sheet.set_column(left + 1, left + 1, _width([row.name for row in table.rows]))
+    chosen = [] if table.best is None else [(f"best, by {table.headline}", table.rows[table.best])]
+    chosen += [("last", (table.placed or table.rows)[-1])] if table.rows else []
+    for line, (name, row) in enumerate(chosen, start=1):
+        _put(sheet, line, left, name, styles.label())
+        _write_keys(sheet, styles, line, left + 1, row)
+        _write_scores(sheet, styles, line, left + 3, row.means, marked=row.best)
+    top = len(chosen) + 2
+    for line, (name, value) in enumerate(about.facts.items(), start=top):
+        _put(sheet, line, left, name, styles.label())
+        _put(sheet, line, left + 1, value)
+    top += len(about.facts) + 1
+    means, classes = _means_chart(book, table), _classes_chart(book, table)
+    if means:
+        sheet.insert_chart(top, left, means)
+    if classes:
+        sheet.insert_chart(top + (CHART_ROWS if means else 0), left, classes)
+
+
+def _write_classes(sheet: Worksheet, styles: Styles, table: Table) -> None:
+    names = [*KEYS, *table.means, *table.classes]
+    _write_table(sheet, styles, table, names, [[*row.means, *row.iou] for row in table.rows])
+    sheet.freeze_panes(1, len(KEYS))
+    if table.rows:
+        first, last = len(KEYS) + len(table.means), len(names) - 1
+        sheet.autofilter(0, 0, len(table.rows), last)
+        sheet.conditional_format(1, first, len(table.rows), last, _COLORS)
+
+
+def _write_table(
+    sheet: Worksheet, styles: Styles, table: Table, names: Sequence[str], scores: Sequence[Sequence[float]]
+) -> None:
+    """A header, and a line for every snapshot: what it is, then its scores."""
+    for column, name in enumerate(names):
+        _put(sheet, 0, column, name, styles.heading(right=column > 0))
+        sheet.set_column(column, column, max(10, cell_len(name) + 3))  # room for the filter's button
+    sheet.set_column(0, 0, _width([row.name for row in table.rows]))
+    for line, (row, of_row) in enumerate(zip(table.rows, scores, strict=True), start=1):
+        _write_keys(sheet, styles, line, 0, row)
+        _put(sheet, line, 2, BEST if row.best else None, styles("@", marked=row.best))
+        _write_scores(sheet, styles, line, len(KEYS), of_row, marked=row.best)
+
+
+def _write_keys(sheet: Worksheet, styles: Styles, line: int, column: int, row: Row) -> None:
+    """A snapshot's name and iteration."""
+    _put(sheet, line, column, row.name, styles(marked=row.best))
+    _put(sheet, line, column + 1, row.iteration, styles("#,##0", marked=row.best))
+
+
+def _write_scores(
+    sheet: Worksheet, styles: Styles, line: int, column: int, scores: Sequence[float], *, marked: bool
+) -> None:
+    """Fractions as percent."""
+    for place, fraction in enumerate(scores, start=column):
+        _put(sheet, line, place, ABSENT if math.isnan(fraction) else 100 * fraction, styles("0.00", marked=marked))
+
+
+def _put(sheet: Worksheet, line: int, column: int, value: str | float | None, style: Format | None = None) -> None:
+    """A cell; text stays text, so that a snapshot called "=1" does not become a formula."""
+    if value is None or value == "":
+        sheet.write_blank(line, column, None, style)
+    elif isinstance(value, str):
+        sheet.write_string(line, column, one_line(value), style)
+    else:
+        sheet.write_number(line, column, value, style)
+
+
+def _write_config(sheet: Worksheet, styles: Styles, about: About) -> None:
+    """Every option, beside what the preset says, and a mark where they differ."""
+    if not about.options:
+        _put(sheet, 0, 0, "The run's config.yaml was not found, so its options are not known.")
+        return
+    names = ("option", "value", f"preset {about.preset}", "differs")
+    rows = [(one.name, _plain(one.value), _plain(one.usual), one.value != one.usual) for one in about.options]
+    for column, name in enumerate(names):
+        _put(sheet, 0, column, name, styles.heading())
+        sheet.set_column(column, column, _width([name, *(str(row[column]) for row in rows)]))
+    for line, (name, value, usual, differs) in enumerate(rows, start=1):
+        style = styles.option(marked=differs)
+        for column, text in enumerate((name, value, usual, "differs" if differs else "")):
+            _put(sheet, line, column, text, style)
+    sheet.freeze_panes(1, 1)
+    sheet.autofilter(0, 0, len(rows), len(names) - 1)
+
+
+def _plain(value: Any) -> str | float:
+    """An option as a cell holds it: numbers stay numbers, the rest is as a command line or a YAML file has it."""
+    if isinstance(value, bool) or value is None:
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return value
+    return str(value) if isinstance(value, str) or not value else ", ".join(str(_plain(one)) for one in value)
+
+
+def _width(texts: Sequence[str]) -> int:
+    return min(WIDEST, max([9, *map(cell_len, texts)]) + 2)
+
+
+def _means_chart(book: Any, table: Table) -> Any:
+    """The means over the iterations."""
+    last = len(table.placed)
+    if last == 0:
+        return None
+    # A scatter chart spaces snapshots by their iterations; a line chart would space them evenly.
+    chart = book.add_chart({"type": "scatter", "subtype": "straight_with_markers"})
+    for column in range(len(KEYS), len(KEYS) + len(table.means)):
+        chart.add_series(
+            {
+                "name": [SUMMARY, 0, column],
+                "categories": [SUMMARY, 1, 1, last, 1],
+                "values": [SUMMARY, 1, column, last, column],
+                "marker": {"type": "circle", "size": 5},
+            }
+        )
+    chart.set_title({"name": "Means over the iterations", "name_font": {"size": 12}})
+    end = {"max": table.placed[-1].iteration} if table.placed[-1].iteration else {}
+    chart.set_x_axis({"name": "iteration", "num_format": "#,##0", "min": 0} | end)
+    chart.set_y_axis({"name": "mean IoU, %", "num_format": "0", "major_gridlines": _GRID})
+    chart.set_legend({"position": "bottom"})
+    chart.set_size({"width": 640, "height": 320})
+    return chart
+
+
+def _classes_chart(book: Any, table: Table) -> Any:
+    """The IoU of every class of the best snapshot."""
+    if table.best is None:
+        return None
+    line, first = table.best + 1, len(KEYS) + len(table.means)
+    last = first + len(table.classes) - 1
+    chart = book.add_chart({"type": "bar"})
+    chart.add_series(
+        {
+            "name": [CLASSES, line, 0],
+            "categories": [CLASSES, 0, first, 0, last],
+            "values": [CLASSES, line, first, line, last],
+            "fill": {"color": "#4A86C5"},
+            "gap": 40,
+            "data_labels": {"value": True, "num_format": "0.0"},
+        }
+    )
+    chart.set_title({"name": f"IoU of each class, {table.rows[table.best].name}", "name_font": {"size": 12}})
+    chart.set_x_axis({"name": "IoU, %", "num_format": "0", "min": 0, "max": 100, "major_gridlines": _GRID})
+    chart.set_y_axis({"reverse": True, "crossing": "max"})
+    chart.set_legend({"none": True})
+    chart.set_size({"width": 640, "height": 110 + 20 * len(table.classes)})
+    return chart

@@ -1,1 +1,0 @@
-"""What a run's networks are like inside, snapshot by snapshot: discrepancy, heads, discriminators and features."""

@@ -1,1 +1,0 @@
-"""Confusion matrices and what is read from them."""

@@ -1,0 +1,1 @@
+"""clan inspect: where heads disagree, how features align."""

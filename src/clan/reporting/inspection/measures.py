@@ -1,0 +1,172 @@
+"""What is measured of one snapshot's networks, in eval mode, as they are used."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import paddle
+
+from clan.data.dataset import Dataset
+from clan.data.loader import DomainSampler
+from clan.evaluation.inference import total
+from clan.losses.adversarial import discrepancy_map
+from clan.losses.divergence import weight_divergence
+from clan.losses.probability import class_probabilities
+from clan.methods import build_method
+from clan.methods.base import Domain, Method, Pair
+from clan.models.segmenter import Segmenter
+from clan.models.weights import load_weights
+from clan.reporting.inspection.alignment import FeatureSample
+from clan.reporting.inspection.findings import Accuracy
+from clan.run.config import AugmentationConfig, Config
+
+OnImage = Callable[..., object]
+"""Called after each image, or with a number after several."""
+
+
+def open_networks(config: Config) -> Method:
+    """A run's networks, to be filled from its snapshots; the segmenter in eval mode."""
+    method = build_method(config)
+    if config.network.batch_norm == "per-domain":
+        method.segmenter.separate_statistics()
+    method.segmenter.eval()
+    return method
+
+
+def load_snapshot(method: Method, path: Path) -> list[str]:
+    """Fills the networks from a snapshot, and returns the names of the discriminators that were saved with it.
+
+    Raises:
+        WeightsError: a file cannot be read or does not fit.
+    """
+    load_weights(method.segmenter, path, strict=True)
+    found = []
+    for name, network in method.discriminators.items():
+        own = path.with_stem(path.stem + name.replace("discriminator", "_D"))
+        if own.is_file():
+            load_weights(network, own, strict=True)
+            found.append(name)
+    return found
+
+
+def plain_sampler(config: Config, dataset: Dataset, size: tuple[int, int], *, labelled: bool) -> DomainSampler:
+    """The images of a data set, one after another, at a width and height, as a run's network wants them."""
+    return DomainSampler(
+        dataset,
+        size=size,
+        augmentation=AugmentationConfig(random_scale=False, random_mirror=False),
+        batch_size=1,
+        shuffle=False,
+        labelled=labelled,
+        seed=(0, 0),
+        normalization=config.network.normalization(dataset.description),
+    )
+
+
+@dataclass(frozen=True)
+class Discrepancies:
+    """Where the two heads disagree on some images: M = 1 − cosine of their class probabilities (SPEC section 3).
+
+    Args:
+        of_image: float64 [n], means.
+        of_class: float64 [C], means over all pixels of a class, NaN where there are none.
+        pixels: int64 [C], those pixels.
+        maps: float32 [H, W] of the first few images.
+    """
+
+    of_image: np.ndarray
+    of_class: np.ndarray
+    pixels: np.ndarray
+    maps: list[np.ndarray]
+
+
+@paddle.no_grad()
+def discrepancies(
+    method: Method, sampler: DomainSampler, num_classes: int, *, keep: int, on_image: OnImage
+) -> Discrepancies:
+    """Looks at every image of a target sampler with two heads.
+
+    Classes are by its labels, or by prediction where it gives none.
+
+    Args:
+        method: the networks.
+        sampler: the images.
+        num_classes: C.
+        keep: maps to keep.
+        on_image: called after each image.
+    """
+    sums, pixels, of_image, maps = np.zeros(256), np.zeros(256, np.int64), [], []
+    for number in range(len(sampler.dataset)):
+        batch = sampler.batch(number)
+        logits = method.logits(Domain(paddle.to_tensor(batch.images), batch.size))
+        found = discrepancy_map(*map(class_probabilities, logits))[0, 0].numpy()
+        labels = total(logits).argmax(axis=1).numpy() if batch.labels is None else batch.labels
+        sums += np.bincount(labels.ravel(), weights=found.ravel(), minlength=256)
+        pixels += np.bincount(labels.ravel(), minlength=256)
+        of_image.append(found.mean(dtype=np.float64))
+        if len(maps) < keep:
+            maps.append(found)
+        on_image()
+    sums, pixels = sums[:num_classes], pixels[:num_classes]
+    of_class = np.divide(sums, pixels, out=np.full(num_classes, np.nan), where=pixels > 0)
+    return Discrepancies(np.array(of_image), of_class, pixels, maps)
+
+
+def head_cosine(segmenter: Segmenter) -> float:
+    """Cosine of all weights and biases of the two heads: 1 where they are the same view, 0 where they share nothing."""
+    head1, head2 = segmenter.heads
+    return float(weight_divergence(head1.parameters(), head2.parameters())) - 1.0
+
+
+@paddle.no_grad()
+def discriminator_accuracy(method: Method, pairs: Iterable[Pair], names: Iterable[str]) -> dict[str, Accuracy]:
+    """The share of pixels that discriminators tell right; an output of exactly 0, which is no answer, counts half.
+
+    Args:
+        method: the networks.
+        pairs: images of both domains, of base sizes that are all the same.
+        names: discriminators to ask.
+    """
+    shares: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
+    for pair in pairs:
+        source, target = method.judge(pair.source), method.judge(pair.target)
+        for name, of_pairs in shares.items():
+            # Source is label 0, a negative logit, and target 1.
+            signs = float(source[name].sign().mean()), float(target[name].sign().mean())
+            of_pairs.append(((1 - signs[0]) / 2, (1 + signs[1]) / 2))
+    means = {name: np.mean(of_pairs, axis=0) for name, of_pairs in shares.items()}
+    return {name: Accuracy(source=float(mean[0]), target=float(mean[1])) for name, mean in means.items()}
+
+
+@paddle.no_grad()
+def collect_features(
+    method: Method, sampler: DomainSampler, sample: FeatureSample, *, is_source: bool, on_image: OnImage
+) -> None:
+    """Adds what the backbone makes of every image of a sampler, cell by cell, to a sample.
+
+    A cell's class is the label of the pixel that it stands for, corners aligned as in upsampling, or the prediction
+    there, where the sampler gives no labels.
+    """
+    segmenter = method.segmenter
+    for number in range(len(sampler.dataset)):
+        batch = sampler.batch(number)
+        pyramid = method.pyramid(Domain(paddle.to_tensor(batch.images), batch.size, is_source=is_source))
+        features = pyramid[-1]
+        _, channels, height, width = features.shape
+        if batch.labels is None:
+            logits = segmenter.resize(total(segmenter.read(pyramid)), (height, width))
+            labels = logits.argmax(axis=1).numpy()[0]
+        else:
+            labels = at_cells(batch.labels[0], (height, width))
+        sample.add(features.numpy().reshape(channels, -1).T, labels.ravel())
+        on_image()
+
+
+def at_cells(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Of [H, W], the entries that the cells of a map of `size` (h, w) stand for, corners aligned: [h, w]."""
+    rows, columns = (
+        np.rint(np.linspace(0, length - 1, number)).astype(int)
+        for length, number in zip(labels.shape, size, strict=True)
+    )
+    return labels[np.ix_(rows, columns)]

@@ -1,0 +1,282 @@
+"""`clan report`: runs in, one page out."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+
+from clan.core.errors import ConfigError
+from clan.evaluation.iou import headline as headline_of
+from clan.evaluation.scores_file import Evaluation, find_evaluations, read_evaluation
+from clan.evaluation.tables import percent
+from clan.reporting.curves import Panel, Series, thin
+from clan.reporting.gallery import examples
+from clan.reporting.html import Page, RunView, ScoredSnapshot, write_report
+from clan.reporting.inspection import page as inspected
+from clan.reporting.published import IMAGES, comparable
+from clan.run.records import RunRecords, read_run
+
+DAMPED = ("loss_adv", "loss_weight", "loss_entropy")
+"""Losses that carry the factor 1 − i/N where damping is on."""
+
+
+NOTES = {
+    "loss_seg": "segmentation, sum of both heads",
+    "loss_adv": "adversarial, the segmenter's turn",
+    "loss_weight": "likeness of the heads' weights",
+    "loss_D_s": "discriminator on the source",
+    "loss_D_t": "discriminator on the target",
+    "learning_rate": "segmenter",
+    "learning_rate_D": "discriminator",
+}
+"""What a number of `metrics.jsonl` is, where its name does not say."""
+
+
+def make_report(
+    folders: Sequence[Path],
+    output: Path,
+    *,
+    results: Sequence[Path] = (),
+    evaluations: Sequence[Path] = (),
+    images: int = 6,
+    notices: Sequence[str] = (),
+) -> Page:
+    """Writes the report of some runs and returns what it shows.
+
+    Args:
+        folders: the runs'; differences are to the first.
+        output: the HTML file.
+        results: folders of folders of label maps; besides them, `result` beside each run is searched.
+        evaluations: folders of label maps, one per run in their order, instead of what the search finds.
+        images: images of the gallery.
+        notices: what the page says before all else.
+
+    Raises:
+        ClanError: a folder is no run's, evaluations do not fit the runs, or the page cannot be written.
+    """
+    if evaluations and len(evaluations) != len(folders):
+        raise ConfigError(f"{len(evaluations)} evaluations for {len(folders)} runs: name one for every run, in order")
+    runs = [read_run(folder) for folder in folders]
+    damaged: dict[str, None] = {}
+    found = [
+        [read_evaluation(evaluations[index])]
+        if evaluations
+        else find_evaluations(
+            run.folder,
+            run.snapshots,
+            [*results, run.folder.resolve().parent / "result"],
+            on_damaged=lambda error: damaged.setdefault(f"Left out: {error}."),
+        )
+        for index, run in enumerate(runs)
+    ]
+    _require_one_label_space(found)
+    page = replace(make_page(runs, found), notices=[*notices, *damaged])
+    shown = [(index, best(of_run, page.headline)) for index, of_run in enumerate(found) if of_run]
+    if shown and images:
+        page = replace(
+            page, examples=examples([(page.runs[index].name, evaluation) for index, evaluation in shown], images)
+        )
+    write_report(page, output)
+    return page
+
+
+def make_page(runs: Sequence[RunRecords], found: Sequence[Sequence[Evaluation]]) -> Page:
+    """The page without its gallery.
+
+    Args:
+        runs: the runs.
+        found: every run's evaluations, all of the same classes.
+    """
+    every = [evaluation for of_run in found for evaluation in of_run]
+    names = run_names([run.folder for run in runs])
+    headline = headline_of(runs[0].config.source.dataset.name, every[0].scores.means) if every else ""
+    views = [run_view(name, run, of_run, headline) for name, run, of_run in zip(names, runs, found, strict=True)]
+    published = ()
+    remark = ""
+    if every:
+        first_index = next(index for index, of_run in enumerate(found) if of_run)
+        evaluation = best(found[first_index], headline)
+        source = runs[first_index].config.source.dataset.name
+        published = comparable(source, evaluation.dataset, len(evaluation.images), evaluation.label_space)
+        remark = "" if published else (
+            f"No published figures are shown: they are of the {IMAGES} images of Cityscapes val in its classes, and "
+            f"these scores are of {len(evaluation.images)} images in {evaluation.dataset.get('root', '?')}, "
+            f"{evaluation.label_space.num_classes} classes."
+        )  # fmt: skip
+    found_inside = inspected.inspections(names, [run.folder for run in runs])
+    return Page(
+        title=" · ".join(names) if len(names) < 4 else f"{names[0]} and {len(names) - 1} more runs",
+        date=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
+        runs=views,
+        label_space=every[0].label_space if every else None,
+        headline=headline,
+        losses=panels(runs, "loss_"),
+        rates=panels(runs, "learning_rate"),
+        means=list(mean_panels(runs, found)),
+        validations=list(validation_panels(runs)),
+        published=published,
+        published_remark=remark,
+        options=differing_options(runs),
+        inspections=found_inside,
+        inspected=list(inspected.panels(found_inside, max(run.config.num_steps for run in runs))),
+    )
+
+
+def run_names(folders: Sequence[Path]) -> list[str]:
+    """The folders' names, with as many of the folders above as tell them apart."""
+    parts = [folder.resolve().parts for folder in folders]
+    depth = 1
+    while len({one[-depth:] for one in parts}) < len(set(parts)):
+        depth += 1
+    return ["/".join(one[-depth:]) for one in parts]
+
+
+def best(evaluations: Sequence[Evaluation], headline: str) -> Evaluation:
+    """The one with the highest headline mean, the last of those if none has any."""
+    known = [one for one in evaluations if not math.isnan(one.scores.means[headline])]
+    return max(known, key=lambda one: one.scores.means[headline]) if known else evaluations[-1]
+
+
+def run_view(name: str, run: RunRecords, evaluations: Sequence[Evaluation], headline: str) -> RunView:
+    """A run in words."""
+    config = run.config
+    view = RunView(
+        name=name,
+        method=config.method.name,
+        domains=f"{config.source.dataset.name} → {config.target.dataset.name}",
+        state=_state(run),
+        cost=_cost(run),
+        environment={key: str(value) for key, value in run.environment.items() if not isinstance(value, dict)},
+        config=run.config_yaml,
+        missing=list(_missing(run, evaluations)),
+    )
+    if not evaluations:
+        return view
+    chosen, last = best(evaluations, headline), evaluations[-1]
+    evaluated = (
+        f"{_snapshot_name(chosen)}, on {len(chosen.images)} images of {chosen.dataset.get('root')}, {chosen.date[:10]}."
+    )
+    if len(evaluations) > 1:
+        evaluated = (
+            f"Best of {len(evaluations)} snapshots, chosen by these scores: {evaluated} "
+            f"Last, {_snapshot_name(last)}: {100 * last.scores.means[headline]:.2f}."
+        )
+    snapshots = [
+        ScoredSnapshot(_snapshot_name(one), one.iteration, one.scores.means, one is chosen) for one in evaluations
+    ]
+    return replace(view, scores=chosen.scores, evaluated=evaluated, snapshots=snapshots)
+
+
+def _snapshot_name(evaluation: Evaluation) -> str:
+    return evaluation.weights.stem if evaluation.weights else evaluation.folder.name
+
+
+def _missing(run: RunRecords, evaluations: Sequence[Evaluation]) -> Iterator[tuple[str, str]]:
+    again = f"clan train --config {run.folder}/config.yaml"
+    if not run.done:
+        yield "No iteration is finished yet: wait for the first, or start the run.", again
+    elif not run.snapshots:
+        yield "No snapshot is saved yet: wait for the first, or continue the run.", f"{again} --resume"
+    elif not evaluations:
+        yield "No snapshot of it was evaluated.", f"clan evaluate {run.folder}"
+
+
+def _state(run: RunRecords) -> str:
+    done, stop = run.done, run.config.stop
+    state = f"finished, {done:,} iterations" if done >= stop else f"{done:,} of {stop:,} iterations, {done / stop:.0%}"
+    known = [one for one in run.validations if not math.isnan(one.score)]
+    if not known:
+        return state
+    top = max(known, key=lambda one: one.score)
+    return f"{state}, best in validation {top.headline} {percent(top.score)} after {top.iteration:,} ({top.dataset})"
+
+
+def _cost(run: RunRecords) -> dict[str, str]:
+    """What the run cost so far."""
+    seconds = run.metrics.get("seconds", np.empty(0))
+    seconds = seconds[np.isfinite(seconds) & (seconds > 0)]
+    facts = {"iterations": f"{run.done:,}"}
+    if len(seconds):
+        typical = float(np.median(seconds))
+        pairs = run.config.batch_size * run.config.iter_size
+        facts["iterations per second"] = f"{1 / typical:.2f}"
+        facts["image pairs per second"] = f"{pairs / typical:.2f}"
+        facts["hours"] = f"{seconds.sum() / 3600:.2f}"
+        if run.done < run.config.stop:
+            facts["hours left"] = f"{(run.config.stop - run.done) * typical / 3600:.2f}"
+    for where, amount in run.environment.get("peak_memory_bytes", {}).items():
+        facts[f"peak memory, {where}"] = f"{amount / 1e9:.2f} GB"
+    if not run.environment:
+        facts["environment"] = "not recorded by this run"
+    return facts
+
+
+def panels(runs: Sequence[RunRecords], prefix: str) -> list[Panel]:
+    """A chart of every number whose name begins so, over all runs that have it."""
+    names = dict.fromkeys(name for run in runs for name in run.metrics if name.startswith(prefix))
+    total = max(run.config.num_steps for run in runs)
+    made = []
+    for name in names:
+        series = []
+        for index, run in enumerate(runs):
+            x, y = thin(run.metrics["iteration"], run.metrics[name]) if name in run.metrics else (np.empty(0),) * 2
+            if len(x):
+                series.append(Series(index, x, y))
+        if series:
+            config = runs[series[0].run].config
+            damped = name in DAMPED and getattr(config.method, "damping", False)
+            words = {"note": NOTES.get(name, ""), "noisy": prefix == "loss_"}
+            made.append(Panel(name, series, total=total, warmup=config.warmup, damped=damped, **words))
+    return made
+
+
+def mean_panels(runs: Sequence[RunRecords], found: Sequence[Sequence[Evaluation]]) -> Iterator[Panel]:
+    """Every mean over the iterations of the snapshots, where a run has several."""
+    placed = [[one for one in of_run if one.iteration is not None] for of_run in found]
+    if max(map(len, placed), default=0) < 2:
+        return
+    total = max(run.config.num_steps for run in runs)
+    for name in next(of_run[0].scores.means for of_run in placed if of_run):
+        series = []
+        for index, of_run in enumerate(placed):
+            x = np.array([one.iteration for one in of_run], np.float64)
+            x, y = thin(x, np.array([100 * one.scores.means[name] for one in of_run]))
+            if len(x):
+                series.append(Series(index, x, y))
+        if series:
+            yield Panel(f"{name} of the snapshots, %", series, total=total, markers=True)
+
+
+def validation_panels(runs: Sequence[RunRecords]) -> Iterator[Panel]:
+    """Every mean over the iterations of the validations."""
+    total = max(run.config.num_steps for run in runs)
+    for name in dict.fromkeys(name for run in runs for one in run.validations for name in one.means):
+        series = []
+        for index, run in enumerate(runs):
+            scored = [one for one in run.validations if name in one.means]
+            x = np.array([one.iteration for one in scored], np.float64)
+            x, y = thin(x, np.array([100 * one.means[name] for one in scored], np.float64))
+            if len(x):
+                series.append(Series(index, x, y))
+        if series:
+            yield Panel(f"{name} in validation, %", series, total=total, markers=True)
+
+
+def differing_options(runs: Sequence[RunRecords]) -> dict[str, list[str]]:
+    """Options by their whole name with every run's value, where these differ."""
+    flat = [run.config.options() for run in runs]
+    names = dict.fromkeys(name for options in flat for name in options)
+    values = {name: [str(options.get(name, "–")) for options in flat] for name in names}
+    return {name: of_runs for name, of_runs in values.items() if len(set(of_runs)) > 1}
+
+
+def _require_one_label_space(found: Sequence[Sequence[Evaluation]]) -> None:
+    spaces = [one for of_run in found for one in of_run]
+    for one in spaces:
+        if one.label_space.names != spaces[0].label_space.names:
+            raise ConfigError(
+                f"{spaces[0].folder} and {one.folder} score different classes: report these runs apart"
+            )  # fmt: skip

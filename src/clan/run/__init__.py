@@ -1,0 +1,1 @@
+"""A run: its configuration, the presets, its folder, states and records."""

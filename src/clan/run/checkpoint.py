@@ -1,0 +1,249 @@
+"""The complete states of a run, on disk: everything that the next iteration depends on.
+
+The loader's position and every random draw follow from the iteration and the seed, so the networks, the
+optimizers and the iteration are nearly all there is. A state is a pair of files in the folder `states`:
+`ITERATION.safetensors`, and its manifest `ITERATION.json` with its size and SHA-256. The manifest is written
+first, so that a state appears under its name only when both are complete.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from clan.core.atomic import remove_leftovers, write_atomically
+from clan.core.errors import CheckpointError, ConfigError
+from clan.core.output import encoded
+from clan.core.schema import build
+from clan.core.untrusted import UnfitFile, read_whole
+from clan.core.yaml_file import parse_yaml
+from clan.run.config import Config, flat_options, to_yaml
+from clan.run.files import OLD_STATE, STATES
+
+"""The only state of a run, beside its snapshots and without a manifest, in version 1."""
+VERSION = 3
+
+
+@dataclass(frozen=True)
+class State:
+    """Arrays by name ("segmenter/…", "sgd/…", "discriminator/…", "adam/…"), and the iteration that comes next.
+
+    `ranks` is how many processes train together: their number decides which pairs an iteration takes. `notes` is
+    what else goes on with the run: JSON values by name.
+    """
+
+    iteration: int
+    arrays: Mapping[str, np.ndarray]
+    config_yaml: str
+    ranks: int = 1
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Damaged(Exception):
+    """A state that must not be used; the message goes on from its name."""
+
+
+class States:
+    """The states of a run, of which the last few are kept.
+
+    Args:
+        folder: the run's folder of snapshots.
+        keep: how many to keep.
+    """
+
+    def __init__(self, folder: Path, keep: int = 2) -> None:
+        self.folder = folder
+        self.keep = keep
+        self._damaged: set[Path] = set()
+
+    def paths(self) -> list[Path]:
+        """The files of all states, the latest first."""
+        numbered = [path for path in (self.folder / STATES).glob("*.safetensors") if path.stem.isdecimal()]
+        old = [path for path in (self.folder / OLD_STATE,) if path.is_file()]
+        return sorted(numbered, key=lambda path: int(path.stem), reverse=True) + old
+
+    def save(self, state: State) -> Path:
+        """Writes a state, each file aside, synced and renamed, and then removes the oldest beyond `keep`.
+
+        Raises:
+            CheckpointError: the folder cannot be written or the disk is full; all older states are intact.
+        """
+        path = self.folder / STATES / f"{state.iteration}.safetensors"
+        content = _pack(state)
+        manifest = {
+            "version": VERSION,
+            "iteration": state.iteration,
+            "bytes": len(content),
+            "sha256": hashlib.sha256(content).hexdigest(),
+            "config_sha256": hashlib.sha256(encoded(state.config_yaml)).hexdigest(),
+        }
+        lines = json.dumps(manifest, indent=2).encode() + b"\n"
+        try:
+            path.parent.mkdir(exist_ok=True)
+            write_atomically(manifest_path(path), lambda file: file.write(lines))
+            write_atomically(path, lambda file: file.write(content))
+            self._damaged.discard(path)
+            self._prune(state.iteration)
+        except OSError as error:
+            raise CheckpointError(
+                f"cannot write {path} ({error.strerror}): free disk space or mend the folder, then go on with "
+                "--resume from the state before"
+            ) from None
+        return path
+
+    def latest(self, notify: Callable[[str], None] = print) -> State:
+        """The latest state that is whole; `notify` hears of those that are not.
+
+        Raises:
+            CheckpointError: there is none.
+        """
+        paths = self.paths()
+        if not paths:
+            raise CheckpointError(f"{self.folder} holds no state to resume from: start without --resume")
+        complaints = []
+        for path in paths:
+            try:
+                state = read_state(path)
+            except Damaged as damage:
+                complaints.append(f"{path} {damage}")
+                self._damaged.add(path)
+            else:
+                for complaint in complaints:
+                    notify(f"{complaint}: passed over for {path}")
+                return state
+        raise CheckpointError(f"no state to resume from is whole: {'; '.join(complaints)}: start without --resume")
+
+    def remove_leftovers(self) -> None:
+        """Removes what writers that were killed left behind: half files, and manifests that lack their state."""
+        folder = self.folder / STATES
+        for place in (self.folder, folder, self.folder / "images"):
+            remove_leftovers(place)
+        for manifest in folder.glob("*.json"):
+            if manifest.stem.isdecimal() and not manifest.with_suffix(".safetensors").exists():
+                manifest.unlink()
+
+    def _prune(self, iteration: int) -> None:
+        """Removes all up to an iteration but the last ones; damaged ones do not count as any."""
+        past = [path for path in self.paths() if path.name == OLD_STATE or int(path.stem) <= iteration]
+        kept = [path for path in past if path not in self._damaged][: self.keep]
+        for path in past:
+            if path not in kept:
+                path.unlink()
+                manifest_path(path).unlink(missing_ok=True)
+
+
+def manifest_path(path: Path) -> Path:
+    """Where the manifest of a state lies."""
+    return path.with_suffix(".json")
+
+
+def _pack(state: State) -> bytes:
+    metadata = {
+        "version": str(VERSION),
+        "iteration": str(state.iteration),
+        "config": state.config_yaml,
+        "ranks": str(state.ranks),
+        "notes": json.dumps(dict(state.notes)),
+    }
+    # Safetensors scrambles arrays that are not in C order.
+    return save({name: np.ascontiguousarray(array) for name, array in state.arrays.items()}, metadata)
+
+
+def read_state(path: Path) -> State:
+    """One state, of this or an older version.
+
+    Raises:
+        Damaged: it is not what its manifest says, or not a state.
+    """
+    try:
+        if path.name != OLD_STATE:
+            _check(path)
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            version = int(metadata["version"])
+            if version > VERSION:
+                raise Damaged(f"is of version {version}, and this program reads up to {VERSION}")
+            # Before version 3 the backbone was called the trunk.
+            names = {name: name.replace("/trunk.", "/backbone.", 1) for name in file.keys()}  # noqa: SIM118
+            arrays = {today: file.get_tensor(name) for name, today in names.items()}
+        return State(
+            int(metadata["iteration"]),
+            arrays,
+            metadata["config"],
+            ranks=int(metadata.get("ranks", "1")),
+            notes=json.loads(metadata.get("notes", "{}")),
+        )
+    except OSError as error:
+        raise Damaged(f"cannot be read ({error.strerror or error})") from None
+    except (SafetensorError, KeyError, ValueError, TypeError, RecursionError) as error:
+        raise Damaged(f"is damaged ({' '.join(str(error).split())})") from None
+
+
+def _check(path: Path) -> None:
+    """Compares a state with its manifest.
+
+    Raises:
+        Damaged, OSError, ValueError, KeyError, TypeError: it, or the manifest, is not what was written.
+    """
+    try:
+        manifest = json.loads(read_whole(manifest_path(path), 64 << 10))
+    except FileNotFoundError:
+        raise Damaged(f"has no manifest {manifest_path(path).name}") from None
+    except (UnfitFile, ValueError, RecursionError) as error:
+        raise Damaged(f"has a damaged manifest {manifest_path(path).name} ({error})") from None
+    size, expected = path.stat().st_size, manifest["bytes"]
+    if size != expected:
+        raise Damaged(f"is damaged ({size} bytes instead of {expected})")
+    if manifest["iteration"] != int(path.stem):
+        raise Damaged("has the manifest of another iteration")
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    if digest.hexdigest() != manifest["sha256"]:
+        raise Damaged("is damaged (its SHA-256 is not that of its manifest)")
+
+
+def check_fits(state: State, config: Config, *, ranks: int = 1, accept_changes: bool = False) -> str:
+    """What changed between a state's configuration and this one, if that is accepted; else nothing may have.
+
+    Raises:
+        CheckpointError: configuration or number of ranks differ in what they compute.
+    """
+    place = f"the state of iteration {state.iteration}"
+    if state.ranks != ranks:
+        raise CheckpointError(
+            f"cannot resume {place}, of {state.ranks} processes, on {ranks}: "
+            "start as many, as docs/distributed.md tells"
+        )
+    changed = changes(state.config_yaml, to_yaml(config))
+    if changed and not accept_changes:
+        raise CheckpointError(
+            f"cannot resume {place}: the configuration changed in {changed}; give the same options, or "
+            "--resume-with-changes to go on with these"
+        )
+    return changed
+
+
+FREE_TO_CHANGE = (
+    *("num_workers", "save_every", "save_images", "device", "gpu", "snapshot_dir", "num_steps_stop"),
+    *("keep_last", "on_nonfinite", "tolerate_bad_samples", "data_timeout", "validate_every", "loggers"),
+)
+"""Options that leave the numbers as they are, or that the user changes in answer to what stopped the run."""
+
+
+def changes(old: str, new: str) -> str:
+    """What differs between two configurations as `option: old → new, …`; empty when nothing that counts does."""
+    before, after = (parse_yaml(encoded(text), Path("the state's configuration")).values for text in (old, new))
+    try:  # with the defaults of options that were added since
+        before, after = (build(Config, values).options() for values in (before, after))
+    except ConfigError:  # an option has gone or changed its meaning: let the comparison name it
+        before, after = (dict(flat_options(values)) for values in (before, after))
+    names = [name for name in before | after if name not in FREE_TO_CHANGE and before.get(name) != after.get(name)]
+    return ", ".join(f"{name}: {before.get(name)} → {after.get(name)}" for name in names)

@@ -1,0 +1,11 @@
+"""What the files in a run's folder are called."""
+
+CONFIG = "config.yaml"
+ENVIRONMENT = "environment.json"
+LOSSES, METRICS, VALIDATION = "loss.txt", "metrics.jsonl", "validation.jsonl"
+STATES = "states"
+OLD_STATE = "state.safetensors"
+"""Where the first version kept its only state."""
+BAD_SAMPLES = "bad_samples.txt"
+NONFINITE = "nonfinite"
+INSPECTION = "inspect"

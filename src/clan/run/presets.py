@@ -1,0 +1,165 @@
+"""Ready configurations: the four presets, for each source domain, and the demo's.
+
+Each is a plain function returning a whole `Config`. Values and their origin: SPEC section 4.
+"""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+from clan.datasets import Description, packaged
+from clan.run.config import (
+    AugmentationConfig,
+    Config,
+    DomainConfig,
+    LossConfig,
+    NetworkConfig,
+    OptimizerConfig,
+)
+from clan.run.method_options import ClanOptions, switched
+
+Source = Literal["synthia", "gta5"]
+
+SOURCE_ROOTS: dict[Source, Path] = {"synthia": Path("data/SYNTHIA/RAND_CITYSCAPES"), "gta5": Path("data/GTA5")}
+DEFAULT_ROOTS: dict[str, Path] = {**SOURCE_ROOTS, "cityscapes": Path("data/Cityscapes")}
+SOURCE_SIZES = {"synthia": (1280, 760), "gta5": (1280, 720)}
+OFFICIAL_LAMBDA_LOCAL = {"synthia": 10.0, "gta5": 40.0}
+RUN_NAMES = {"synthia": "SYS2Cityscapes", "gta5": "GTA2Cityscapes"}
+
+
+def _cityscapes() -> DomainConfig:
+    return DomainConfig(dataset=packaged("cityscapes"), root=DEFAULT_ROOTS["cityscapes"], size=(1024, 512))
+
+
+def _source(name: Source, size: tuple[int, int] | None = None) -> DomainConfig:
+    return DomainConfig(dataset=packaged(name), root=SOURCE_ROOTS[name], size=size or SOURCE_SIZES[name])
+
+
+def _run(source: Source) -> dict[str, Any]:
+    return {
+        "target": _cityscapes(),
+        "snapshot_dir": Path("snapshots") / RUN_NAMES[source],
+    }
+
+
+def official(source: Source = "synthia") -> Config:
+    """The authors' code, which produced the published 47.8 (SYNTHIA, 13 classes) and 43.2 (GTA5, 19)."""
+    return Config(
+        source=_source(source), method=ClanOptions(lambda_local=OFFICIAL_LAMBDA_LOCAL[source]), **_run(source)
+    )
+
+
+def paper(source: Source = "synthia") -> Config:
+    """The equations and hyper-parameters that the paper states."""
+    return Config(
+        source=_source(source),
+        method=ClanOptions(lambda_local=40.0, weight_multiplier=1.0, damping=False),
+        loss=LossConfig(gamma=0.0),
+        optimizer=OptimizerConfig(
+            repeated_updates=False,
+            schedule="poly",
+            discriminator_learning_rate=5e-5,
+            discriminator_schedule="constant",
+            discriminator_weight_decay=5e-4,
+        ),
+        **_run(source),
+    )
+
+
+def port(source: Source = "synthia") -> Config:
+    """The PaddlePaddle 2.1 port that this project replaces; 45.59 (SYNTHIA, 13 classes), 42.2 (GTA5, 19)."""
+    return Config(
+        source=_source(source, (1024, 512) if source == "synthia" else None),
+        augmentation=AugmentationConfig(scales=((1.5, 1.0),)),
+        network=NetworkConfig(train_batch_norm_affine=True, projection_bias=True, evaluation_upsampling="bicubic"),
+        method=ClanOptions(lambda_local=OFFICIAL_LAMBDA_LOCAL[source]),
+        loss=LossConfig(gamma=0.0),
+        optimizer=OptimizerConfig(
+            learning_rate=2.5e-3,
+            head_multiplier=1.0,
+            repeated_updates=False,
+            discriminator_learning_rate=1e-3,
+        ),
+        **_run(source),
+    )
+
+
+def best(source: Source = "synthia") -> Config:
+    """What measurement shows to work best: the official recipe with colour jitter and self-training.
+
+    Measured with a small network at a small size (docs/benchmarks.md), not yet at the published one, and with cross
+    entropy: the focal loss would have next to nothing to learn from labels that are the surest predictions.
+    """
+    return Config(
+        source=_source(source),
+        augmentation=AugmentationConfig(color_jitter=0.4),
+        method=ClanOptions(lambda_local=OFFICIAL_LAMBDA_LOCAL[source], lambda_self=1.0),
+        loss=LossConfig(gamma=0.0),
+        **_run(source),
+    )
+
+
+def demo_domains() -> tuple[Description, Description]:
+    """The demo's worlds: files as those of SYNTHIA and Cityscapes, under names that tell what they are."""
+    names = {"synthia": "drawn-rendered", "cityscapes": "drawn-camera"}
+    source, target = (packaged(like).model_copy(update={"name": name}) for like, name in names.items())
+    return source, target
+
+
+def demo(folder: Path, method: Literal["clan", "source-only"], *, steps: int, seed: int) -> Config:
+    """A small segmenter trained from scratch on the demo's worlds in `folder`, in minutes on a laptop."""
+    worlds = folder / "worlds"
+    source, target = demo_domains()
+    return Config(
+        method=switched(ClanOptions(lambda_adv=0.01), method),
+        source=DomainConfig(dataset=source, root=worlds / "SYNTHIA/RAND_CITYSCAPES", size=DEMO_TRAINING_SIZE),
+        target=DomainConfig(dataset=target, root=worlds / "Cityscapes", size=DEMO_TRAINING_SIZE),
+        augmentation=AugmentationConfig(random_scale=False),
+        network=NetworkConfig(backbone="resnet-tiny", discriminator_width=16),
+        loss=LossConfig(gamma=0.0),
+        optimizer=OptimizerConfig(learning_rate=0.02, head_multiplier=1.0, repeated_updates=False),
+        num_steps=steps,
+        warmup_steps=steps // 10,
+        batch_size=2,
+        num_workers=2,
+        save_every=steps,
+        save_images=0,
+        seed=seed,
+        snapshot_dir=folder / method,
+    )
+
+
+DEMO_SIZE = (320, 160)
+"""Width and height of the demo's pictures."""
+
+DEMO_TRAINING_SIZE = (256, 128)
+"""Width and height that the demo's network sees."""
+
+PRESETS: dict[str, Callable[[Source], Config]] = {"official": official, "paper": paper, "port": port, "best": best}
+"""What `--preset` chooses from."""
+
+FORMER_PRESETS = {"seed": "port"}
+"""Names that presets had before."""
+
+
+def preset_name(text: str) -> str:
+    """The name of a preset, for the command line; former names are taken too."""
+    name = FORMER_PRESETS.get(text, text)
+    if name not in PRESETS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a preset: there are {', '.join(PRESETS)}")
+    return name
+
+
+def closest(config: Config) -> tuple[str, dict[str, Any]]:
+    """The preset that the fewest options of a run differ from, the first of equals, and its options by whole name."""
+    options = config.options()
+    presets = {
+        f"{name}, from {source}": make(source).options() for name, make in PRESETS.items() for source in SOURCE_ROOTS
+    }
+
+    def differing(name: str) -> int:
+        return sum(value != presets[name].get(key) for key, value in options.items())
+
+    name = min(presets, key=differing)
+    return name, presets[name]

@@ -1,0 +1,1 @@
+"""Two drawn street worlds, for the demo and for tests."""

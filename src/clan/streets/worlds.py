@@ -1,0 +1,130 @@
+"""Two small street worlds that need no download: one looks rendered, one looks photographed.
+
+Both draw the same kinds of things by the same geometry, so every label is exact. What differs is what
+differs between SYNTHIA and Cityscapes: streets, paints, light, textures and the camera's faults. A network
+that has only seen the first world does poorly in the second, and adaptation has something to win.
+
+The files have the formats and folders of the two real data sets, so all of CLAN's code reads them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from clan.core.yaml_file import read_yaml
+from clan.datasets.labels import CITYSCAPES_TO_TRAIN_ID, SYNTHIA_TO_TRAIN_ID
+from clan.streets.look import Look, photograph, shade
+from clan.streets.scene import rasterize, rgb
+from clan.streets.street import Layout, Palette, build_street, colors
+
+OVERSAMPLING = 2
+
+
+@dataclass(frozen=True)
+class World:
+    """A kind of street and how it looks."""
+
+    layout: Layout
+    palette: Palette
+    look: Look
+
+
+class Picture(NamedTuple):
+    """An image, uint8 RGB [H, W, 3], with trainIds and instance numbers, uint8 [H, W]."""
+
+    image: np.ndarray
+    train_ids: np.ndarray
+    instances: np.ndarray
+
+
+def _world(name: str) -> World:
+    """A world by the name of its file."""
+    parts = read_yaml(Path(__file__).with_name(f"{name}.yaml")).values
+    palette = {surface: colors(*hexes) for surface, hexes in parts["palette"].items()}
+    look = parts["look"] | {"haze": rgb(parts["look"]["haze"])}
+    return World(Layout(**parts["layout"]), Palette(**palette), Look(**look))
+
+
+RENDERED, CAMERA = _world("rendered"), _world("camera")
+"""The source and the target."""
+
+
+def write_worlds(
+    root: Path,
+    *,
+    source_images: int,
+    target_train_images: int,
+    target_val_images: int,
+    size: tuple[int, int] = (320, 160),
+    seed: int,
+) -> None:
+    """Write both worlds in the formats of SYNTHIA-RAND-CITYSCAPES and Cityscapes.
+
+    An image depends on nothing but the seed, its split and its number: a larger data set begins with the
+    images of a smaller one. The target is labelled for validation only.
+
+    Args:
+        root: folder that gets `SYNTHIA/RAND_CITYSCAPES` and `Cityscapes`.
+        source_images: images of the rendered world.
+        target_train_images: images of the photographed world to adapt to.
+        target_val_images: labelled images of the photographed world to score.
+        size: width and height.
+        seed: of all chance.
+    """
+    synthia, cityscapes = root / "SYNTHIA/RAND_CITYSCAPES", root / "Cityscapes"
+    for index in range(source_images):
+        _write_synthia(synthia, f"{index:07d}.png", draw(RENDERED, (seed, 0, index), size))
+    for stream, split, city, count in (
+        (1, "train", "lindenau", target_train_images),
+        (2, "val", "brueckstadt", target_val_images),
+    ):
+        for index in range(count):
+            name = f"{split}/{city}/{city}_{index:06d}_000000"
+            picture = draw(CAMERA, (seed, stream, index), size)
+            _write(cityscapes / f"leftImg8bit/{name}_leftImg8bit.png", picture.image[..., ::-1])
+            if split == "val":
+                label_ids = _inverse(CITYSCAPES_TO_TRAIN_ID)[picture.train_ids]
+                _write(cityscapes / f"gtFine/{name}_gtFine_labelIds.png", label_ids)
+
+
+def draw(world: World, key: tuple[int, ...], size: tuple[int, int] = (320, 160)) -> Picture:
+    """One picture of a world.
+
+    Args:
+        world: `RENDERED` or `CAMERA`.
+        key: what the picture depends on; the same key gives the same picture.
+        size: width and height.
+    """
+    rng = np.random.default_rng(key)
+    width, height = size[0] * OVERSAMPLING, size[1] * OVERSAMPLING
+    scene = build_street(world.layout, world.palette, width, height, rng)
+    surfaces = rasterize(scene.camera, scene.parts(), width, height)
+    colors = cv2.resize(shade(world.look, scene, surfaces, rng), size, interpolation=cv2.INTER_AREA)
+    number = surfaces.number[::OVERSAMPLING, ::OVERSAMPLING]
+    image = photograph(world.look, colors, rng)
+    return Picture(image, surfaces.train_id[number], surfaces.instance[number])
+
+
+def _write_synthia(root: Path, name: str, picture: Picture) -> None:
+    """Write an image and its label, whose 16-bit red channel is the class and green the instance."""
+    label = np.zeros((*picture.train_ids.shape, 3), np.uint16)
+    label[..., 2] = _inverse(SYNTHIA_TO_TRAIN_ID)[picture.train_ids]  # OpenCV writes blue first
+    label[..., 1] = picture.instances
+    _write(root / "RGB" / name, picture.image[..., ::-1])
+    _write(root / "GT/LABELS" / name, label)
+
+
+def _inverse(id_to_train_id: Mapping[int, int]) -> np.ndarray:
+    """The data set's id of every trainId: uint8 [19]."""
+    return np.array(sorted(id_to_train_id, key=id_to_train_id.__getitem__), np.uint8)
+
+
+def _write(path: Path, image: np.ndarray) -> None:
+    """Write a PNG, BGR or grey."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not cv2.imwrite(str(path), image):
+        raise OSError(f"OpenCV could not write {path}")

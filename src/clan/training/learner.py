@@ -1,0 +1,205 @@
+"""A method with its optimizers: what one iteration changes, and all that must be kept to go on."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import paddle
+from paddle import Tensor
+
+from clan.core.errors import CheckpointError, ConfigError
+from clan.core.precision import LossScale, autocast
+from clan.methods.base import Method, Pair, Progress
+from clan.methods.networks import blend
+from clan.models.weights import load_weights
+from clan.run.config import Config
+from clan.run.schedules import SCHEDULES, Course
+from clan.training.health import are_finite, find_nonfinite_gradient
+from clan.training.optimizers import discriminator_optimizer, segmenter_optimizer
+
+
+class Learner:
+    """Trains a method's networks, one iteration at a time.
+
+    Args:
+        config: rates, schedules, accumulation, precision and batch-norm mode are used.
+        method: its networks, with their initial weights, are changed in place.
+    """
+
+    def __init__(self, config: Config, method: Method) -> None:
+        self.config = config
+        self.method = method
+        self.optimizers = {"segmenter": segmenter_optimizer(method.segmenter, config)}
+        for name, network in method.discriminators.items():
+            self.optimizers[name] = discriminator_optimizer(network, config)
+        self.average: dict[str, Tensor] = {}
+        if config.optimizer.ema_decay:
+            if method.exports != "segmenter":
+                raise ConfigError(
+                    f"optimizer.ema_decay averages weights that method {config.method.name} does not save, since it "
+                    f"saves its {method.exports}: leave the option out"
+                )
+            self.average = {slot.name: slot.parameter.detach().clone() for slot in self.optimizers["segmenter"].slots}
+        self.loss_scale = LossScale() if config.precision == "fp16" else None
+        for network in method.networks.values():
+            network.set_training_mode(frozen_statistics=config.network.batch_norm == "frozen")
+        if config.network.batch_norm == "per-domain":
+            method.segmenter.separate_statistics()
+
+    def accumulate(self, iteration: int, pairs: Iterable[Pair]) -> dict[str, float]:
+        """Adds up the gradients of an iteration's passes; returns the losses, averaged over them."""
+        progress = Progress(iteration, self.config.num_steps, self.config.warmup)
+        share = 1.0 / self.config.iter_size
+        factor = share if self.loss_scale is None else share * self.loss_scale.factor
+
+        def backward(loss: Tensor) -> None:
+            with paddle.amp.auto_cast(enable=False):  # a gradient is computed in what its forward pass was
+                (loss * factor).backward()
+
+        totals: dict[str, float] = {}
+        for pair in pairs:
+            paddle.seed(int(pair.random.integers(2**31)))
+            with autocast(self.config.precision):
+                losses = self.method.train_step(pair, progress, backward)
+            for name, loss in losses.items():
+                totals[name] = totals.get(name, 0.0) + float(loss) * share
+        return totals
+
+    def gradients(self) -> dict[str, Tensor]:
+        """Those that `accumulate` added up, to be changed in place, as "segmenter/…" and "discriminator/…"."""
+        return {
+            f"{part}/{name}": parameter.grad
+            for part, network in self.method.networks.items()
+            if network.role.trained
+            for name, parameter in network.layer.named_parameters()
+            if parameter.grad is not None
+        }
+
+    def nonfinite_gradient(self) -> str | None:
+        """What is not finite among the gradients, if anything; a loss scale sees to its own overflows."""
+        gradients = self.gradients()
+        if self.loss_scale is not None or are_finite(gradients):
+            return None
+        return find_nonfinite_gradient(gradients)
+
+    def running_statistics(self) -> list[Tensor]:
+        """Means and variances of the batch norms that are keeping them, to be changed in place."""
+        if self.config.network.batch_norm == "frozen":
+            return []
+        keeping = [one for one in self.method.networks.values() if one.role.keeps_statistics]
+        return [tensor for network in keeping for tensor in network.running_statistics()]
+
+    def step(self, iteration: int) -> dict[str, float]:
+        """Steps every optimizer once on what `accumulate` added up, unless that overflowed float16.
+
+        Returns:
+            The rates by name; with a loss scale also `loss_scale` and `skipped_steps`, its count so far.
+        """
+        numbers = rates = self.rates(iteration)
+        overflowed = False
+        if self.loss_scale is not None:
+            overflowed = not self.loss_scale.unscale(self.gradients().values())
+            numbers = rates | {"loss_scale": self.loss_scale.factor, "skipped_steps": self.loss_scale.skipped}
+        if not overflowed:
+            for name, optimizer in self.optimizers.items():
+                optimizer.step(rates["learning_rate" if name == "segmenter" else "learning_rate_D"])
+            self._follow(iteration)
+            self.method.after_step(iteration)
+        self.clear_gradients()
+        return numbers
+
+    def clear_gradients(self) -> None:
+        """Forgets what `accumulate` added up."""
+        for optimizer in self.optimizers.values():
+            optimizer.clear_grad()
+
+    def rates(self, iteration: int) -> dict[str, float]:
+        """Base rates of an iteration: `learning_rate` and, with a discriminator, `learning_rate_D`."""
+        config, optimizer = self.config, self.config.optimizer
+
+        course = Course(config.num_steps, config.warmup, optimizer.power, optimizer.warmup_ratio)
+        schedule = SCHEDULES[optimizer.schedule]
+        rates = {"learning_rate": schedule(optimizer.learning_rate, iteration, course)}
+        if self.method.discriminators:
+            schedule = SCHEDULES[optimizer.discriminator_schedule]
+            rates["learning_rate_D"] = schedule(optimizer.discriminator_learning_rate, iteration, course)
+        return rates
+
+    @paddle.no_grad()
+    def _follow(self, iteration: int) -> None:
+        """Moves the average towards the weights; faster at first, so that it soon forgets the initial ones."""
+        decay = min(self.config.optimizer.ema_decay, (1 + iteration) / (10 + iteration))
+        for slot in self.optimizers["segmenter"].slots:
+            if slot.name in self.average:
+                blend(self.average[slot.name], slot.parameter, decay)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Within the block the segmenter has the averaged weights, if there are any: those to save and to evaluate."""
+        averaged = [
+            (slot.parameter, self.average[slot.name]) for slot in self.optimizers["segmenter"].slots if self.average
+        ]
+        own = [parameter.detach().clone() for parameter, _ in averaged]
+        for parameter, average in averaged:
+            parameter.set_value(average)
+        try:
+            yield
+        finally:
+            for (parameter, _), value in zip(averaged, own, strict=True):
+                parameter.set_value(value)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """All that training changes: networks and optimizers by name, "average/…" and "loss_scale/…"."""
+        parts: dict[str, Mapping[str, Tensor]] = {"average": self.average}
+        for name, network in self.method.networks.items():
+            parts[name] = network.layer.state_dict()
+        for name, optimizer in self.optimizers.items():
+            parts[self._optimizer_part(name)] = optimizer.state_dict()
+        if self.loss_scale is not None:
+            parts["loss_scale"] = self.loss_scale.state_dict()
+        return {f"{part}/{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}
+
+    def load_state_dict(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Takes what `state_dict` gave, of this or another process.
+
+        Raises:
+            CheckpointError: a network or a part of it is missing.
+        """
+
+        def part(prefix: str) -> dict[str, Any]:
+            start = f"{prefix}/"
+            return {key.removeprefix(start): array for key, array in arrays.items() if key.startswith(start)}
+
+        for name, network in self.method.networks.items():
+            state = part(name)
+            if missing := [key for key in network.layer.state_dict() if key not in state]:
+                raise CheckpointError(f"the state lacks {name}/{missing[0]}: it is of another method; start afresh")
+            network.layer.set_state_dict(state)
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(part(self._optimizer_part(name)))
+        self.average = {name: paddle.to_tensor(array) for name, array in part("average").items()}
+        if self.loss_scale is not None:
+            self.loss_scale.load_state_dict(part("loss_scale"))
+
+    def _optimizer_part(self, network: str) -> str:
+        """What a network's optimizer is called in states: "sgd" of the segmenter, "adam.discriminator"."""
+        options = self.config.optimizer
+        return options.algorithm if network == "segmenter" else f"{options.discriminator_algorithm}.{network}"
+
+
+def load_initial_weights(config: Config, method: Method, notify: Callable[[str], None]) -> None:
+    """Gives a method's networks the weights that the configuration names, and says what fitted.
+
+    Raises:
+        ClanError: a file cannot be read or does not fit.
+    """
+    network = config.network
+    if network.restore_from:
+        report = load_weights(method.segmenter, network.restore_from, restore_heads=network.restore_heads)
+        notify(f"segmenter from {network.restore_from}: {report.summary()}")
+    if network.restore_discriminator_from:
+        if not method.discriminators:
+            raise ConfigError(f"method {config.method.name} has no discriminator to restore: drop that option")
+        report = load_weights(method.discriminators["discriminator"], network.restore_discriminator_from)
+        notify(f"discriminator from {network.restore_discriminator_from}: {report.summary()}")

@@ -1,0 +1,49 @@
+"""Training: a configuration in, a folder of snapshots out."""
+
+from pathlib import Path
+
+from clan.core.ranks import launched
+from clan.data.domains import require_names
+from clan.run.config import Config
+from clan.run.earlier import finished
+from clan.training.display import Output, open_display
+from clan.training.environment import RunRecord
+from clan.training.interruption import Resume
+from clan.training.trainer import Trainer
+
+
+def train(config: Config, *, resume: Resume = False, accept_changes: bool = False, output: Output = "text") -> Path:
+    """Runs a configuration to its end, showing how it goes, and returns the last snapshot.
+
+    Args:
+        config: the run.
+        resume: see `Trainer`; with "auto", a run that is finished stays as it is.
+        accept_changes: see `Trainer`.
+        output: what is shown.
+
+    Raises:
+        ClanError, Interrupted: see `Trainer`.
+    """
+    if not resume:
+        require_names(config.source.dataset, config.target.dataset, classes=config.classes)
+    with open_display(output) as display:
+        if resume == "auto" and not launched() and (last := finished(config, accept_changes=accept_changes)):
+            display.note(f"the run in {config.snapshot_dir} is finished: there is nothing left to do")
+            display.finished(last)
+            return last
+        trainer = Trainer(config, resume=resume, accept_changes=accept_changes, notify=display.note)
+        trainer.interruption.say = display.interrupted
+        if config.network.restore_from is None and not trainer.iteration:
+            if config.network.backbone != "resnet-tiny":
+                display.warn(
+                    "no initial weights are given, so the network starts from random ones and will not "
+                    "reproduce any published score: docs/weights.md tells where to get them; name the file with "
+                    "--network.restore-from"
+                )
+            else:
+                display.note("no initial weights given: the network starts from random ones")
+        if not trainer.ranks.first:
+            return trainer.run()
+        snapshot = trainer.run(display, RunRecord(config.snapshot_dir))
+        display.finished(snapshot)
+    return snapshot

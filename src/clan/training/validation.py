@@ -1,0 +1,137 @@
+"""Validation while training: what the segmenter scores on labels that it never learns from."""
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from clan.core.errors import ConfigError, of_domain
+from clan.core.ranks import Ranks
+from clan.data.dataset import Dataset
+from clan.evaluation.confusion import confusion_matrix
+from clan.evaluation.inference import EvaluationOptions, each_label_map
+from clan.evaluation.iou import headline, score
+from clan.models.segmenter import Segmenter
+from clan.run.config import Config
+from clan.run.observer import Validation
+
+
+class Stopped(Exception):
+    """A validation was broken off."""
+
+
+class Validator:
+    """Scores a segmenter on the target's labelled split and remembers what was best.
+
+    Ranks share the images and add up what they counted, so that all of them know the same.
+
+    Args:
+        config: the run.
+        ranks: the processes that do it together.
+
+    Raises:
+        ClanError: the split is not there, or lacks labels.
+
+    Attributes:
+        best: the best so far, the first of equals; None: there is none that has a score.
+        latest: iteration of the last validation.
+    """
+
+    def __init__(self, config: Config, ranks: Ranks) -> None:
+        self.ranks = ranks
+        self.source = config.source.dataset.name
+        self.options = EvaluationOptions.of_run(config, config.target.dataset)
+        self.dataset = open_labelled(config)
+        self.name = f"{self.dataset.name} {config.validation_split}, {len(self.dataset)} images"
+        self.best: Validation | None = None
+        self.latest = 0
+
+    def notes(self) -> dict[str, Any]:
+        """What goes on with the run, as JSON has it."""
+        return {"validated": self.latest, "best": self.best.record() if self.best else None}
+
+    def restore(self, notes: Mapping[str, Any]) -> None:
+        """Takes what `notes` gave; a best of other images than these is none."""
+        self.latest = notes.get("validated", 0)
+        if record := notes.get("best"):
+            best = Validation.of(record)
+            self.best = best if best.dataset == self.name else None
+
+    def validate(
+        self, segmenter: Segmenter, iteration: int, *, on_image: Callable[[int, int], None], stop: Callable[[], bool]
+    ) -> Validation | None:
+        """Scores the segmenter, without leaving a trace in it.
+
+        Args:
+            segmenter: with the weights to score.
+            iteration: iterations done.
+            on_image: called with the images that this rank has seen, and of how many.
+            stop: asked after each image whether to break off.
+
+        Returns:
+            The scores, or None if any rank broke off.
+
+        Raises:
+            DataError: an image or a label cannot be read.
+        """
+        with self.ranks.together():
+            counts, stopped = self._count(segmenter, on_image, stop)
+        *total, stops = self.ranks.sum(np.append(counts, np.int64(stopped)))
+        if stops:
+            return None
+        space = self.dataset.classes.label_space
+        scores = score(np.reshape(total, counts.shape), space)
+        iou = dict(zip(scores.names, map(float, scores.iou), strict=True))
+        found = Validation(iteration, self.name, headline(self.source, scores.means), dict(scores.means), iou)
+        self.latest = iteration
+        # Not "worse or equal": a score of no pixels is NaN, which compares as neither.
+        if found.score > (self.best.score if self.best else -1.0):
+            self.best = found
+        return found
+
+    def _count(
+        self, segmenter: Segmenter, on_image: Callable[[int, int], None], stop: Callable[[], bool]
+    ) -> tuple[np.ndarray, bool]:
+        """The confusion matrix of this rank's images, int64 [C, C], and whether it broke off."""
+        share = self.dataset.part(self.ranks.share(range(len(self.dataset))))
+        num_classes = share.classes.label_space.num_classes
+        total, lock, done = np.zeros((num_classes, num_classes), np.int64), threading.Lock(), 0
+
+        def compare(train_ids: np.ndarray, index: int) -> None:
+            confusion = confusion_matrix(share.read_label(index), train_ids, num_classes)
+            with lock:
+                np.add(total, confusion, out=total)
+
+        def seen(name: str) -> None:
+            nonlocal done
+            done += 1
+            on_image(done, len(share))
+            if stop():
+                raise Stopped
+
+        try:
+            each_label_map(segmenter, share, compare, options=self.options, on_image=seen)
+        except Stopped:
+            return total, True
+        return total, False
+
+
+def open_labelled(config: Config) -> Dataset:
+    """The images to validate on, all of which have labels.
+
+    Raises:
+        ClanError: the split is not there, or lacks labels.
+    """
+    target = config.target
+    with of_domain("target"):
+        whole = Dataset(target.dataset, target.root, split=config.validation_split, classes=config.classes)
+    count = min(config.validation_images or len(whole), len(whole))
+    chosen = whole.part(np.linspace(0, len(whole) - 1, count).round().astype(int).tolist())
+    bare = [index for index in range(len(chosen)) if not chosen.has_label(index)]
+    if bare:
+        raise ConfigError(
+            f"{len(bare)} of {len(chosen)} images to validate on have no label, first {chosen.names[bare[0]]} of "
+            f"{whole.name}: choose another --validation-split or leave --validate-every out"
+        )
+    return chosen
