@@ -359,7 +359,7 @@ def without_folder(tmp_path) -> dict[str, str]:
 
 def test_without_the_folder_golden_numbers_and_training_hold(without_folder):
     """The tests of golden numbers, where the reference's are here; in any case losses, gradients and resuming."""
-    tests = ["models/test_deeplab.py", "losses/test_losses.py", "methods/test_contract.py", "engine/test_trainer.py"]
+    tests = ["models/test_deeplab.py", "losses/test_losses.py", "methods/test_contract.py", "training/test_trainer.py"]
     command = [sys.executable, "-m", "pytest", "-p", "no:xdist", *(f"tests/{name}" for name in tests)]
     chosen = ["-k", "not test_trainer or equals_one_that_was_not_interrupted"]
     result = subprocess.run([*command, *chosen], cwd=ROOT, env=without_folder, capture_output=True, text=True)

@@ -297,4 +297,3 @@ def test_an_option_that_may_be_left_open_is_switched_like_others(started):
     assert started().optimizer.repeated_updates is None
     assert started("--optimizer.no-repeated-updates", "--num-steps", "5").optimizer.repeated_updates is False
     assert started("--num-steps", "5", "--optimizer.repeated-updates").optimizer.repeated_updates is True
-    assert started("--optimizer.repeated-updates", "None").optimizer.repeated_updates is None
