@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from clan.core.untrusted import UnfitFile, quoted
+from clan.core.files import UnfitFile, quoted
 
 _MOST_INSTRUCTIONS = 300_000  # a ResNet-101, 700 arrays, needs 25,000
 _MOST_ARGUMENTS = 8  # each call copies them

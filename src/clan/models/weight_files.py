@@ -19,9 +19,8 @@ from typing import Any, Literal
 import numpy as np
 from safetensors import SafetensorError, deserialize
 
-from clan.core.atomic import write_atomically
 from clan.core.errors import WeightsError
-from clan.core.untrusted import UnfitFile, quoted, read_start, read_whole
+from clan.core.files import UnfitFile, quoted, read_start, read_whole, write_atomically
 from clan.models.safe_pickle import Interpreter, NumpyArray, TorchTensor
 from clan.models.weight_writers import WRITERS, write_safetensors
 from clan.models.wrappings import wrapped_tables

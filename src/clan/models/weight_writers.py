@@ -9,7 +9,7 @@ from typing import BinaryIO
 import numpy as np
 from safetensors import numpy as safetensors_numpy
 
-from clan.core.untrusted import UnfitFile
+from clan.core.files import UnfitFile
 from clan.models.safe_pickle import TORCH_STORAGES
 
 _TORCH_SCALARS = {number_format: f"{name}Storage" for name, number_format in TORCH_STORAGES.items()}

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar
 import numpy as np
 
 from clan.core.errors import WeightsError
-from clan.core.untrusted import quoted
+from clan.core.files import quoted
 from clan.models.weight_files import read_contents, write_arrays
 from clan.models.wrappings import PREFIXES, roles, split_prefix
 

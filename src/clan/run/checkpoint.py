@@ -17,14 +17,13 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from clan.core.atomic import remove_leftovers, write_atomically
 from clan.core.errors import CheckpointError, ConfigError
+from clan.core.files import UnfitFile, read_whole, remove_leftovers, write_atomically
 from clan.core.output import encoded
 from clan.core.schema import build
-from clan.core.untrusted import UnfitFile, read_whole
 from clan.core.yaml_file import parse_yaml
 from clan.run.config import Config, flat_options, to_yaml
-from clan.run.files import OLD_STATE, STATES
+from clan.run.folder import OLD_STATE, STATES
 
 """The only state of a run, beside its snapshots and without a manifest, in version 1."""
 VERSION = 3

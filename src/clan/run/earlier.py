@@ -15,8 +15,21 @@ from pathlib import Path
 from clan.core.errors import ClanError, ConfigError
 from clan.run.checkpoint import States, check_fits
 from clan.run.config import LOGGERS, Config, load
-from clan.run.files import BAD_SAMPLES, CONFIG, ENVIRONMENT, LOSSES, METRICS, NONFINITE, OLD_STATE, STATES, VALIDATION
-from clan.run.snapshots import BEFORE, BEST, PREFIXES, prefix_of
+from clan.run.folder import (
+    BAD_SAMPLES,
+    BEFORE,
+    BEST,
+    CONFIG,
+    ENVIRONMENT,
+    LOSSES,
+    METRICS,
+    NONFINITE,
+    OLD_STATE,
+    PREFIXES,
+    STATES,
+    VALIDATION,
+    prefix_of,
+)
 
 _OWN = (
     *(OLD_STATE, LOSSES, METRICS, VALIDATION, *LOGGERS, BAD_SAMPLES, NONFINITE),

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from clan.core.atomic import finite
 from clan.core.errors import CheckpointError
+from clan.core.files import finite
 from clan.core.output import one_line
 
 

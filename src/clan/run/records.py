@@ -12,14 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from clan.core.atomic import finite, write_atomically
 from clan.core.errors import ConfigError, WeightsError
+from clan.core.files import UnfitFile, finite, read_whole, write_atomically
 from clan.core.output import encoded
-from clan.core.untrusted import UnfitFile, read_whole
 from clan.run.config import Config, load
-from clan.run.files import CONFIG, ENVIRONMENT, LOSSES, METRICS, VALIDATION
+from clan.run.folder import CONFIG, ENVIRONMENT, LAST_ITERATION, LOSSES, METRICS, VALIDATION, Snapshot, find_snapshots
 from clan.run.observer import Observer, Step, Validation, writing
-from clan.run.snapshots import LAST_ITERATION, Snapshot, find_snapshots
 
 _LARGEST_METRICS = 256 << 20  # a million iterations
 _LONGEST_LINE = 1 << 16

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from clan.core.atomic import write_atomically
 from clan.core.errors import ConfigError, WeightsError
+from clan.core.files import write_atomically
 from clan.core.schema import build
 from clan.core.yaml_file import parse_yaml, read_yaml
 from clan.models.weight_files import read_metadata

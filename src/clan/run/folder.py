@@ -6,7 +6,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 from clan.core.errors import WeightsError
-from clan.core.untrusted import UnfitFile, read_whole
+from clan.core.files import UnfitFile, read_whole
+
+CONFIG = "config.yaml"
+ENVIRONMENT = "environment.json"
+LOSSES, METRICS, VALIDATION = "loss.txt", "metrics.jsonl", "validation.jsonl"
+STATES = "states"
+OLD_STATE = "state.safetensors"
+"""Where the first version kept its only state."""
+BAD_SAMPLES = "bad_samples.txt"
+NONFINITE = "nonfinite"
+INSPECTION = "inspect"
 
 PREFIXES = {"synthia": "SYS", "gta5": "GTA5"}
 
