@@ -122,7 +122,7 @@ def write_file(path: Path, content: bytes, remedy: str, *, sync: bool = False) -
 
 
 @contextmanager
-def writing(path: Path, remedy: str, kind: type[ClanError] = DataError) -> Iterator[None]:
+def writing(path: Path | str, remedy: str, kind: type[ClanError] = DataError) -> Iterator[None]:
     """Turns an OSError within the block into an error of class `kind` that names path, reason and remedy.
 
     Raises:
