@@ -46,7 +46,7 @@ def folder(tmp_path, monkeypatch, tiny):
     (tmp_path / "my.yaml").write_text(PLAIN)
     monkeypatch.setitem(recipes.PRESETS, "official", lambda source: tiny(shuffle=False))
     # The first step may take long enough, compiling, for a line of progress.
-    monkeypatch.setattr("clan.core.progress.Pace.first_after", 600.0)
+    monkeypatch.setattr("clan.core.output.Pace.first_after", 600.0)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

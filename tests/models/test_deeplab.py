@@ -16,7 +16,7 @@ pytestmark = pytest.mark.plain
 def segmenter(golden_weights) -> Segmenter:
     network = build_segmenter(NetworkConfig(backbone="resnet101", num_classes=19))
     report = load_weights(network, golden_weights["segmenter"], strict=True)
-    assert not report.left_over
+    assert not report.unexpected
     return network
 
 

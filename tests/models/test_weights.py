@@ -140,7 +140,7 @@ def test_a_head_of_another_kind_beside_the_backbone_is_left_over(tmp_path):
     trunk = {f"backbone.{name}": array for name, array in arrays.items() if not name.startswith("layer5")}
     write_arrays(trunk | others, tmp_path / "w.pdparams")
     report = load_weights(Network(), tmp_path / "w.pdparams")
-    assert (len(report.matched), report.left_over) == (14, tuple(others))
+    assert (len(report.matched), report.unexpected) == (14, tuple(others))
 
 
 def test_dicts_that_hold_themselves_are_read_once(tmp_path):
@@ -181,7 +181,7 @@ def test_the_references_names_load(prefix, tmp_path):
     foreign = {prefix + name: array for name, array in foreign.items()}
     foreign[f"{prefix}bn1.num_batches_tracked"] = np.array(9)
     write_arrays(foreign, tmp_path / "prefixed.pth")
-    assert load_weights(loaded, tmp_path / "prefixed.pth", strict=True).left_over == ()
+    assert load_weights(loaded, tmp_path / "prefixed.pth", strict=True).unexpected == ()
     assert_equal(values(saved), values(loaded))
 
 
@@ -239,10 +239,10 @@ def test_heads_can_be_left_alone(tmp_path):
 def test_the_seeds_bias_is_used_or_reported(tmp_path):
     save_weights(Network(bias=True), tmp_path / "seed.pdparams")
     assert has_projection_bias(read_arrays(tmp_path / "seed.pdparams"))
-    assert load_weights(Network(bias=True), tmp_path / "seed.pdparams", strict=True).left_over == ()
+    assert load_weights(Network(bias=True), tmp_path / "seed.pdparams", strict=True).unexpected == ()
     report = load_weights(Network(), tmp_path / "seed.pdparams")
-    assert report.left_over == ("layer1.0.downsample.0.bias",)
-    assert report.summary() == "18 of 18 arrays matched\nleft over: layer1.0.downsample.0.bias"
+    assert report.unexpected == ("layer1.0.downsample.0.bias",)
+    assert report.summary() == "18 of 18 arrays matched\nunexpected: layer1.0.downsample.0.bias"
 
 
 def test_evaluation_refuses_a_part_of_the_weights(tmp_path):
@@ -295,4 +295,4 @@ def test_numbers_that_are_not_finite_are_refused_and_nothing_is_loaded(value, tm
         load_weights(network, tmp_path / "w.pdparams")
     assert_equal(values(network), before)
     write_arrays(arrays | {"another": variance}, tmp_path / "w.pdparams")
-    assert load_weights(network, tmp_path / "w.pdparams").left_over == ("another",), "what is not loaded does no harm"
+    assert load_weights(network, tmp_path / "w.pdparams").unexpected == ("another",), "what is not loaded does no harm"

@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
-from clan.core.atomic import write_atomically
 from clan.core.errors import CheckpointError
+from clan.core.files import write_atomically
 from clan.run.checkpoint import Damaged, State, States, changes, check_fits, manifest_path, read_state
 from clan.run.config import to_yaml
 from clan.training.trainer import Trainer

@@ -17,7 +17,7 @@ from clan.evaluation.scores_file import find_evaluations
 from clan.reporting.inspection.subject import Options, Subject
 from clan.run import earlier, records
 from clan.run.checkpoint import States
-from clan.run.snapshots import find_snapshots, run_folders
+from clan.run.folder import find_snapshots, run_folders
 from clan.training.run import train
 from clan.training.trainer import Trainer
 from tests.conftest import assert_same_end, metrics

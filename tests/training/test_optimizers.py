@@ -8,7 +8,7 @@ from clan.core.errors import ConfigError
 from clan.models.discriminator import Discriminator
 from clan.models.options import NetworkConfig
 from clan.models.segmenter import build_segmenter
-from clan.run.schedules import SCHEDULES, Course
+from clan.run.schedules import SCHEDULES, ScheduleOptions
 from clan.training.optimizers import (
     SGD,
     Adam,
@@ -103,7 +103,7 @@ def test_adam_goes_on_where_its_state_left_off(kind):
 @settings(max_examples=50)
 def test_schedules(total, warmup, power):
     def rate(i, schedule):
-        return SCHEDULES[schedule](1.0, i, Course(total, warmup, power, warmup_ratio=1e-6))
+        return SCHEDULES[schedule](1.0, i, ScheduleOptions(total, warmup, power, warmup_ratio=1e-6))
 
     for i in {0, total // 2, total - 1}:
         assert rate(i, "constant") == 1.0

@@ -12,8 +12,8 @@ from clan.evaluation.label_maps import load_segmenter
 from clan.models.options import NetworkConfig
 from clan.models.weight_files import read_arrays
 from clan.run.checkpoint import States
+from clan.run.folder import find_snapshots
 from clan.run.observer import Observer
-from clan.run.snapshots import find_snapshots
 from clan.training.trainer import Trainer
 from tests.conftest import metrics
 

@@ -15,9 +15,9 @@ from clan.evaluation.scores_file import find_evaluations, read_evaluation
 from clan.models.weight_files import read_arrays
 from clan.reporting.page import make_report
 from clan.run.checkpoint import States
+from clan.run.folder import find_snapshots
 from clan.run.observer import Observer, Validation
 from clan.run.records import read_run, read_validations
-from clan.run.snapshots import find_snapshots
 from clan.training.trainer import Trainer
 from clan.training.validation import Validator
 from tests.conftest import assert_same_end

@@ -4,8 +4,7 @@ import json
 from pathlib import Path
 
 from clan.core.errors import ConfigError
-from clan.core.output import encoded, one_line
-from clan.core.progress import progress
+from clan.core.output import encoded, one_line, progress
 from clan.data.check import REMARKS, Findings, check
 from clan.data.dataset import Dataset, find_splits
 from clan.data.domains import load_classes, named_domain, require_splits

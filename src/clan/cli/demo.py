@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from clan.core.errors import ConfigError
-from clan.core.progress import progress
+from clan.core.output import progress
 from clan.core.ranks import ALONE
 from clan.data.dataset import Dataset
 from clan.data.transforms import resize_image

@@ -17,7 +17,7 @@ import numpy as np
 
 from clan import __version__
 from clan.core import runtime
-from clan.core.compiled import compiled
+from clan.core.compilation import compiled
 from clan.core.errors import ConfigError
 from clan.core.fonts import CHINESE, font_with
 

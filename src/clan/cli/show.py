@@ -8,7 +8,7 @@ from clan.core import runtime
 from clan.core.output import speak
 from clan.core.runtime import Precision
 from clan.models.normalization import Scheme
-from clan.run.snapshots import require_weights
+from clan.run.folder import require_weights
 
 
 def predict(  # noqa: PLR0913 (the signature is the command line)

@@ -1,7 +1,6 @@
-"""What a user can cause. Each message is one sentence that names the value and the remedy.
+"""Errors that a user can cause. Each message is one sentence that names the value and the remedy.
 
-The command line turns these into that sentence and exit code 2. Anything else that is raised is a bug
-and keeps its traceback.
+The command line prints the sentence and exits with code 2. Any other exception is a bug and keeps its traceback.
 """
 
 from collections.abc import Iterator
@@ -9,15 +8,15 @@ from contextlib import contextmanager
 
 
 class ClanError(Exception):
-    """Base of every error that a user can cause and mend."""
+    """Base of every error that a user can cause and fix."""
 
 
 class ConfigError(ClanError):
-    """An option or a config file asks for something impossible."""
+    """An option or a configuration file has an invalid value."""
 
 
 class DataError(ClanError):
-    """An image, a label, a list or a folder of data is missing, damaged or not what it should be."""
+    """An image, label, list or data folder is missing, damaged or of another kind than expected."""
 
 
 class WeightsError(ClanError):
@@ -29,14 +28,14 @@ class CheckpointError(ClanError):
 
 
 class TrainingError(ClanError):
-    """Training cannot go on: a loss or a gradient is not finite."""
+    """Training cannot continue: a loss or a gradient is not finite."""
 
 
 class Interrupted(Exception):
-    """A signal ended a run, in good order and with everything saved; the message tells how to go on.
+    """A signal ended a run after its state was saved.
 
     Args:
-        message: one sentence.
+        message: one sentence that says how to continue.
         signal: the number of the signal.
     """
 
@@ -47,10 +46,10 @@ class Interrupted(Exception):
 
 @contextmanager
 def of_domain(role: str) -> Iterator[None]:
-    """Within the block, errors of a data set name the folder's flag of its role in the run, "source" or "target".
+    """Within the block, DataErrors name --source.root or --target.root instead of --root.
 
-    Raises:
-        DataError: the block raised it.
+    Args:
+        role: "source" or "target".
     """
     try:
         yield

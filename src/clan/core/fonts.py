@@ -1,7 +1,6 @@
-r"""Text in pictures: drawn with fonts that have its characters, or with escapes in place of those that none has.
+r"""Drawing text in any script: finds installed fonts for its characters and escapes characters that none has.
 
-Pillow's own font has Latin letters alone, so further ones are looked for on this machine. What no font has is written
-as in Python, `\u8def`, so that nothing is lost.
+Pillow's built-in font has only Latin letters. Characters without a font are written as Python escapes, `\u8def`.
 """
 
 import os
@@ -18,13 +17,13 @@ from PIL import ImageDraw, ImageFont
 Font = ImageFont.FreeTypeFont
 
 CHINESE = "路"
-"""A character that every font for Chinese has."""
+"""A character that every Chinese font has."""
 
 PROBE_SIZE = 16
 _MOST_FONTS = 150
-_ABSENT = "\U0010fffd"  # for private use: no font draws it, but for the box that stands for what it lacks
+_ABSENT = "\U0010fffd"  # private use: fonts draw their box for missing characters
 
-# Among fonts of unknown order: those with the most characters, and regular ones, first.
+# Preference without fontconfig: fonts with many characters first, regular styles before others.
 _WIDE = ("cjk", "wqy", "droidsansfallback", "msyh", "pingfang", "hiragino", "simhei", "simsun", "noto", "unifont")
 _STYLED = ("bold", "italic", "oblique", "black", "light", "thin", "mono", "serif")
 
@@ -36,7 +35,7 @@ _FOLDERS = {
 
 
 def text_width(text: str, size: int) -> float:
-    """Pixels that `draw_text` takes in width."""
+    """Returns the width in pixels of a line drawn by `draw_text`."""
     return sum(font.getlength(piece) for piece, font in _pieces(text, size))
 
 
@@ -47,10 +46,10 @@ def draw_text(
 
     Args:
         draw: the picture.
-        place: left and top of the line.
-        text: anything, file names that are not UTF-8 included.
-        size: of the letters, in pixels.
-        fill: RGB.
+        place: left and top of the line, in pixels.
+        text: any text; surrogates (file names that are not UTF-8) are escaped.
+        size: font size in pixels.
+        fill: colour, R, G and B of 0…255.
     """
     left, top = place
     baseline = top + _own(size).getmetrics()[0]
@@ -60,30 +59,30 @@ def draw_text(
 
 
 def writable(text: str, *first: Path) -> str:
-    """The text with escapes for all that no font has.
+    """Escapes the characters of a text that no font has.
 
     Args:
-        text: anything.
-        first: further fonts to draw with.
+        text: any text.
+        first: font files to draw with, besides Pillow's and the installed ones.
     """
     return "".join(_writable_character(character, first) for character in text)
 
 
 def fonts_for(texts: Sequence[str], first: Path) -> list[Path]:
-    """The font files, after `first`, that have what it lacks of some texts."""
+    """Returns the installed font files that have those characters of `texts` that the font file `first` lacks."""
     needed = (font_with(c) for c in sorted({*"".join(texts)} - {" "}) if c.isprintable() and not _has(first, 0, c))
     return list(dict.fromkeys(path for path, _ in filter(None, needed)))
 
 
 @cache
 def font_with(character: str) -> tuple[Path, int] | None:
-    """The first font file, and the face in it, that has a character; None: no font has it."""
+    """Returns the first installed font file, and the index of its face, with a character; None: no font has it."""
     return next(((path, face) for path, face in installed() if _has(path, face, character)), None)
 
 
 @cache
 def installed() -> tuple[tuple[Path, int], ...]:
-    """Font files of this machine and faces in them, the most useful for Chinese first."""
+    """Lists the installed font files with the index of a face, best for Chinese first."""
     if program := shutil.which("fc-match"):
         command = [program, "--sort", "--format", "%{file}\t%{index}\n", "sans:lang=zh-cn"]
         try:
@@ -109,12 +108,12 @@ def _usefulness(path: Path) -> tuple[int, int, str]:
 
 
 def _pieces(text: str, size: int) -> Iterator[tuple[str, Font]]:
-    """The text in pieces with the font for each."""
+    """Splits a text into pieces that one font can draw, each with its font."""
     piece, current = "", None
     for character in text:
         written = _writable_character(character, ())
         source = None if written != character or _own_has(character) else font_with(character)
-        # A space does not interrupt what is written from right to left.
+        # A space does not end a piece: right-to-left text must be laid out as a whole.
         if piece and source != current and not (character == " " and current is not None):
             yield piece, _open(current, size)
             piece = ""
@@ -163,12 +162,12 @@ def _has(path: Path, face: int, character: str) -> bool:
         return False
     try:
         return _draws(_face(path, face, PROBE_SIZE), character)
-    except (OSError, ValueError):  # a font of bitmaps, or damaged
+    except (OSError, ValueError):  # a bitmap font, or a damaged file
         return False
 
 
 def _draws(font: Font, character: str) -> bool:
-    """Whether a font draws something else for a character than for one that it lacks."""
+    """Whether a font has a character: its glyph differs from that of a missing character."""
     mask: Any
     lacking: Any
     mask, lacking = font.getmask(character), font.getmask(_ABSENT)

@@ -1,9 +1,8 @@
-"""PNG files of 8- and 16-bit pixels, read and written without the detours of the general libraries.
+"""A fast PNG codec for 8-bit grey, palette and RGB, and 16-bit RGB.
 
-libdeflate inflates at twice the speed of the zlib in Pillow and OpenCV, and undoing the row filters is a compiled loop
-here. Only plain files are read: what is interlaced, animated, turned by EXIF, of another kind, or damaged in any way
-gives None, and the general and strict readers of `clan.data.files` then judge it. Source: the PNG specification, 3rd
-edition.
+libdeflate inflates twice as fast as the zlib of Pillow and OpenCV; the row filters are undone by a compiled loop.
+Interlaced, animated, EXIF-rotated, damaged and other PNGs return None and are left to the general, strict readers in
+`clan.data.files`. Source: PNG specification, 3rd edition.
 """
 
 import struct
@@ -12,21 +11,21 @@ from typing import NamedTuple
 import deflate
 import numpy as np
 
-from clan.core.compiled import compiled_exactly
+from clan.core.compilation import compiled_exactly
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 GREY, RGB, PALETTE = 0, 2, 3
-"""Colour types."""
+"""PNG colour types."""
 
 MOST_PIXELS = 2**26
 LONGEST_SIDE = 32_768
-"""Sizes of the largest image that is decoded, here or by the general readers."""
+"""Limits of decoded images, here and in `clan.data.files`, in pixels."""
 
-_MOST_CHUNKS = 2**16  # each takes memory; of the usual 8 kB they hold 512 MB
+_MOST_CHUNKS = 2**16  # of the usual 8 kB each: 512 MB
 
 
 class Pixels(NamedTuple):
-    """What a PNG holds.
+    """The decoded pixels of a PNG.
 
     Args:
         values: [H, W] for grey values and palette indices, [H, W, 3] for RGB; uint8, or big-endian uint16.
@@ -38,7 +37,7 @@ class Pixels(NamedTuple):
 
 
 def decode(content: bytes) -> Pixels | None:
-    """The pixels of a plain PNG whose every checksum is right; None for any other bytes."""
+    """Decodes a PNG of a supported kind, checking every checksum; returns None for any other bytes."""
     chunks = _chunks(content)
     if chunks is None:
         return None
@@ -63,14 +62,17 @@ def decode(content: bytes) -> Pixels | None:
 
 
 def encode_ids(ids: np.ndarray, palette: bytes) -> tuple[bytes, bytes]:
-    """A grey and a palette PNG with the same values; their compressed pixels, which are alike, are made once.
+    """Encodes a label map twice, compressing the pixels once.
 
     Args:
         ids: uint8 [H, W].
         palette: 768 bytes, R, G and B of every value.
+
+    Returns:
+        A grey and a palette PNG.
     """
     height, width = ids.shape
-    rows = np.zeros((height, 1 + width), np.uint8)  # each row begins with its filter: 0, none, is best for labels
+    rows = np.zeros((height, 1 + width), np.uint8)  # a row begins with its filter type; 0, none, compresses labels best
     rows[:, 1:] = ids
     pixels = _chunk(b"IDAT", deflate.zlib_compress(rows, 3))
 
@@ -86,7 +88,7 @@ def _chunk(kind: bytes, data: bytes | bytearray) -> bytes:
 
 
 def _chunks(content: bytes) -> tuple[tuple[int, ...], bytes] | None:
-    """The fields of the header and the compressed pixels; None if a chunk is damaged or missing, or says more."""
+    """Returns the IHDR fields and the compressed pixels; None if a chunk is damaged, missing or unsupported."""
     if not content.startswith(SIGNATURE):
         return None
     view = memoryview(content)
@@ -115,7 +117,7 @@ def _chunks(content: bytes) -> tuple[tuple[int, ...], bytes] | None:
 
 @compiled_exactly
 def _undo_filters(filtered: np.ndarray, pixel_bytes: int, rows: np.ndarray) -> bool:
-    """Undoes the row filters: uint8 [H, 1 + n] → uint8 [H, n]; False for a filter that does not exist."""
+    """Undoes the row filters: uint8 [H, 1 + n] → uint8 [H, n]; False: unknown filter type."""
     above = np.zeros(rows.shape[1], np.uint8)
     for y in range(len(rows)):
         kind, coded, row = filtered[y, 0], filtered[y, 1:], rows[y]
@@ -134,7 +136,7 @@ def _undo_filters(filtered: np.ndarray, pixel_bytes: int, rows: np.ndarray) -> b
 
 @compiled_exactly
 def _undo_row(kind: int, coded: np.ndarray, above: np.ndarray, pixel_bytes: int, row: np.ndarray) -> None:
-    """Undoes a filter that looks to the left: 1 Sub, 3 Average, 4 Paeth."""
+    """Undoes a filter that depends on the pixel to the left: 1 Sub, 3 Average, 4 Paeth."""
     if kind == 4 and pixel_bytes == 3:
         _undo_paeth_rgb(coded, above, row)
         return
@@ -146,7 +148,7 @@ def _undo_row(kind: int, coded: np.ndarray, above: np.ndarray, pixel_bytes: int,
                 predicted = left
             elif kind == 3:
                 predicted = (left + up) >> 1
-            elif up == corner:  # nearly always in label maps; a branch that is guessed right costs nothing
+            elif up == corner:  # nearly always in label maps; a correctly predicted branch is free
                 predicted = left
             else:
                 predicted = _paeth(left, up, corner)
@@ -156,7 +158,7 @@ def _undo_row(kind: int, coded: np.ndarray, above: np.ndarray, pixel_bytes: int,
 
 @compiled_exactly
 def _undo_paeth_rgb(coded: np.ndarray, above: np.ndarray, row: np.ndarray) -> None:
-    """The commonest filter of photographs: each byte waits for the one to its left, so three chains run at once."""
+    """Undoes Paeth for RGB, most photographs' filter; the channels' dependency chains run interleaved."""
     red = green = blue = red_corner = green_corner = blue_corner = np.int32(0)
     for i in range(0, len(row), 3):
         red_up, green_up, blue_up = np.int32(above[i]), np.int32(above[i + 1]), np.int32(above[i + 2])
@@ -169,7 +171,7 @@ def _undo_paeth_rgb(coded: np.ndarray, above: np.ndarray, row: np.ndarray) -> No
 
 @compiled_exactly
 def _paeth(left: np.int32, up: np.int32, corner: np.int32) -> np.int32:
-    """Whichever of the three neighbours is nearest to left + up − corner; written so that nothing branches."""
+    """Returns the neighbour nearest to left + up − corner, without branches."""
     to_left, to_up, to_corner = abs(up - corner), abs(left - corner), abs(left + up - 2 * corner)
     nearer = up if to_up <= to_corner else corner
     return left if to_left <= min(to_up, to_corner) else nearer

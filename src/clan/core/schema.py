@@ -1,4 +1,4 @@
-"""What every configured value shares: validation, and what is wrong as one sentence with its line."""
+"""Base of all configuration sections: pydantic validation with errors as one sentence that names file and line."""
 
 import difflib
 import reprlib
@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from clan.core.errors import ConfigError
-from clan.core.untrusted import quoted
+from clan.core.files import quoted
 
 Side = Annotated[int, Field(ge=1, le=16384)]
 Size = tuple[Side, Side]
@@ -18,7 +18,7 @@ Size = tuple[Side, Side]
 
 NonNegativeInt = Annotated[int, Field(ge=0, le=10**9)]
 PositiveInt = Annotated[int, Field(ge=1, le=10**9)]
-"""How many of something there are, from 0 or from 1; what no run has so many of is a slip of the hand."""
+"""Counts from 0 or from 1; larger ones than 10⁹ are typing errors."""
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -33,21 +33,29 @@ AnySection = TypeVar("AnySection", bound=Section)
 
 
 def refuse(message: str, *keys: str | int) -> NoReturn:
-    """Ends a validation with a sentence about the entry that `keys` lead to from the validated section."""
+    """Fails a validation.
+
+    Args:
+        message: the sentence.
+        keys: path from the validated section to the wrong entry.
+
+    Raises:
+        PydanticCustomError: always.
+    """
     raise PydanticCustomError("clan", "{message}", {"message": message, "keys": keys})
 
 
 def find(place: str) -> Any:
-    """What a registry's entry `package.module:name` stands for, imported when it is needed."""
+    """Imports and returns the object of a registry entry `package.module:name`."""
     module, _, name = place.partition(":")
     return getattr(import_module(module), name)
 
 
 def build(section: type[AnySection], values: Any, origin: str = "the options") -> AnySection:
-    """Validates `values` into a `section`, turning what pydantic finds into one sentence.
+    """Validates `values` as a `section`.
 
     Raises:
-        ConfigError: names the first field that does not fit, its value and what was expected.
+        ConfigError: names `origin`, the first invalid field, its value and what is expected.
     """
     try:
         return section.model_validate(values)
@@ -56,10 +64,10 @@ def build(section: type[AnySection], values: Any, origin: str = "the options") -
 
 
 def validate_within(section: type[AnySection], values: Any) -> AnySection:
-    """Validates `values` into a `section` while another section, which the caller is a validator of, is validated.
+    """Validates `values` as a `section` from within a validator of the enclosing section.
 
     Raises:
-        PydanticCustomError: names the first key that does not fit, from `values` on.
+        PydanticCustomError: names the first invalid key, relative to `values`.
     """
     try:
         return section.model_validate(values)
@@ -69,17 +77,17 @@ def validate_within(section: type[AnySection], values: Any) -> AnySection:
 
 
 def load_section(section: type[AnySection], path: Path, **defaults: Any) -> AnySection:
-    """Reads a section from a YAML file of its own.
+    """Reads a section from a YAML file.
 
     Args:
-        section: what the file describes.
+        section: class to validate as.
         path: the file.
-        defaults: values of keys that the file does not give.
+        defaults: values of keys that are not in the file.
 
     Raises:
-        ConfigError: names the file, the line, the key and what was expected.
+        ConfigError: names the file, the line, the key and what is expected.
     """
-    from clan.core.yaml_file import read_yaml  # here: --help reads no file
+    from clan.core.yaml_file import read_yaml  # slow import; --help needs none
 
     document = read_yaml(path)
     try:
@@ -89,7 +97,7 @@ def load_section(section: type[AnySection], path: Path, **defaults: Any) -> AnyS
 
 
 def describe(error: ValidationError, section: type[Section] | None = None) -> str:
-    """The first finding of a validation as `field: what was expected, got value`."""
+    """Formats a validation's first finding as `field: what is expected, got value`."""
     first = _first(error)
     field = quoted(".".join(map(str, _keys(first))))
     finding = _finding(first, section)
@@ -99,7 +107,7 @@ def describe(error: ValidationError, section: type[Section] | None = None) -> st
 
 
 def _finding(first: ErrorDetails, section: type[Section] | None) -> str:
-    """What is wrong with a field, without its name."""
+    """Formats a finding without the field's name."""
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] in ("value_error", "clan"):
         return message
@@ -114,7 +122,7 @@ def _finding(first: ErrorDetails, section: type[Section] | None) -> str:
 
 
 def _first(error: ValidationError) -> ErrorDetails:
-    """The first finding; what is missing comes last, since a mistyped key explains it."""
+    """The first finding; missing keys come last, since a mistyped key may be the cause."""
     return min(error.errors(include_url=False), key=lambda finding: finding["type"] == "missing")
 
 

@@ -1,7 +1,7 @@
-"""Reading YAML that may come from outside, and naming the line of whatever is wrong in it; writing YAML.
+"""Reading untrusted YAML, with line numbers for error messages, and writing YAML.
 
-Of YAML only what options need is taken: mappings, lists, text, numbers, booleans, null. Aliases are refused, because
-nine lines of them make a billion entries.
+Only mappings, lists, text, numbers, booleans and null are accepted. Aliases are refused: nine lines of them can make a
+billion entries.
 """
 
 import io
@@ -18,7 +18,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError, YAMLStreamError
 from ruamel.yaml.events import AliasEvent, ScalarEvent
 
 from clan.core.errors import ConfigError
-from clan.core.untrusted import UnfitFile, quoted, read_whole
+from clan.core.files import UnfitFile, quoted, read_whole
 
 _LARGEST_FILE = 64 << 10  # a whole config has 2 kB; reading this much takes 2 s
 _DEEPEST = 20  # a config has 4 levels
@@ -27,20 +27,22 @@ _LONGEST_NUMBER = 100  # characters
 
 @dataclass(frozen=True)
 class Document:
-    """A YAML file that holds a mapping.
+    """A YAML file whose top level is a mapping.
 
     Args:
         path: the file, for messages.
-        values: its content; mappings with text or whole numbers as keys, lists and plain values, nested.
+        values: nested mappings (keys are text or whole numbers), lists and plain values.
     """
 
     path: Path
     values: dict[Any, Any]
 
     def line(self, keys: Sequence[Any] = ()) -> int:
-        """The line, from 1, of the entry that keys and list indices lead to, such as ("loss", "gamma").
+        """Returns the line, from 1, of an entry.
 
-        For what the file does not hold, it is the line of the closest entry around it.
+        Args:
+            keys: path of keys and list indices, such as ("loss", "gamma"). If the file lacks the entry, the line of the
+                closest enclosing entry is returned.
         """
         value: Any = self.values
         line = 0
@@ -53,16 +55,16 @@ class Document:
         return line + 1
 
     def where(self, keys: Sequence[Any] = ()) -> str:
-        """How a message names an entry's place: "FILE, line 12", or "FILE" if it is about all of it."""
+        """Formats an entry's place as "FILE, line 12", or as "FILE" without keys."""
         return f"{self.path}, line {self.line(keys)}" if keys else str(self.path)
 
 
 def read_yaml(path: Path) -> Document:
-    """Reads a file of at most 64 kB.
+    """Reads a YAML file of at most 64 kB.
 
     Raises:
-        ConfigError: the file cannot be read, is not YAML in UTF-8, holds no mapping, or uses an alias, a tag,
-            a key twice, or more than 20 levels; the message names the line.
+        ConfigError: the file cannot be read, is not YAML in UTF-8, is not a mapping, or has an alias, a tag, a
+            repeated key or more than 20 levels; the message names the line.
     """
     try:
         return parse_yaml(read_whole(path, _LARGEST_FILE), path)
@@ -73,7 +75,7 @@ def read_yaml(path: Path) -> Document:
 
 
 def parse_yaml(content: bytes, path: Path) -> Document:
-    """The document in the content of a file; `path` is only for messages (see `read_yaml`)."""
+    """Parses a file's content as `read_yaml` does; `path` is used in messages only."""
     reader = YAML()
     reader.Composer, reader.Constructor = _Composer, _Constructor
     try:
@@ -85,7 +87,7 @@ def parse_yaml(content: bytes, path: Path) -> Document:
         place = f"{path}, line {mark.line + 1}" if mark else str(path)
         remedy = ": indent with spaces" if r"'\t'" in str(error.problem) else ""
         raise ConfigError(f"{place}: {str(error.problem)[:200]}{remedy}") from None
-    except (YAMLError, YAMLStreamError) as error:  # a character that no text has
+    except (YAMLError, YAMLStreamError) as error:  # a control character
         raise ConfigError(f"{path} is not YAML ({quoted(' '.join(str(error).split()))}): write plain text") from None
     if not isinstance(values, dict):
         kind = {type(None): "nothing"}.get(type(values), "a list" if isinstance(values, list) else "a single value")
@@ -94,18 +96,18 @@ def parse_yaml(content: bytes, path: Path) -> Document:
 
 
 def to_yaml_text(values: Mapping[str, Any]) -> str:
-    """Plain values as YAML, in their order."""
+    """Formats plain values as YAML, in their order."""
     writer = YAML(typ="safe", pure=True)
     writer.default_flow_style = False
     writer.sort_base_mapping_type_on_output = False  # pyright: ignore[reportAttributeAccessIssue]
-    writer.allow_unicode = "\\x85" not in repr(values)  # of which ruamel.yaml 0.19 makes a space
+    writer.allow_unicode = "\\x85" not in repr(values)  # ruamel.yaml 0.19 writes it as a space
     text = io.StringIO()
     writer.dump(values, text)
     return text.getvalue()
 
 
 class _Composer(Composer):
-    """ruamel.yaml's, which refuses what options do not need."""
+    """ruamel.yaml's composer without aliases, tags, merges and deep nesting."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         event = self.parser.peek_event()
@@ -124,7 +126,7 @@ class _Composer(Composer):
 
 
 class _Constructor(RoundTripConstructor):
-    """ruamel.yaml's, with plain numbers, dates as text, and no key twice."""
+    """ruamel.yaml's constructor with plain numbers, dates as text and no repeated keys."""
 
     def check_mapping_key(self, node: Any, key_node: Any, mapping: Any, key: Any, value: Any) -> bool:
         if not isinstance(key, str | int) or isinstance(key, bool):

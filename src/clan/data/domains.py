@@ -21,9 +21,9 @@ from clan.datasets import (
     placeholders,
 )
 from clan.run.config import Config
+from clan.run.folder import require_weights
 from clan.run.presets import DEFAULT_ROOTS
 from clan.run.records import located
-from clan.run.snapshots import require_weights
 from clan.run.weights_config import config_of
 
 DESCRIPTION_SUFFIXES = (".yaml", ".yml")

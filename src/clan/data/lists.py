@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 
 from clan.core.errors import DataError
-from clan.core.untrusted import UnfitFile, read_whole
+from clan.core.files import UnfitFile, read_whole
 
 LARGEST_LIST = 256 << 20
 

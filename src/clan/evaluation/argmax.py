@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from clan.core.compiled import compiled_exactly
+from clan.core.compilation import compiled_exactly
 
 
 def label_map(logits: np.ndarray, size: tuple[int, int], *, excluded: int | None = None) -> np.ndarray:

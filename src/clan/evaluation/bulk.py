@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from clan.core.progress import progress
+from clan.core.output import progress
 from clan.core.ranks import Ranks, connect
 from clan.data.dataset import Dataset
 from clan.datasets import CITYSCAPES_CLASSES
@@ -19,8 +19,8 @@ from clan.evaluation.scores_file import Evaluation, describe, read_classes, read
 from clan.evaluation.scoring import LabelPair, PredictionIds, count_dataset, count_with_progress
 from clan.evaluation.tables import ABSENT, About, Option, SnapshotScore, format_scores
 from clan.run import presets as recipes
+from clan.run.folder import find_snapshots, iteration_of
 from clan.run.records import RunRecords, read_run
-from clan.run.snapshots import find_snapshots, iteration_of
 
 
 def result_folders(folder: Path, save: Path) -> list[tuple[Path, Path]]:

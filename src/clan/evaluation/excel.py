@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clan.core.atomic import write_file
+from clan.core.files import write_file
 from clan.core.output import encoded, one_line
 from clan.evaluation.tables import BEST, About, Row, SnapshotScore, Table, percent
 

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from clan.core import png
-from clan.core.atomic import write_file
+from clan.core.files import write_file
 from clan.datasets.labels import LabelSpace
 from clan.evaluation.overlays import heat_palette
 

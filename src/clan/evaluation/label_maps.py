@@ -20,7 +20,8 @@ from clan.models.options import BACKBONES, NetworkConfig
 from clan.models.recognition import recognise
 from clan.models.segmenter import Segmenter, build_segmenter
 from clan.models.weights import has_projection_bias, load_weights, read_network
-from clan.run.weights_config import RUN_FILE, config_of
+from clan.run.folder import CONFIG
+from clan.run.weights_config import config_of
 
 
 def options_for(
@@ -74,19 +75,19 @@ def options_for(
     return options
 
 
-REMEDY = f"put the {RUN_FILE} of its run beside it, or say --backbone and --num-classes"
+REMEDY = f"put the {CONFIG} of its run beside it, or say --backbone and --num-classes"
 
 
 def _told_by_arrays(weights: Path, given: Mapping[str, Any]) -> dict[str, Any]:
     told = recognise(read_network(weights).arrays)
     if "backbone" not in given and told.backbone is None:
         raise WeightsError(
-            f"{weights} has no {RUN_FILE} beside it, and its arrays are of none of the networks that are known: put "
+            f"{weights} has no {CONFIG} beside it, and its arrays are of none of the networks that are known: put "
             f"that file there, or name the network with --backbone {{{','.join(BACKBONES)}}}"
         )
     if "head_dilations" not in given and told.num_classes is not None and not told.usual_heads:
         raise WeightsError(
-            f"{weights} has no {RUN_FILE} beside it, and heads of {told.branches} convolutions, whose dilations no "
+            f"{weights} has no {CONFIG} beside it, and heads of {told.branches} convolutions, whose dilations no "
             "array tells: put that file there, or say --head-dilations"
         )
     known = {"backbone": told.backbone, "num_classes": told.num_classes}
@@ -102,7 +103,7 @@ def _assumptions(weights: Path, options: EvaluationOptions, given: Mapping[str, 
     }
     said = ", ".join(text for name, text in assumed.items() if name not in given)
     return (
-        f"{weights} has no {RUN_FILE} beside it: it is taken for a {network.backbone} for {network.num_classes} "
+        f"{weights} has no {CONFIG} beside it: it is taken for a {network.backbone} for {network.num_classes} "
         "classes" + (f"; assumed, since no array tells: {said}" if said else "")
     )
 

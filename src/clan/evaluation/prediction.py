@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from clan.core.errors import ConfigError, DataError
-from clan.core.progress import progress
+from clan.core.output import progress
 from clan.core.runtime import available_cores
 from clan.data import transforms
 from clan.data.files import IMAGE_SUFFIXES, read_rgb

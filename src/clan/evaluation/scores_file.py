@@ -10,15 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from clan.core.atomic import as_json, write_file, writing
 from clan.core.errors import ConfigError, DataError
-from clan.core.untrusted import UnfitFile, quoted, read_whole
+from clan.core.files import UnfitFile, as_json, quoted, read_whole, write_file, writing
 from clan.data.dataset import Dataset
 from clan.datasets import CITYSCAPES_CLASSES, Classes, Description, load_classes
 from clan.datasets.labels import IGNORE, LabelSpace
 from clan.evaluation.iou import Scores, score
+from clan.run.folder import BEST, LAST_ITERATION, Snapshot, iteration_of, snapshot_iteration
 from clan.run.records import began, moment
-from clan.run.snapshots import BEST, LAST_ITERATION, Snapshot, iteration_of, snapshot_iteration
 
 _LARGEST_FILE = 64 << 20  # some 100 bytes an image
 

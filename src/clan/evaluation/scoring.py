@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from clan.core.errors import ConfigError, DataError
-from clan.core.progress import progress
+from clan.core.output import progress
 from clan.core.runtime import available_cores
 from clan.data.dataset import Dataset
 from clan.data.files import read_id_label

@@ -13,7 +13,7 @@ import paddle
 from paddle import Tensor
 from paddle.autograd import PyLayer
 
-from clan.core.compiled import compiled, compiled_part
+from clan.core.compilation import compiled, compiled_part
 from clan.kernels.bridge import as_array, as_gradients, as_tensor, trained
 from clan.kernels.structure import has_settings
 from clan.models.mobilenet import Depthwise

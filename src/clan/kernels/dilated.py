@@ -15,7 +15,7 @@ from numba import prange
 from paddle import Tensor
 from paddle.autograd import PyLayer
 
-from clan.core.compiled import compiled
+from clan.core.compilation import compiled
 from clan.kernels.bridge import as_array, as_gradients, as_tensor, trained
 from clan.kernels.product import multiply
 from clan.kernels.scratch import scratch

@@ -16,7 +16,7 @@ from paddle import Tensor, nn
 from paddle.autograd import PyLayer
 from paddle.nn import functional as F
 
-from clan.core.compiled import compiled
+from clan.core.compilation import compiled
 from clan.kernels.bridge import as_array, as_gradients, as_tensor, trained
 from clan.kernels.product import multiply
 from clan.kernels.structure import is_convolution

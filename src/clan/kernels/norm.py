@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import prange
 
-from clan.core.compiled import compiled
+from clan.core.compilation import compiled
 
 BLOCK = 64
 """Rows that are summed up in float32."""

@@ -7,7 +7,7 @@ from numba import prange
 from paddle import Tensor
 from paddle.autograd import PyLayer
 
-from clan.core.compiled import compiled
+from clan.core.compilation import compiled
 from clan.kernels.bridge import as_array, as_tensor
 
 STRIP = 256

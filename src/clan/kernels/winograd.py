@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import prange
 
-from clan.core.compiled import compiled
+from clan.core.compilation import compiled
 from clan.kernels.product import multiply_each
 from clan.kernels.scratch import scratch
 

@@ -1,1 +1,1 @@
-"""Losses: pure functions of tensors."""
+"""Losses as pure functions of tensors; docs/method.md has the formulas."""

@@ -1,4 +1,4 @@
-"""From logits to class probabilities."""
+"""Class probabilities from logits."""
 
 from paddle import Tensor
 from paddle.nn.functional import softmax

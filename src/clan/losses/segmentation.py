@@ -1,4 +1,4 @@
-"""The supervised loss on the source domain (SPEC section 3)."""
+"""The supervised segmentation loss (focal loss: Lin et al., ICCV 2017; docs/method.md)."""
 
 from typing import Literal
 
@@ -8,7 +8,7 @@ from paddle import Tensor
 from clan.losses.probability import class_probabilities
 
 PROBABILITY_FLOOR = 1e-9
-"""Probabilities are clamped to [floor, 1 − floor] before their logarithm is taken, as in the official code."""
+"""Probabilities are clamped to [floor, 1 − floor] before the logarithm, as in the official code."""
 
 
 def segmentation_loss(
@@ -27,14 +27,13 @@ def segmentation_loss(
         logits_BCHW: float [B, C, H, W].
         labels_BHW: integer trainIds [B, H, W]; valid are 0…C−1 other than `ignore_label`.
         gamma: focusing exponent γ ≥ 0.
-        ignore_label: the trainId to leave out.
-        class_weights: float [C]: how much a pixel of each class counts in the mean; None: all the same.
-        weight_BHW: float [B, H, W], ≥ 0: how much each pixel counts, times its class's weight; None: all the same.
-        mean_over: divide the sum by the weights of the valid pixels, or by the number B·H·W of all pixels, of which
-            those that are not valid add nothing.
+        ignore_label: trainId of ignored pixels.
+        class_weights: float [C], weight of each class; None: 1.
+        weight_BHW: float [B, H, W] ≥ 0, weight of each pixel, times the class weight; None: 1.
+        mean_over: divide the sum over valid pixels by the sum of their weights, or by the number B·H·W of all pixels.
 
     Returns:
-        A scalar; 0, with zero gradients, where no pixel is valid.
+        A scalar; 0 with zero gradients if no pixel is valid.
     """
     num_classes = logits_BCHW.shape[1]
     labels = labels_BHW.astype("int64")

@@ -1,4 +1,4 @@
-"""Labels that a network gives itself, where it is sure (after Zou et al., ECCV 2018)."""
+"""Class-balanced pseudo-labels (after Zou et al., ECCV 2018)."""
 
 import paddle
 from paddle import Tensor
@@ -7,16 +7,16 @@ IGNORED = 255
 
 
 def pseudo_labels(prob_BCHW: Tensor, *, share: float) -> Tensor:
-    """The most probable class of the surest pixels, balanced: of each predicted class, the same share.
+    """Labels the most confident pixels with their predicted class: the same share of each class.
 
-    A common threshold would leave only the classes that are easy and frequent.
+    A common threshold would keep only easy and frequent classes.
 
     Args:
         prob_BCHW: class probabilities, detached; at most 255 classes.
-        share: how many of the pixels of each class keep their label, 0…1; at least one does.
+        share: share of each predicted class's pixels to label, 0…1; at least one pixel.
 
     Returns:
-        TrainIds, uint8 [B, H, W]; `IGNORED` elsewhere.
+        TrainIds, uint8 [B, H, W]; `IGNORED` for other pixels.
     """
     confidence, label = prob_BCHW.max(axis=1), prob_BCHW.argmax(axis=1)
     sure = paddle.zeros_like(label, dtype="bool")

@@ -6,7 +6,7 @@ Weights default to those of the authors' published configuration, 0.001 each, wi
 import paddle
 from paddle import Tensor
 
-from clan.losses.entropy import entropy, self_information
+from clan.losses.entropy import mean_entropy, self_information
 from clan.losses.probability import class_probabilities
 from clan.methods.adaptsegnet import AdaptSegNet, Logits
 from clan.methods.base import Backward, Method, Pair, Progress
@@ -32,7 +32,7 @@ class MinEnt(Method):
         """The segmentation loss of both heads on the source, the entropy of their sum on the target."""
         loss_seg = self.supervise(self.logits(batch.source), batch.source.labels)
         backward(loss_seg)
-        loss_entropy = entropy(class_probabilities(paddle.add_n(list(self.logits(batch.target)))))
+        loss_entropy = mean_entropy(class_probabilities(paddle.add_n(list(self.logits(batch.target)))))
         loss_entropy = self.options.lambda_entropy * self.damping(progress) * loss_entropy
         backward(loss_entropy)
         return {"loss_seg": loss_seg, "loss_entropy": loss_entropy}

@@ -1,4 +1,4 @@
-"""The fully convolutional discriminator of output space (SPEC section 2)."""
+"""The fully convolutional discriminator of output space (Tsai et al., CVPR 2018; Luo et al., CVPR 2019)."""
 
 import itertools
 

@@ -5,18 +5,15 @@ from typing import ClassVar
 
 from paddle import Tensor, nn
 
-from clan.models.options import NetworkConfig
+from clan.models.options import DILATIONS, NetworkConfig
 from clan.models.resnet import convolution
-
-DILATIONS = (6, 12, 18, 24)
-"""Dilations of the four branches of a head."""
 
 
 class Head(nn.Layer):
     """The sum of one 3×3 convolution per dilation, K features → C logits at the features' resolution."""
 
     reads: ClassVar[tuple[int, ...]] = (3,)
-    """The backbone's levels that it takes."""
+    """Indices of the backbone levels that the head takes."""
 
     def __init__(self, in_channels: int, num_classes: int, dilations: tuple[int, ...] = DILATIONS) -> None:
         super().__init__()
@@ -36,11 +33,11 @@ class Head(nn.Layer):
 
     @classmethod
     def of(cls, network: NetworkConfig, in_channels: int) -> "Head":
-        """A head as the configuration describes it.
+        """Builds a head for a configuration.
 
         Args:
-            network: its classes and dilations.
-            in_channels: K.
+            network: gives classes and dilations.
+            in_channels: channels K of the features.
         """
         return cls(in_channels, network.num_classes, network.head_dilations)
 

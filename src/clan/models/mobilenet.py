@@ -1,4 +1,4 @@
-"""MobileNetV2 as a backbone (Sandler et al., CVPR 2018), dilated to output stride 8 or 16, or as it is.
+"""MobileNetV2 as a backbone (Sandler et al., CVPR 2018), at output stride 8, 16 (dilated) or 32.
 
 Parameter names are torchvision's: features.0.0, features.1.conv.0 … features.18.1.
 """
@@ -65,8 +65,8 @@ class InvertedResidual(nn.Layer):
 class MobileNetV2(nn.Layer):
     """Stem, seven stages of inverted residuals and a last 1×1 convolution.
 
-    Strides beyond the output stride become dilations of what follows, the convolution itself keeping the dilation
-    it had, so that every kernel sees what it was trained on.
+    Strides beyond the output stride become dilations of the following layers; the strided convolution itself keeps its
+    dilation, so that kernels sample the same positions as in training.
 
     Args:
         output_stride: 8, 16 or 32.

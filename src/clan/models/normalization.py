@@ -1,4 +1,4 @@
-"""How pixels become numbers: it is the weights that a network starts from which ask for one way or another."""
+"""Input normalisation, which must match the initial weights."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -11,9 +11,9 @@ class Normalization:
     """(value − mean) / std of every channel.
 
     Args:
-        channels: the order in which the network takes red, green and blue.
-        mean: of red, green and blue, 0…255.
-        std: likewise, above 0.
+        channels: channel order of the network's input.
+        mean: of red, green and blue, in 0…255.
+        std: standard deviation of red, green and blue, > 0.
     """
 
     channels: Channels
@@ -22,12 +22,12 @@ class Normalization:
 
 
 CAFFE = Normalization("bgr", (122.67891434, 116.66876762, 104.00698793), (1.0, 1.0, 1.0))
-"""BGR minus the means of the ImageNet training set: what DeepLab's weights were trained with (SPEC section 5)."""
+"""BGR minus the ImageNet means: for DeepLab's Caffe weights."""
 
 IMAGENET = Normalization("rgb", (123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
-"""RGB with the mean and deviation that most other published ImageNet weights were trained with."""
+"""RGB with the ImageNet mean and standard deviation: for most other published weights."""
 
 Scheme = Literal["caffe-bgr", "imagenet-rgb"]
 
 SCHEMES: dict[Scheme, Normalization] = {"caffe-bgr": CAFFE, "imagenet-rgb": IMAGENET}
-"""What published weights were trained on, by name."""
+"""Normalisations by name."""

@@ -1,7 +1,4 @@
-"""What a segmenter is: the one description that training, evaluation, prediction and inspection build it from.
-
-Nothing here imports Paddle, so that a configuration is read at once.
-"""
+"""The configuration of a segmenter, used by training, evaluation, prediction and inspection; imports no Paddle."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -18,14 +15,17 @@ BACKBONES = {
     "mobilenetv2": "clan.models.mobilenet:MobileNetV2",
     "resnet-tiny": "clan.models.resnet:resnet_tiny",
 }
-"""What makes each backbone. It is called with `output_stride`, a ResNet's with `projection_bias` too.
+"""Backbone constructors by name, called with `output_stride` and, for ResNets, `projection_bias`.
 
-A backbone has `channels` and `strides` of four levels, a method `pyramid` that gives the four maps of images, and
-`forward`, which gives the last of them.
+A backbone has `channels` and `strides` of four levels; `pyramid` returns the four feature maps of images, `forward` the
+last one.
 """
 
 HEADS = {"deeplab": "clan.models.heads:Head"}
-"""The kinds of heads. Each says by `reads` which levels of the pyramid it takes, and has `of` to make one."""
+"""Head classes by name. `reads` lists the pyramid levels that a head takes, `of` builds one."""
+
+DILATIONS = (6, 12, 18, 24)
+"""Default dilations of a head's branches."""
 
 if TYPE_CHECKING:
     Backbone: TypeAlias = str
@@ -36,16 +36,16 @@ Dilation = Annotated[int, Field(ge=1, le=1024)]
 
 
 class Statistics(Protocol):
-    """What may say how its images are to be normalised: a data set."""
+    """A data set that may override the normalisation of its images."""
 
     @property
     def mean(self) -> tuple[float, float, float] | None:
-        """Of every channel."""
+        """Mean of red, green and blue, 0…255; None: the usual one."""
         ...
 
     @property
     def std(self) -> tuple[float, float, float] | None:
-        """Likewise."""
+        """Standard deviation of red, green and blue; None: the usual one."""
         ...
 
 
@@ -55,43 +55,43 @@ class NetworkConfig(Section):
     model: HeadKind = "deeplab"
     """Kind of heads: DeepLab-v2's sum of dilated convolutions."""
     backbone: Backbone = "resnet101"
-    """What makes features of images; resnet-tiny is the demo's, for training from scratch on a laptop."""
+    """Backbone; resnet-tiny is the demo's, for training from scratch on a laptop."""
     output_stride: Literal[8, 16, 32] = 8
-    """Resolution of the input over that of the last features; 16 takes a quarter of the time in the last stages."""
+    """Input resolution / resolution of the last features; at 16 the last stages take a quarter of the time."""
     num_heads: Annotated[int, Field(ge=1, le=2)] = 2
-    """Heads of the same shape on the same features; their logits are added. Method clan compares two."""
-    head_dilations: Annotated[tuple[Dilation, ...], Field(min_length=1, max_length=16)] = (6, 12, 18, 24)
-    """Dilations of the convolutions that a head sums; smaller ones suit smaller images."""
+    """Number of heads; their logits are added. Method clan needs two."""
+    head_dilations: Annotated[tuple[Dilation, ...], Field(min_length=1, max_length=16)] = DILATIONS
+    """Dilations of a head's convolutions; smaller ones suit smaller images."""
     align_corners: bool = True
-    """Resize logits so that the centres of corner pixels stay in place; otherwise the edges of the images do."""
+    """Upsample logits with aligned corner pixels, as Paddle's `align_corners`."""
     input_normalization: Scheme = "caffe-bgr"
-    """What the initial weights were trained on: BGR 0…255 minus the mean, or RGB 0…1 by mean and deviation."""
+    """Input normalisation of the initial weights: BGR 0…255 minus the mean, or RGB by mean and standard deviation."""
     num_classes: Annotated[int, Field(ge=1, le=255)] = 19
-    """Number of classes C; label maps hold 8 bits, and 255 is none."""
+    """Number of classes C, 1…255."""
     restore_from: Path | None = None
     """Initial weights of the segmenter (.pdparams, .pth, .pt, .safetensors); none: random."""
     restore_heads: bool = True
-    """Take the heads from `restore_from` too, where they fit."""
+    """Also load the heads from `restore_from`, if their shapes match."""
     restore_discriminator_from: Path | None = None
     """Initial weights of the discriminator; none: random."""
     discriminator_width: Annotated[int, Field(ge=1, le=1024)] = 64
-    """Channels of the discriminator's first layer; each further one doubles them."""
+    """Channels of the discriminator's first layer, doubled by each further layer."""
     train_batch_norm_affine: bool = False
     """Train batch-norm's γ and β (all but the stem's)."""
     batch_norm: Literal["official", "frozen", "per-domain"] = "official"
-    """Statistics of batch norms in training.
+    """Batch-norm statistics in training.
 
-    official: the batch's; running ones, which evaluation uses, are taken over both domains in turn.
-    frozen: the running ones, left as they are.
-    per-domain: the batch's; each domain has its own running ones, and evaluation uses the target's.
+    official: batch statistics; both domains update the running ones, which evaluation uses.
+    frozen: running statistics, not updated.
+    per-domain: batch statistics; each domain has its own running ones, evaluation uses the target's.
     """
     projection_bias: bool = False
-    """Give the backbone's projection convolutions a bias."""
+    """Add a bias to the projection convolutions of a ResNet."""
     evaluation_upsampling: Literal["bilinear", "bicubic"] = "bilinear"
-    """How logits are brought to the ground truth's size in evaluation."""
+    """Interpolation of logits to the ground truth's size in evaluation."""
 
     def normalization(self, dataset: Statistics) -> Normalization:
-        """How the network's input is made: as its initial weights want, unless the data set says otherwise."""
+        """Returns the input normalisation: that of the initial weights, overridden by the data set's statistics."""
         usual = SCHEMES[self.input_normalization]
         return replace(usual, mean=dataset.mean or usual.mean, std=dataset.std or usual.std)
 

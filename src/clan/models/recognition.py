@@ -1,11 +1,11 @@
-"""Which network weights are of, as far as their arrays tell."""
+"""Recognising the network that weights belong to, by names and shapes of their arrays."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from clan.models.heads import DILATIONS
+from clan.models.options import DILATIONS
 
 HEAD = "layer5.conv2d_list."
 RESNETS = {"resnet101": (3, 4, 23, 3, 64), "resnet50": (3, 4, 6, 3, 64), "resnet-tiny": (1, 1, 1, 1, 16)}
@@ -14,12 +14,12 @@ RESNETS = {"resnet101": (3, 4, 23, 3, 64), "resnet50": (3, 4, 6, 3, 64), "resnet
 
 @dataclass(frozen=True)
 class Recognised:
-    """What arrays tell of their network.
+    """A recognised network.
 
     Args:
-        backbone: a key of `BACKBONES`; None: none that is known.
+        backbone: a key of `BACKBONES`; None: unknown.
         num_classes: C; None: there are no heads.
-        branches: dilated convolutions of a head.
+        branches: number of dilated convolutions of a head.
     """
 
     backbone: str | None
@@ -28,12 +28,12 @@ class Recognised:
 
     @property
     def usual_heads(self) -> bool:
-        """Whether the heads have as many branches as DeepLab's, whose dilations are then most likely."""
+        """Whether the number of branches is DeepLab's, so that its dilations are likely."""
         return self.branches == len(DILATIONS)
 
 
 def recognise(arrays: Mapping[str, np.ndarray]) -> Recognised:
-    """Looks at the names and shapes of arrays, both as on file."""
+    """Recognises the network of arrays under their names on file."""
     head = arrays.get(f"{HEAD}0.weight")
     return Recognised(
         backbone=_backbone(arrays),

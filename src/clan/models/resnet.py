@@ -37,8 +37,8 @@ class Bottleneck(nn.Layer):
         channels: inner channels; the output has `EXPANSION` times as many.
         stride: of the first 1×1 and of the projection.
         dilation: of the 3×3.
-        project: put a 1×1 convolution and batch norm on the shortcut.
-        projection_bias: give that convolution a bias.
+        project: use a 1×1 convolution and batch norm on the shortcut.
+        projection_bias: add a bias to that convolution.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ STRIDES_AND_DILATIONS = {
     16: ((1, 2, 2, 1), (1, 1, 1, 2)),
     32: ((1, 2, 2, 2), (1, 1, 1, 1)),
 }
-"""Of the four stages, by output stride."""
+"""Output stride → strides and dilations of the four stages."""
 
 
 class ResNet(nn.Layer):
@@ -85,7 +85,7 @@ class ResNet(nn.Layer):
         blocks: bottlenecks per stage; (3, 4, 23, 3) is ResNet-101.
         width: inner channels of the first stage; each further stage doubles it.
         output_stride: 8, 16 or 32.
-        projection_bias: give projection convolutions a bias, as the seed does.
+        projection_bias: add a bias to projection convolutions, as the port does.
     """
 
     def __init__(

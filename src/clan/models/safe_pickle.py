@@ -1,8 +1,8 @@
-"""What a pickle describes, without running it: `pickle.load` executes what it is given, this cannot.
+"""Reading pickles of named arrays without executing code, unlike `pickle.load`.
 
-`Interpreter` knows the few instructions that a table of arrays takes. The objects a pickle may name are the
-values of `_GLOBALS`, all of this module, and arrays stay descriptions: nothing is allocated for them here. A
-pickle costs no more memory than its bytes and its instructions, and there is a maximum of instructions.
+`Interpreter` supports only the instructions that a table of arrays needs. A pickle may refer only to the keys of
+`_GLOBALS`, whose values are defined here. Arrays remain descriptions, for which no memory is allocated. Memory is
+bounded by the pickle's size, time by a maximum number of instructions.
 """
 
 import io
@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from clan.core.untrusted import UnfitFile, quoted
+from clan.core.files import UnfitFile, quoted
 
 _MOST_INSTRUCTIONS = 300_000  # a ResNet-101, 700 arrays, needs 25,000
-_MOST_ARGUMENTS = 8  # each call copies them
-_LONGEST_KEY = 100  # characters of a storage's name, which messages repeat
+_MOST_ARGUMENTS = 8  # a call copies them
+_LONGEST_KEY = 100  # characters of a storage's name
 
 TORCH_STORAGES = {
     "Half": "f2", "BFloat16": "bf16", "Float": "f4", "Double": "f8", "Bool": "b1",
@@ -41,7 +41,7 @@ class NumpyArray:
 
 @dataclass
 class TorchStorage:
-    """The flat numbers that PyTorch's tensors are windows of; their bytes lie outside the pickle."""
+    """A flat buffer that PyTorch's tensors are views of; its bytes are outside the pickle."""
 
     number_format: str
     raw: bytes | memoryview = b""
@@ -49,7 +49,7 @@ class TorchStorage:
 
 @dataclass(frozen=True)
 class TorchTensor:
-    """A window of a storage; offset and strides count elements."""
+    """A view of a storage; offset and strides in elements."""
 
     storage: Any
     offset: Any
@@ -58,7 +58,7 @@ class TorchTensor:
 
 
 def _tuple(items: Any) -> tuple:
-    if not isinstance(items, tuple):  # a list or text would be copied, and copied again
+    if not isinstance(items, tuple):  # converting lists or text would copy them repeatedly
         raise ValueError("impossible tuple")
     return items
 
@@ -66,7 +66,7 @@ def _tuple(items: Any) -> tuple:
 def _latin1(text: Any, encoding: Any) -> Any:
     if encoding != "latin1":
         raise ValueError("impossible encoding")
-    return text  # encoded when its array is read, within the budget
+    return text  # encoded later, within the memory budget
 
 
 _GLOBALS: dict[str, Any] = {
@@ -74,8 +74,8 @@ _GLOBALS: dict[str, Any] = {
     "builtins tuple": _tuple,
     "__builtin__ tuple": _tuple,
     "_codecs encode": _latin1,
-    "__builtin__ bytes": lambda: b"",  # protocol 2's way to write no bytes at all
-    "numpy ndarray": None,  # only ever an argument of _reconstruct
+    "__builtin__ bytes": lambda: b"",  # empty bytes in protocol 2
+    "numpy ndarray": None,  # only an argument of _reconstruct
     "numpy dtype": lambda code, *_: NumpyDtype(code),
     **{f"numpy.{core}.multiarray _reconstruct": lambda *_: NumpyArray() for core in ("core", "_core")},
     **{f"numpy.{core}.multiarray scalar": lambda *_: None for core in ("core", "_core")},
@@ -84,11 +84,11 @@ _GLOBALS: dict[str, Any] = {
     "torch._utils _rebuild_parameter": lambda tensor, *_: tensor,
     **{f"torch {name}Storage": number_format for name, number_format in TORCH_STORAGES.items()},
 }
-"""What a pickle may name → what it gets instead. Nothing else on the interpreter's stack can be called."""
+"""Global names allowed in a pickle → their substitutes, the only callables on the interpreter's stack."""
 
 
 class Interpreter:
-    """Runs one pickle from a stream, of protocol 2 to 4, on plain data and the functions of `_GLOBALS`."""
+    """Interprets one pickle of protocol 2 to 4 with plain data and the functions of `_GLOBALS`."""
 
     def __init__(self, stream: io.BytesIO):
         self.storages: dict[str, TorchStorage] = {}
@@ -98,7 +98,7 @@ class Interpreter:
         self._memo: dict[int, Any] = {}
 
     def run(self) -> Any:
-        """The object that the pickle describes; the stream stands behind it afterwards."""
+        """Returns the described object; the stream is positioned after the pickle."""
         for _ in range(_MOST_INSTRUCTIONS):
             name = _NAMES[self._stream.read(1)]
             if name == "STOP":
@@ -142,7 +142,7 @@ class Interpreter:
         if not isinstance(target, dict):
             raise ValueError("a pickle sets entries of what is no dict")
         for key, value in zip(items[::2], items[1::2], strict=True):
-            # Nested tuples, equal in all their parts, take exponential time to hash.
+            # Hashing nested tuples that share their parts takes exponential time.
             if not isinstance(key, str) and not (isinstance(key, int) and 0 <= key < 1 << 32):
                 raise ValueError("a pickle's dict has a key that is neither text nor a small number")
             target[key] = value
@@ -164,7 +164,7 @@ class Interpreter:
         (state,) = self._pop(1)
         if isinstance(self._stack[-1], NumpyArray | NumpyDtype):
             self._stack[-1].state = state
-        elif not isinstance(self._stack[-1], dict):  # an OrderedDict's attributes (_metadata) are not missed
+        elif not isinstance(self._stack[-1], dict):  # attributes of an OrderedDict (_metadata) are not needed
             raise ValueError("a pickle sets the state of what has none")
 
     def _find_storage(self) -> None:
@@ -179,7 +179,7 @@ class Interpreter:
 
 
 def _two_lines(stream: io.BytesIO) -> list[str]:
-    # pickletools would resolve backslashes, which pickle does not.
+    # pickletools resolves backslashes, pickle does not.
     return [stream.readline(256).removesuffix(b"\n").decode() for _ in range(2)]
 
 
@@ -218,4 +218,4 @@ _INSTRUCTIONS: dict[str, Callable[[Interpreter, Any], None]] = {
     "BUILD": lambda vm, _: vm._build(),
     "BINPERSID": lambda vm, _: vm._find_storage(),
 }
-"""The pickle instructions of a table of arrays; none of the missing ones occurs in an honest file."""
+"""The pickle instructions that files of weights use."""

@@ -13,7 +13,7 @@ from clan.models.heads import Head
 from clan.models.options import BACKBONES, HEADS, NetworkConfig
 
 Upsampling = Literal["bilinear", "bicubic"]
-"""How maps are brought to a larger size."""
+"""Interpolation of logits."""
 
 
 def batch_norms(network: nn.Layer) -> list[_BatchNormBase]:
@@ -57,7 +57,7 @@ class Segmenter(nn.Layer):
 
         Args:
             images: the input.
-            options: what the backbone takes beside images, such as a mask.
+            options: further arguments of the backbone's `pyramid`, such as a mask.
         """
         return self.read(self.backbone.pyramid(images, **options))
 
@@ -82,9 +82,9 @@ class Segmenter(nn.Layer):
         return batch_norms(self)
 
     def separate_statistics(self) -> None:
-        """From now on the source has running statistics of its own, which start as a copy.
+        """Adds separate running statistics for the source, initialised as a copy.
 
-        They are buffers `_source_mean` and `_source_variance` beside the usual ones, which are the target's.
+        They are the buffers `_source_mean` and `_source_variance`; the usual buffers become the target's.
         """
         for layer in self.norms():
             layer.register_buffer("_source_mean", layer._mean.clone())
@@ -92,7 +92,7 @@ class Segmenter(nn.Layer):
 
     @contextmanager
     def source_statistics(self) -> Iterator[None]:
-        """Within the block batch norms use and update the source's running statistics, where it has its own."""
+        """Within the block, batch norms use and update the source's running statistics, if separate."""
         separate = [layer for layer in self.norms() if "_source_mean" in layer._buffers]
 
         def exchange() -> None:
@@ -116,8 +116,8 @@ def build_segmenter(network: NetworkConfig, *, auxiliary_head: bool = False) -> 
     """The segmenter that a configuration describes, with random weights.
 
     Args:
-        network: backbone, heads, classes, and which γ and β of batch norms are trained.
-        auxiliary_head: have a further head of DeepLab's kind, on the third level.
+        network: the configuration.
+        auxiliary_head: add a DeepLab head on level `AUXILIARY_LEVEL`.
     """
     options = {"projection_bias": True} if network.projection_bias else {}
     backbone = find(BACKBONES[network.backbone])(output_stride=network.output_stride, **options)
@@ -131,7 +131,7 @@ def build_segmenter(network: NetworkConfig, *, auxiliary_head: bool = False) -> 
     )
     for number, layer in enumerate(batch_norms(backbone)):
         trained = network.train_batch_norm_affine and number > 0
-        # Not layer.parameters(): Paddle counts the running statistics among them.
+        # Not layer.parameters(), which includes the running statistics.
         for parameter in (layer.weight, layer.bias):
             assert parameter is not None
             parameter.stop_gradient = not trained

@@ -1,8 +1,7 @@
-"""Files of weights in and out: `.pdparams`, `.pth`/`.pt` in both of PyTorch's formats, `.safetensors`.
+"""Reading and writing files of weights: `.pdparams`, `.pth`/`.pt` in both of PyTorch's formats, `.safetensors`.
 
-Weights come from strangers, so nothing in a file is executed (see `safe_pickle`), and whatever it declares
-(lengths, shapes, offsets) is held against the bytes it really has before memory is taken for it. Neither
-Paddle nor PyTorch is needed.
+Files are untrusted: nothing in them is executed (see `safe_pickle`), and declared lengths, shapes and offsets are
+checked against the file's size before memory is allocated. Neither Paddle nor PyTorch is imported.
 """
 
 import io
@@ -19,26 +18,25 @@ from typing import Any, Literal
 import numpy as np
 from safetensors import SafetensorError, deserialize
 
-from clan.core.atomic import write_atomically
 from clan.core.errors import WeightsError
-from clan.core.untrusted import UnfitFile, quoted, read_start, read_whole
+from clan.core.files import UnfitFile, quoted, read_start, read_whole, write_atomically
 from clan.models.safe_pickle import Interpreter, NumpyArray, TorchTensor
 from clan.models.weight_writers import WRITERS, write_safetensors
 from clan.models.wrappings import wrapped_tables
 
-# Limits, each with room to spare for the largest honest file: a ResNet-101 segmenter has 180 MB in 700
-# arrays, and with all that its optimizer keeps below 1 GB in 2,000.
+# Limits, generous for real files: a ResNet-101 segmenter has 180 MB in 700 arrays, with optimizer state below 1 GB in
+# 2,000 arrays.
 _LARGEST_FILE = 2 << 30
 _LARGEST_HEADER = 1 << 20  # of safetensors; 700 arrays need 80 kB
 _MOST_ARRAYS = 20_000
 _MOST_ZIP_ENTRIES = _MOST_ARRAYS + 10
-_LARGEST_DIRECTORY = 2 << 20  # bytes of names and remarks of a zip's entries; 700 arrays need 30 kB
+_LARGEST_DIRECTORY = 2 << 20  # bytes of a zip's directory; 700 arrays need 30 kB
 _MOST_DIMENSIONS = 32
 _LONGEST_NAME = 1000
 _GROWTH = 4  # bytes of arrays per byte of file: enough for float16 held as text, widened, and named twice
 
-_ZIP_ENTRY = b"PK\x01\x02"  # what an entry of a zip's directory begins with
-_TORCH_MAGIC = b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"  # the integer that older files begin with
+_ZIP_ENTRY = b"PK\x01\x02"  # signature of an entry in a zip's directory
+_TORCH_MAGIC = b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"  # the integer at the start of older files
 
 _SAFETENSORS = {
     "F16": "f2", "BF16": "bf16", "F32": "f4", "F64": "f8", "BOOL": "b1",
@@ -53,18 +51,18 @@ _DAMAGE = (
     ValueError, TypeError, LookupError, AttributeError, ArithmeticError, EOFError, MemoryError, RuntimeError,
     struct.error, zipfile.BadZipFile, SafetensorError,
 )  # fmt: skip
-"""What bytes that break the rules of their format make the readers raise."""
+"""Exceptions of the readers for invalid bytes."""
 
 
 @dataclass(frozen=True)
 class Contents:
-    """What was read of a file of weights.
+    """The arrays of a file of weights.
 
     Args:
-        arrays: name → array in C order, in the file's order. float16 and bfloat16 become float32, everything else
-            keeps its type. uint16 in a `.pdparams` is bfloat16, as it is to `paddle.load`.
-        wrapping: the keys that led to them, such as "model.state_dict"; "" if they lay open.
-        others: the keys to further dicts of arrays, which were not read.
+        arrays: name → array in C order, in the file's order. float16 and bfloat16 become float32, other types are
+            kept. uint16 in a `.pdparams` is bfloat16, as for `paddle.load`.
+        wrapping: path of keys of their dict, such as "model.state_dict"; "" for the top level.
+        others: paths of further dicts of arrays, which were not read.
     """
 
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
@@ -73,22 +71,22 @@ class Contents:
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """The arrays alone that `read_contents` reads."""
+    """Returns the arrays that `read_contents` reads."""
     return read_contents(path).arrays
 
 
 def read_contents(path: Path, take: str | None = None) -> Contents:
-    """Reads the named arrays of a file, executing nothing that it contains.
+    """Reads the named arrays of a file without executing code.
 
-    The content tells the format, the suffix does not matter. Dicts under the keys of `wrappings.WRAPPERS` are looked
-    into, up to four levels deep. Entries that are no arrays are ignored.
+    The format is recognised by content, not by suffix. Dicts under the keys of `wrappings.WRAPPERS` are searched, up to
+    four levels deep. Entries that are not arrays are ignored.
 
     Args:
-        path: a file of at most 2 GiB. Reading takes a few times its size of memory.
-        take: a key on the way to the dict that is wanted, where a file holds several.
+        path: a file of at most 2 GiB. Reading needs a few times its size of memory.
+        take: a key in the path of the wanted dict, if a file has several.
 
     Raises:
-        WeightsError: the file is missing, unreadable, damaged, hostile or holds no array.
+        WeightsError: the file is missing, unreadable, damaged, malicious or has no arrays.
     """
     try:
         data = read_whole(path, _LARGEST_FILE)
@@ -106,32 +104,32 @@ def read_contents(path: Path, take: str | None = None) -> Contents:
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """The texts by name that a `.safetensors` file carries; none of another or a damaged file."""
+    """Reads the metadata of a `.safetensors` file, texts by name; {} for other and damaged files."""
     try:
         data = read_start(path, 8 + _LARGEST_HEADER)
         length = int.from_bytes(data[:8], "little")
         known = json.loads(data[8 : 8 + length]) if data[8:9] == b"{" and length <= _LARGEST_HEADER else {}
         return {str(name): text for name, text in known.get("__metadata__", {}).items() if isinstance(text, str)}
-    except (OSError, UnfitFile, *_DAMAGE):  # which reading the arrays will tell
+    except (OSError, UnfitFile, *_DAMAGE):  # reported when the arrays are read
         return {}
 
 
 def write_arrays(arrays: Mapping[str, np.ndarray], path: Path, metadata: dict[str, str] | None = None) -> None:
-    """Writes named arrays in the format that the suffix names: the whole file or, upon failure, nothing.
+    """Writes named arrays atomically in the format of the suffix.
 
     Args:
         arrays: name → array of any shape, of float16/32/64, integers or bool.
         path: ends in `.pdparams` (for `paddle.load`), `.pth` or `.pt` (for `torch.load`), or `.safetensors`.
-        metadata: texts by name, which only `.safetensors` can carry.
+        metadata: texts by name, only for `.safetensors`.
 
     Raises:
-        WeightsError: another suffix, a type that the format lacks, or a folder that cannot be written to.
+        WeightsError: unknown suffix, a dtype that the format lacks, or writing failed.
     """
     suffix = path.suffix.lower()
     if suffix not in WRITERS:
         raise WeightsError(f"{path} does not say its format: end the name in one of {', '.join(WRITERS)}")
     writer = partial(write_safetensors, metadata=metadata) if suffix == ".safetensors" else WRITERS[suffix]
-    # The writers copy memory as it lies: Fortran's order or foreign byte order would come back scrambled.
+    # The writers copy raw memory, so arrays must be in C order and native byte order.
     plain = {name: np.asarray(a, a.dtype.newbyteorder("="), order="C") for name, a in arrays.items()}
     try:
         write_atomically(path, lambda file: writer(plain, file))
@@ -143,9 +141,9 @@ def write_arrays(arrays: Mapping[str, np.ndarray], path: Path, metadata: dict[st
 
 @dataclass
 class _Budget:
-    """How many bytes and arrays may still be made: overlapping or repeated ones must not fill the memory.
+    """Bytes and arrays that may still be allocated, so that overlapping arrays cannot fill the memory.
 
-    `take` says which of several dicts is read (see `read_contents`).
+    `take`: see `read_contents`.
     """
 
     bytes_left: int
@@ -162,7 +160,7 @@ class _Budget:
 
 
 def _reader_of(data: bytes) -> Callable[[bytes, _Budget], Contents]:
-    """The reader for the format that the first bytes show."""
+    """Returns the reader for the format, recognised by the first bytes."""
     # Safetensors begins with the length of its JSON header. The first eight bytes of a pickle or of a zip,
     # read as such a length, are far beyond the limit.
     if data[8:9] == b"{" and int.from_bytes(data[:8], "little") <= _LARGEST_FILE:
@@ -177,14 +175,14 @@ def _reader_of(data: bytes) -> Callable[[bytes, _Budget], Contents]:
 
 
 def _read_safetensors(data: bytes, budget: _Budget) -> Contents:
-    """Reads a file whose header the library checks: no overlaps, no holes, nothing beyond the end."""
+    """Reads safetensors; the library checks the header for overlaps, holes and bounds."""
     length = int.from_bytes(data[:8], "little")
     if length > _LARGEST_HEADER:
         raise UnfitFile(
             f"has a header of {length} bytes, over the limit of {_LARGEST_HEADER}: save the network's arrays alone"
         )
     entries = deserialize(data)
-    json.loads(data[8 : 8 + length], object_pairs_hook=_without_repetition)  # which the library does not notice
+    json.loads(data[8 : 8 + length], object_pairs_hook=_without_repetition)  # not checked by the library
     arrays = {
         _text(name): _array(entry["data"], _SAFETENSORS.get(entry["dtype"], entry["dtype"]), entry["shape"], budget)
         for name, entry in entries
@@ -210,9 +208,9 @@ def _read_torch_zip(data: bytes, budget: _Budget) -> Contents:
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         names = archive.namelist()
         roots = [name.removesuffix("data.pkl") for name in names if name.endswith("/data.pkl")]
-        if len(set(names)) < len(names):  # one reader takes the first, another the last
+        if len(set(names)) < len(names):  # ambiguous: readers differ in which one they take
             raise UnfitFile("is a zip with two entries of one name: do not use it")
-        if any(".." in name or name.startswith("/") for name in names):  # harmless here, but not where it is unpacked
+        if any(".." in name or name.startswith("/") for name in names):  # harmless here, but not when unpacked
             raise UnfitFile("is a zip with paths that lead out of it: do not use it")
         if len(roots) != 1:
             raise UnfitFile("is a zip without PyTorch's data.pkl: unpack it and name the file of weights in it")
@@ -234,7 +232,7 @@ def _read_torch_zip(data: bytes, budget: _Budget) -> Contents:
 
 
 def _check_directory(data: bytes) -> None:
-    """Refuses a directory that costs zipfile much: an object per entry, and quadratic time for an entry's remarks."""
+    """Refuses a directory that is expensive for zipfile: many entries, or long extra fields (quadratic time)."""
     count, position, size = data.count(_ZIP_ENTRY), -1, 0
     if count > _MOST_ZIP_ENTRIES:
         raise UnfitFile("is a zip of too many files: it was not written by PyTorch")
@@ -246,7 +244,7 @@ def _check_directory(data: bytes) -> None:
 
 
 def _read_torch_legacy(data: bytes, budget: _Budget) -> Contents:
-    """Reads PyTorch's format before 1.6: five pickles, then every storage as its length and its numbers."""
+    """Reads PyTorch's format before 1.6: five pickles, then length and content of every storage."""
     stream = io.BytesIO(data)
     for _ in ("magic number", "protocol version", "system"):
         Interpreter(stream).run()
@@ -280,19 +278,19 @@ def _named_arrays(content: Any, budget: _Budget) -> Contents:
             arrays[_text(name)] = _numpy_array(bare, budget)
         elif isinstance(bare, TorchTensor):
             arrays[_text(name)] = _torch_array(bare, budget)
-    # What a checkpoint keeps around the network, such as its epoch, is no other network.
+    # Smaller enclosing dicts, such as the epoch's, are not further networks.
     rivals = [keys for keys, one in others if wrapping[: len(keys)] != keys or len(one) >= len(table)]
     return Contents(arrays, ".".join(wrapping), tuple(".".join(keys) or "(open)" for keys in rivals))
 
 
 def _bare(value: Any) -> Any:
-    """An array out of the pair that Paddle since 2.1 writes: (the parameter's own name, array)."""
+    """Unwraps the pair (parameter name, array) that Paddle writes since 2.1."""
     return value[1] if isinstance(value, tuple) and len(value) == 2 else value
 
 
 def _numpy_array(described: NumpyArray, budget: _Budget) -> np.ndarray:
     _, shape, dtype, fortran, raw = described.state
-    if isinstance(raw, str):  # protocol 2 has no bytes, but Latin-1
+    if isinstance(raw, str):  # protocol 2 writes bytes as Latin-1 text
         budget.spend(len(raw))
         raw = raw.encode("latin1")
     number_format = "bf16" if dtype.code == "u2" else dtype.code
@@ -317,13 +315,13 @@ def _array(
     strides: Sequence[int] | None = None,
     order: Literal["<", ">"] = "<",
 ) -> np.ndarray:
-    """Copies an array out of raw bytes; offset and strides count elements, `order` is that of their bytes."""
+    """Copies an array from raw bytes; offset and strides in elements, `order` is the byte order."""
     stored = _dtype(number_format).newbyteorder(order)
     shape, (offset,) = _sizes(shape), _sizes((offset,))
     strides = None if strides is None else _sizes(strides)
     count = math.prod(shape)
     budget.spend(count * max(stored.itemsize, 4), arrays=1)
-    # Checked here because numpy's own check overflows, and lets any window pass into no bytes at all.
+    # Checked here because NumPy's own check overflows, and accepts any view of empty bytes.
     if strides is None:
         fits = len(raw) == count * stored.itemsize
     else:
@@ -341,21 +339,21 @@ def _array(
 
 
 def _sizes(numbers: Sequence[Any]) -> tuple[int, ...]:
-    """A shape or strides, checked: numpy itself takes negative strides, and multiplying huge numbers time."""
+    """Checks a shape or strides: NumPy accepts negative strides, and products of huge numbers take time."""
     if len(numbers) > _MOST_DIMENSIONS or not all(type(n) is int and 0 <= n < 1 << 48 for n in numbers):
         raise ValueError("impossible shape")
     return tuple(numbers)
 
 
 def _dtype(number_format: Any) -> np.dtype:
-    """How numpy holds a number format: bf16 as its bits, bool as bytes, since a file's may be neither 0 nor 1."""
+    """Returns the storage dtype of a number format: bf16 as uint16; bool as uint8, since values may exceed 1."""
     if _text(number_format) not in _FORMATS:
         raise UnfitFile(f"stores numbers as {quoted(number_format)}: save it as float32")
     return np.dtype({"bf16": "u2", "b1": "u1"}.get(number_format, number_format))
 
 
 def _text(value: Any) -> str:
-    """A name, checked: nested tuples take exponential time to hash, half characters cannot be written again."""
+    """Checks a name: hashing nested tuples takes exponential time, surrogates cannot be encoded."""
     if not isinstance(value, str) or len(value) > _LONGEST_NAME:
         raise ValueError("impossible name")
     value.encode()

@@ -1,4 +1,4 @@
-"""Writing named arrays in the formats of Paddle, PyTorch and safetensors; neither Paddle nor PyTorch is needed."""
+"""Writing named arrays in the formats of Paddle, PyTorch and safetensors, without importing Paddle or PyTorch."""
 
 import pickle
 import struct
@@ -9,7 +9,7 @@ from typing import BinaryIO
 import numpy as np
 from safetensors import numpy as safetensors_numpy
 
-from clan.core.untrusted import UnfitFile
+from clan.core.files import UnfitFile
 from clan.models.safe_pickle import TORCH_STORAGES
 
 _TORCH_SCALARS = {number_format: f"{name}Storage" for name, number_format in TORCH_STORAGES.items()}
@@ -20,12 +20,12 @@ def _write_paddle(arrays: dict[str, np.ndarray], file: BinaryIO) -> None:
 
 
 def write_safetensors(arrays: dict[str, np.ndarray], file: BinaryIO, metadata: dict[str, str] | None = None) -> None:
-    """Writes safetensors; `metadata` are texts by name."""
+    """Writes safetensors with `metadata`, texts by name."""
     file.write(safetensors_numpy.save(arrays, metadata))
 
 
 def _write_torch(arrays: dict[str, np.ndarray], file: BinaryIO) -> None:
-    """Writes what `torch.save` would: the pickle names each array's storage, the zip holds its bytes."""
+    """Writes PyTorch's zip format: a pickle that names each array's storage, and a file of bytes per storage."""
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
 
         def store(name: str, content: bytes) -> None:
@@ -39,7 +39,7 @@ def _write_torch(arrays: dict[str, np.ndarray], file: BinaryIO) -> None:
 
 
 def _torch_pickle(arrays: dict[str, np.ndarray]) -> bytes:
-    """The pickle of {name: tensor}, put together by hand since PyTorch's classes are not at hand."""
+    """Builds the pickle of {name: tensor} instruction by instruction, since PyTorch's classes are not available."""
 
     def integer(value: int) -> bytes:
         digits = pickle.encode_long(value)
@@ -72,4 +72,4 @@ WRITERS: dict[str, Callable[[dict[str, np.ndarray], BinaryIO], None]] = {
     ".pt": _write_torch,
     ".safetensors": write_safetensors,
 }
-"""How arrays are written, by suffix."""
+"""Suffix → writer."""

@@ -1,8 +1,7 @@
-"""Weights in and out of networks: which array of a file belongs to which parameter.
+"""Loading weights into networks and saving them: which array of a file belongs to which parameter.
 
-On file, every array has the reference's name, with Paddle's names for the buffers of batch norms:
-`conv1.weight`, `bn1._mean`, `layer1.0.downsample.0.weight`, `layer5` for head 1 and `layer6` for head 2.
-Networks come in from outside, so converting a file needs no Paddle.
+Names on file are those of the official code, with Paddle's names for batch-norm buffers: `conv1.weight`, `bn1._mean`,
+`layer1.0.downsample.0.weight`, `layer5` for head 1 and `layer6` for head 2. Converting files does not import Paddle.
 """
 
 import re
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar
 import numpy as np
 
 from clan.core.errors import WeightsError
-from clan.core.untrusted import quoted
+from clan.core.files import quoted
 from clan.models.weight_files import read_contents, write_arrays
 from clan.models.wrappings import PREFIXES, roles, split_prefix
 
@@ -25,16 +24,16 @@ if TYPE_CHECKING:
 Value = TypeVar("Value")
 
 RENAMES = (
-    (r"^(trunk|backbone)\.", ""),  # trunk: what states called it before
+    (r"^(trunk|backbone)\.", ""),  # trunk: the backbone's name in older states
     (r"^head1\.", "layer5."),
     (r"^head2\.", "layer6."),
     (r"\.running_mean$", "._mean"),
     (r"\.running_var$", "._variance"),
 )
-"""Any known name without its prefix → the name on file: patterns and replacements, applied from top to bottom."""
+"""Pattern → replacement, applied in order: from any known name without prefix to the name on file."""
 
 TORCH_RENAMES = ((r"\._mean$", ".running_mean"), (r"\._variance$", ".running_var"))
-"""The name on file → PyTorch's."""
+"""Pattern → replacement: from the name on file to PyTorch's."""
 
 _HEADS = ("layer5.", "layer6.", "auxiliary.")
 _PROJECTION_BIAS = ".downsample.0.bias"
@@ -42,31 +41,31 @@ _PROJECTION_BIAS = ".downsample.0.bias"
 
 @dataclass(frozen=True)
 class MatchReport:
-    """How a file's arrays met a network's, by their names on file.
+    """Comparison of the arrays in a file with those of a network, by names on file.
 
     Args:
-        matched: loaded.
-        missing: of the network, not in the file.
-        left_over: in the file, not of the network.
+        matched: arrays that were loaded.
+        missing: arrays of the network that the file lacks.
+        unexpected: arrays in the file that the network lacks.
         mismatched: name → (shape in the file, shape in the network); not loaded.
-        skipped: the heads' arrays, when the caller wanted them left alone.
-        notes: where in the file the arrays were, if not under their bare names, and what else it holds.
+        skipped: arrays of heads, if these are not to be restored.
+        notes: sentences on keys and prefixes of the arrays and on further networks in the file.
     """
 
     matched: tuple[str, ...]
     missing: tuple[str, ...]
-    left_over: tuple[str, ...]
+    unexpected: tuple[str, ...]
     mismatched: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]
     skipped: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     def summary(self) -> str:
-        """The report for a person: a count, then a line for each kind of exception that there is."""
+        """Formats the report: a count, then a line for each kind of exception."""
         total = len(self.matched) + len(self.missing) + len(self.mismatched) + len(self.skipped)
         shapes = [f"{name} {theirs}, here {ours}" for name, (theirs, ours) in self.mismatched.items()]
         exceptions = {
             "missing": self.missing,
-            "left over": self.left_over,
+            "unexpected": self.unexpected,
             "skipped (other shape)": shapes,
             "skipped (heads start afresh)": self.skipped,
         }
@@ -79,8 +78,8 @@ class FoundArrays:
     """The arrays of one network in a file.
 
     Args:
-        arrays: by their names on file.
-        notes: sentences about where they were and what else the file holds; none where they lay open alone.
+        arrays: name on file → array.
+        notes: sentences on keys and prefixes of the arrays and on further networks in the file.
     """
 
     arrays: dict[str, np.ndarray]
@@ -88,39 +87,39 @@ class FoundArrays:
 
 
 def canonical_name(name: str) -> str | None:
-    """The name on file of a parameter under Paddle's, the reference's, the seed's or our network's name.
+    """Returns the name on file of a parameter named as in Paddle, the official code, the port or this network.
 
-    Unknown names come back as they are, without the words of `wrappings.PREFIXES`; None means that there is nothing
-    to keep (PyTorch's `num_batches_tracked`, which no computation here reads).
+    Unknown names are returned without the prefixes of `wrappings.PREFIXES`. None: not needed (PyTorch's
+    `num_batches_tracked`).
     """
     return None if name.endswith("num_batches_tracked") else _renamed(split_prefix(name)[1], RENAMES)
 
 
 def to_file_names(state: Mapping[str, Value]) -> dict[str, Value]:
-    """A network's state, or any mapping from names, under the names on file."""
+    """Renames the keys of a state_dict or any other mapping to names on file."""
     return {canonical: value for name, value in state.items() if (canonical := canonical_name(name)) is not None}
 
 
 def has_projection_bias(names: Mapping[str, object]) -> bool:
-    """Whether weights are of the seed's kind, whose projection convolutions have a bias."""
+    """Whether weights have a bias in projection convolutions, as the port's do."""
     return any(name.endswith(_PROJECTION_BIAS) for name in names)
 
 
 def load_weights(network: "nn.Layer", path: Path, *, restore_heads: bool = True, strict: bool = False) -> MatchReport:
-    """Sets a network's parameters and buffers to a file's arrays of the same name and shape.
+    """Loads the arrays of a file that match a network's parameters and buffers by name and shape.
 
     Args:
-        network: any layer whose names `canonical_name` knows; unchanged if an error is raised.
+        network: the layer; unchanged if an error is raised.
         path: see `weight_files.read_arrays`.
-        restore_heads: False leaves both heads as they are.
-        strict: for evaluation, which would be silently wrong with a part of the weights.
+        restore_heads: False: do not load heads.
+        strict: require all arrays, as evaluation does.
 
     Returns:
-        What matched and what did not; heads for another number of classes are in `mismatched`.
+        The comparison; heads for another number of classes are in `mismatched`.
 
     Raises:
-        WeightsError: the file cannot be read, nothing matches, a number that would be loaded is not finite, or, if
-            `strict`, an array is missing or has another shape.
+        WeightsError: the file cannot be read, nothing matches, a matching array is not finite, or, if `strict`, an
+            array is missing or has another shape.
     """
     state = to_file_names(network.state_dict())
     shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
@@ -134,7 +133,7 @@ def load_weights(network: "nn.Layer", path: Path, *, restore_heads: bool = True,
         )
     if strict:
         _require_all(path, report)
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is found below
+    with np.errstate(over="ignore"):  # overflow to infinity is reported below
         types = {name: str(state[name].dtype).removeprefix("paddle.") for name in report.matched}
         values = {name: arrays[name].astype(dtype) for name, dtype in types.items()}
     _require_finite(path, values)
@@ -144,7 +143,7 @@ def load_weights(network: "nn.Layer", path: Path, *, restore_heads: bool = True,
 
 
 def save_weights(network: "nn.Layer", path: Path) -> None:
-    """Writes a network's parameters and buffers as float32 under their names on file.
+    """Saves a network's parameters and buffers as float32 under their names on file.
 
     Raises:
         WeightsError: see `weight_files.write_arrays`.
@@ -156,10 +155,9 @@ def save_weights(network: "nn.Layer", path: Path) -> None:
 def convert(
     source: Path, target: Path, *, take: str | None = None, metadata: dict[str, str] | None = None
 ) -> FoundArrays:
-    """Rewrites a file of weights in the format of the target's suffix, under that format's usual names.
+    """Converts weights to the format of the target's suffix.
 
-    `.pth` and `.pt` get the reference's PyTorch names, the others the names on file; what has no other name
-    keeps its own.
+    Arrays in `.pth` and `.pt` get the official code's PyTorch names, those in other formats the names on file.
 
     Args:
         source: see `weight_files.read_contents`.
@@ -168,10 +166,10 @@ def convert(
         metadata: see `weight_files.write_arrays`.
 
     Returns:
-        What was written.
+        The written arrays.
 
     Raises:
-        WeightsError: the source cannot be read, or the target exists or cannot be written.
+        WeightsError: the source cannot be read, or the target cannot be written.
     """
     found = read_network(source, take=take)
     arrays = found.arrays
@@ -184,17 +182,20 @@ def convert(
 def read_network(
     path: Path, shapes: Mapping[str, tuple[int, ...]] | None = None, *, take: str | None = None
 ) -> FoundArrays:
-    """A file's arrays under their names on file; of several networks in it, one.
+    """Reads the arrays of one network from a file.
 
     Args:
         path: see `weight_files.read_contents`.
-        shapes: of the network that they are for, by names on file. Of several networks in the file that one is taken
-            of which most arrays fit, or without shapes the largest; among equals a model before averages of it, and
-            a student before its teacher.
-        take: a key or prefix, such as "ema", that decides instead.
+        shapes: name on file → shape of the network to load. Of several networks in the file, the one with most
+            matching arrays is read, or without shapes the largest; in a tie a model before its averages, and a student
+            before its teacher.
+        take: a key or prefix, such as "ema", that selects the network instead.
+
+    Returns:
+        The arrays under their names on file.
 
     Raises:
-        WeightsError: the file cannot be read, holds a name twice, or has nothing under `take`.
+        WeightsError: the file cannot be read, has a name twice, or has no array under `take`.
     """
     contents = read_contents(path, take)
     entries = []
@@ -219,14 +220,14 @@ def read_network(
     notes = [
         *([f"found under the key {contents.wrapping}"] if contents.wrapping else []),
         *([f"without the prefix {_listed(prefixes)}"] if prefixes else []),
-        *([f"not taken, though it is there: {_listed(others)} (clan convert --take chooses)"] if others else []),
+        *([f"not taken: {_listed(others)} (clan convert --take chooses)"] if others else []),
     ]
     return FoundArrays({entry.name: entry.array for entry in chosen}, tuple(notes))
 
 
 @dataclass(frozen=True)
 class _Entry:
-    """An array of a file: the prefix that it had, its name on file."""
+    """An array of a file, its prefix and its name on file."""
 
     prefix: str
     name: str
@@ -234,7 +235,7 @@ class _Entry:
 
 
 def _networks(path: Path, entries: Sequence[_Entry], label: str = "") -> dict[str, Sequence[_Entry]]:
-    """The networks of a file by the prefix that tells them apart: a single one if no name occurs twice."""
+    """Groups a file's arrays into networks by distinguishing prefix: a single one if no name occurs twice."""
     if len({entry.name for entry in entries}) == len(entries):
         return {label: entries}
     depth = label.count(".")
@@ -259,14 +260,14 @@ def _renamed(name: str, renames: Sequence[tuple[str, str]]) -> str:
 
 
 def _match(found: FoundArrays, shapes: Mapping[str, tuple[int, ...]], restore_heads: bool) -> MatchReport:
-    """Compares a file's arrays with the shapes of a network's, both by their names on file."""
+    """Compares a file's arrays with a network's shapes, both by names on file."""
     arrays = found.arrays
     skipped = () if restore_heads else tuple(name for name in shapes if name.startswith(_HEADS))
     wanted = {name: shape for name, shape in shapes.items() if name not in skipped}
     return MatchReport(
         matched=tuple(name for name in wanted if name in arrays and arrays[name].shape == wanted[name]),
         missing=tuple(name for name in wanted if name not in arrays),
-        left_over=tuple(name for name in arrays if name not in shapes),
+        unexpected=tuple(name for name in arrays if name not in shapes),
         mismatched={
             name: (arrays[name].shape, shape)
             for name, shape in wanted.items()
@@ -278,7 +279,7 @@ def _match(found: FoundArrays, shapes: Mapping[str, tuple[int, ...]], restore_he
 
 
 def _require_all(path: Path, report: MatchReport) -> None:
-    """Raises the WeightsError that names the most telling gap between the file and the network, if any."""
+    """Raises a WeightsError if arrays are missing or have another shape."""
     for name, (theirs, ours) in report.mismatched.items():
         if name.startswith(_HEADS) and theirs[1:] == ours[1:]:
             raise WeightsError(
@@ -294,17 +295,17 @@ def _require_all(path: Path, report: MatchReport) -> None:
 
 
 def _require_finite(path: Path, values: Mapping[str, np.ndarray]) -> None:
-    """Raises the WeightsError that names the first array with a NaN or an infinity, if any."""
+    """Raises a WeightsError that names the first array with NaN or infinity, if any."""
     for name, value in values.items():
         if not (finite := np.isfinite(value)).all():
             count = value.size - np.count_nonzero(finite)
             raise WeightsError(
-                f"{path} has {count} of {value.size} numbers in {name} that are not finite: its training had come to "
-                "grief, so take an earlier snapshot"
+                f"{path} has {count} of {value.size} numbers in {name} that are not finite: its training diverged, use "
+                "an earlier snapshot"
             )
 
 
 def _listed(entries: Sequence[str]) -> str:
-    """The first few entries and the number of the rest."""
+    """Formats the first three entries and the number of the rest."""
     shown = "; ".join(quoted(entry) for entry in entries[:3])
     return shown if len(entries) <= 3 else f"{shown} and {len(entries) - 3} more"

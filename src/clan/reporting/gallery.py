@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from clan.core.errors import ClanError, DataError
-from clan.core.progress import progress
+from clan.core.output import progress
 from clan.data.files import read_id_label
 from clan.data.transforms import resize_image, resize_label
 from clan.datasets.labels import LabelSpace

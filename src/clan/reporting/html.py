@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from clan.core.atomic import write_file
+from clan.core.files import write_file
 from clan.core.output import encoded
 from clan.evaluation.tables import ABSENT, percent
 

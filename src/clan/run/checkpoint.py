@@ -1,9 +1,9 @@
-"""The complete states of a run, on disk: everything that the next iteration depends on.
+"""Checkpoints: everything that the next iteration depends on, on disk.
 
-The loader's position and every random draw follow from the iteration and the seed, so the networks, the
-optimizers and the iteration are nearly all there is. A state is a pair of files in the folder `states`:
-`ITERATION.safetensors`, and its manifest `ITERATION.json` with its size and SHA-256. The manifest is written
-first, so that a state appears under its name only when both are complete.
+The loader's position and all random draws follow from iteration and seed, so a state holds little more than the
+networks, the optimizers and the iteration. A state is a pair of files in the folder `states`: `ITERATION.safetensors`,
+and the manifest `ITERATION.json` with its size and SHA-256. The manifest is written first, so a `.safetensors` file
+under its final name is complete.
 """
 
 import hashlib
@@ -17,25 +17,28 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from clan.core.atomic import remove_leftovers, write_atomically
 from clan.core.errors import CheckpointError, ConfigError
+from clan.core.files import UnfitFile, read_whole, remove_leftovers, write_atomically
 from clan.core.output import encoded
 from clan.core.schema import build
-from clan.core.untrusted import UnfitFile, read_whole
 from clan.core.yaml_file import parse_yaml
 from clan.run.config import Config, flat_options, to_yaml
-from clan.run.files import OLD_STATE, STATES
+from clan.run.folder import OLD_STATE, STATES
 
-"""The only state of a run, beside its snapshots and without a manifest, in version 1."""
 VERSION = 3
+"""Format of a state."""
 
 
 @dataclass(frozen=True)
 class State:
-    """Arrays by name ("segmenter/…", "sgd/…", "discriminator/…", "adam/…"), and the iteration that comes next.
+    """The complete state of a run.
 
-    `ranks` is how many processes train together: their number decides which pairs an iteration takes. `notes` is
-    what else goes on with the run: JSON values by name.
+    Args:
+        iteration: the next iteration.
+        arrays: by name: "segmenter/…", "sgd/…", "discriminator/…", "adam/…".
+        config_yaml: the run's configuration.
+        ranks: number of processes; decides which pairs an iteration takes.
+        notes: further JSON values by name.
     """
 
     iteration: int
@@ -46,15 +49,15 @@ class State:
 
 
 class Damaged(Exception):
-    """A state that must not be used; the message goes on from its name."""
+    """A state that must not be used; the message continues the file's name."""
 
 
 class States:
-    """The states of a run, of which the last few are kept.
+    """The saved states of a run.
 
     Args:
-        folder: the run's folder of snapshots.
-        keep: how many to keep.
+        folder: the run's folder.
+        keep: number of states to keep.
     """
 
     def __init__(self, folder: Path, keep: int = 2) -> None:
@@ -63,16 +66,16 @@ class States:
         self._damaged: set[Path] = set()
 
     def paths(self) -> list[Path]:
-        """The files of all states, the latest first."""
+        """Lists the files of all states, latest first."""
         numbered = [path for path in (self.folder / STATES).glob("*.safetensors") if path.stem.isdecimal()]
         old = [path for path in (self.folder / OLD_STATE,) if path.is_file()]
         return sorted(numbered, key=lambda path: int(path.stem), reverse=True) + old
 
     def save(self, state: State) -> Path:
-        """Writes a state, each file aside, synced and renamed, and then removes the oldest beyond `keep`.
+        """Writes a state atomically, then removes the oldest ones beyond `keep`.
 
         Raises:
-            CheckpointError: the folder cannot be written or the disk is full; all older states are intact.
+            CheckpointError: the folder is not writable or the disk is full; older states are kept.
         """
         path = self.folder / STATES / f"{state.iteration}.safetensors"
         content = _pack(state)
@@ -98,10 +101,10 @@ class States:
         return path
 
     def latest(self, notify: Callable[[str], None] = print) -> State:
-        """The latest state that is whole; `notify` hears of those that are not.
+        """Reads the latest valid state; `notify` receives a sentence per damaged one.
 
         Raises:
-            CheckpointError: there is none.
+            CheckpointError: there is no valid state.
         """
         paths = self.paths()
         if not paths:
@@ -120,7 +123,7 @@ class States:
         raise CheckpointError(f"no state to resume from is whole: {'; '.join(complaints)}: start without --resume")
 
     def remove_leftovers(self) -> None:
-        """Removes what writers that were killed left behind: half files, and manifests that lack their state."""
+        """Removes what killed writers left: temporary files, and manifests without a state."""
         folder = self.folder / STATES
         for place in (self.folder, folder, self.folder / "images"):
             remove_leftovers(place)
@@ -129,7 +132,7 @@ class States:
                 manifest.unlink()
 
     def _prune(self, iteration: int) -> None:
-        """Removes all up to an iteration but the last ones; damaged ones do not count as any."""
+        """Removes states up to `iteration` but the last `keep` valid ones."""
         past = [path for path in self.paths() if path.name == OLD_STATE or int(path.stem) <= iteration]
         kept = [path for path in past if path not in self._damaged][: self.keep]
         for path in past:
@@ -139,7 +142,7 @@ class States:
 
 
 def manifest_path(path: Path) -> Path:
-    """Where the manifest of a state lies."""
+    """Returns the path of a state's manifest."""
     return path.with_suffix(".json")
 
 
@@ -151,15 +154,15 @@ def _pack(state: State) -> bytes:
         "ranks": str(state.ranks),
         "notes": json.dumps(dict(state.notes)),
     }
-    # Safetensors scrambles arrays that are not in C order.
+    # Safetensors needs arrays in C order.
     return save({name: np.ascontiguousarray(array) for name, array in state.arrays.items()}, metadata)
 
 
 def read_state(path: Path) -> State:
-    """One state, of this or an older version.
+    """Reads a state of this or an older version.
 
     Raises:
-        Damaged: it is not what its manifest says, or not a state.
+        Damaged: the file is not a state, or differs from its manifest.
     """
     try:
         if path.name != OLD_STATE:
@@ -168,7 +171,7 @@ def read_state(path: Path) -> State:
             metadata = file.metadata() or {}
             version = int(metadata["version"])
             if version > VERSION:
-                raise Damaged(f"is of version {version}, and this program reads up to {VERSION}")
+                raise Damaged(f"is of version {version}; this program reads versions up to {VERSION}")
             # Before version 3 the backbone was called the trunk.
             names = {name: name.replace("/trunk.", "/backbone.", 1) for name in file.keys()}  # noqa: SIM118
             arrays = {today: file.get_tensor(name) for name, today in names.items()}
@@ -189,7 +192,7 @@ def _check(path: Path) -> None:
     """Compares a state with its manifest.
 
     Raises:
-        Damaged, OSError, ValueError, KeyError, TypeError: it, or the manifest, is not what was written.
+        Damaged, OSError, ValueError, KeyError, TypeError: the state or the manifest is damaged.
     """
     try:
         manifest = json.loads(read_whole(manifest_path(path), 64 << 10))
@@ -211,16 +214,24 @@ def _check(path: Path) -> None:
 
 
 def check_fits(state: State, config: Config, *, ranks: int = 1, accept_changes: bool = False) -> str:
-    """What changed between a state's configuration and this one, if that is accepted; else nothing may have.
+    """Checks that a state can be resumed with a configuration.
+
+    Args:
+        state: the state.
+        config: the configuration to continue with.
+        ranks: number of processes.
+        accept_changes: accept another configuration.
+
+    Returns:
+        The accepted changes as `changes` formats them; "" if there are none.
 
     Raises:
-        CheckpointError: configuration or number of ranks differ in what they compute.
+        CheckpointError: the number of processes differs, or a changed option is not accepted.
     """
     place = f"the state of iteration {state.iteration}"
     if state.ranks != ranks:
         raise CheckpointError(
-            f"cannot resume {place}, of {state.ranks} processes, on {ranks}: "
-            "start as many, as docs/distributed.md tells"
+            f"cannot resume {place}, of {state.ranks} processes, on {ranks}: start as many, see docs/distributed.md"
         )
     changed = changes(state.config_yaml, to_yaml(config))
     if changed and not accept_changes:
@@ -235,15 +246,15 @@ FREE_TO_CHANGE = (
     *("num_workers", "save_every", "save_images", "device", "gpu", "snapshot_dir", "num_steps_stop"),
     *("keep_last", "on_nonfinite", "tolerate_bad_samples", "data_timeout", "validate_every", "loggers"),
 )
-"""Options that leave the numbers as they are, or that the user changes in answer to what stopped the run."""
+"""Options that do not change results, or that a user changes to get past what stopped the run."""
 
 
 def changes(old: str, new: str) -> str:
-    """What differs between two configurations as `option: old → new, …`; empty when nothing that counts does."""
+    """Formats the differences of two configurations as `option: old → new, …`, without `FREE_TO_CHANGE`."""
     before, after = (parse_yaml(encoded(text), Path("the state's configuration")).values for text in (old, new))
-    try:  # with the defaults of options that were added since
+    try:  # fills in defaults of options added since
         before, after = (build(Config, values).options() for values in (before, after))
-    except ConfigError:  # an option has gone or changed its meaning: let the comparison name it
+    except ConfigError:  # an option was removed or changed: the comparison names it
         before, after = (dict(flat_options(values)) for values in (before, after))
     names = [name for name in before | after if name not in FREE_TO_CHANGE and before.get(name) != after.get(name)]
     return ", ".join(f"{name}: {before.get(name)} → {after.get(name)}" for name in names)

@@ -1,7 +1,7 @@
-"""What a run is: one immutable, validated value that is written beside its results and runs again.
+"""The configuration of a run: an immutable, validated value, saved as `config.yaml` beside the results.
 
-Fields carry the values of the `official` preset (SPEC sections 3 and 4) as defaults; `clan.run.presets` holds
-the other presets. Every field is a flag of `clan train` and a key of `config.yaml`.
+Defaults are those of the `official` preset (docs/method.md); `clan.run.presets` has the other presets. Every field is a
+flag of `clan train` and a key of `config.yaml`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -29,17 +29,17 @@ OPTIMIZERS = {
     "adam": "clan.training.optimizers:Adam",
     "adamw": "clan.training.optimizers:AdamW",
 }
-"""What computes the optimizers, by name."""
+"""Optimizer classes by name."""
 
 SAMPLINGS = {"uniform": "clan.data.sampling:uniform"}
-"""What makes strategies of sampling, by name: of a data set, two seeds and the run."""
+"""Sampling strategies by name: functions of a data set, two seeds and the configuration."""
 
 LOGGERS = {
     "tensorboard": "clan.training.loggers:TensorBoard",
     "visualdl": "clan.training.loggers:VisualDL",
     "wandb": "clan.training.loggers:WandB",
 }
-"""Programs that a run can log to, each into a folder of its name in the run's."""
+"""Loggers by name; each writes into a folder of that name in the run's folder."""
 
 if TYPE_CHECKING:
     Schedule: TypeAlias = str
@@ -53,7 +53,7 @@ else:
 Beta = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 MOST_PIXELS = 2**28
-"""Of one domain in one iteration: their float32 values take 3 GB, and ten times that in the network."""
+"""Limit per domain and iteration: 3 GB as float32, and ten times that in the network."""
 
 
 def _described(value: Any) -> Any:
@@ -65,7 +65,7 @@ def _described(value: Any) -> Any:
 
 
 def _shortened(description: Description) -> str | dict[str, Any]:
-    """A packaged description by its name, another one whole: a run needs no file but its `config.yaml`."""
+    """Serialises a packaged description as its name, others in full, so that `config.yaml` needs no other file."""
     if description.name in PACKAGED and description == packaged(description.name):
         return description.name
     return description.model_dump(mode="json", exclude_defaults=True)
@@ -85,47 +85,47 @@ def _shortened_classes(classes: Classes) -> str | dict[str, Any]:
 
 
 class DomainConfig(Section):
-    """One data set: where its images lie and at what size the network sees them."""
+    """A data set: its folder, and the size of the network's input."""
 
     dataset: Annotated[Description, BeforeValidator(_described), PlainSerializer(_shortened)]
     """Layout and labels of the data set: synthia, gta5, cityscapes or a description file."""
     root: Path
     """Folder of the data set."""
     list_file: Path | None = None
-    """Text file naming the images to use, one a line; without it, every image of the folder, sorted."""
+    """Text file with one image name per line; none: all images of the folder, sorted."""
     split: str = "train"
-    """Split to use, for data sets that have them."""
+    """Split to use, if the data set has splits."""
     size: Size
-    """Width and height that images and labels are resized to."""
+    """Width and height in pixels that images and labels are resized to."""
     sampling: SamplingName = "uniform"
-    """Which image comes next; uniform: every image once per pass over the data."""
+    """Sampling strategy; uniform: every image once per epoch."""
 
 
 class AugmentationConfig(Section):
     """Random changes to training samples."""
 
     random_scale: bool = True
-    """Resize images (not labels) by a ratio drawn from `scales`."""
+    """Resize images by a ratio drawn from `scales`; labels too with `scale_labels`."""
     scales: tuple[tuple[Annotated[float, Field(gt=0)], Fraction], ...] = ((0.8, 0.3), (1.0, 0.4), (1.1, 0.3))
     """Pairs of ratio and probability; the probabilities sum to 1."""
     scale_labels: bool = False
-    """Resize labels with their images; otherwise they stay at base size, to which logits are brought."""
+    """Resize labels with their images; otherwise labels keep the base size, and logits are resized to them."""
     crop_size: Size | None = None
-    """Width and height that image and label are cut to, at a random place; none: they stay whole."""
+    """Width and height in pixels of random crops of image and label; none: no cropping."""
     crop_class_share: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
-    """Draw crops of the source again, ten times at most, in which a class has at least this share; 1: never."""
+    """Redraw source crops, at most ten times, in which one class has at least this share of pixels; 1: never."""
     random_mirror: bool = True
-    """Mirror image and label together, half of the time."""
+    """Mirror image and label together with probability 0.5."""
     color_jitter: Fraction = 0.0
-    """Change brightness, contrast and saturation by factors drawn from 1 ± this, of both domains' images."""
+    """Scale brightness, contrast and saturation of both domains' images by factors drawn from 1 ± this; 0 disables."""
     style: Literal["none", "statistics", "amplitude"] = "none"
-    """Give each source image the looks of the target image that it is paired with.
+    """Transfer the style of the paired target image to each source image.
 
-    statistics: mean and deviation of every channel.
-    amplitude: the Fourier amplitudes of low frequencies (FDA, CVPR 2020).
+    statistics: mean and standard deviation per channel.
+    amplitude: Fourier amplitudes of low frequencies (FDA, CVPR 2020).
     """
     style_extent: Fraction = 0.01
-    """Share of the shorter side up to which frequencies are low, with style amplitude."""
+    """For style amplitude: bound of the low frequencies as a share of the shorter side."""
 
     @model_validator(mode="after")
     def _probabilities_sum_to_one(self) -> "AugmentationConfig":
@@ -136,117 +136,116 @@ class AugmentationConfig(Section):
 
 
 class LossConfig(Section):
-    """The segmentation loss, which all methods share; docs/method.md has the formula."""
+    """The segmentation loss of all methods; formula in docs/method.md."""
 
     gamma: NonNegativeFloat = 2.0
     """Focusing exponent γ of the segmentation loss; 0 is cross entropy."""
     class_weighting: Literal["none", "median-frequency", "sqrt-inverse"] = "none"
-    """Let pixels of rarer classes count more in the segmentation loss: by median frequency / frequency, or its root."""
+    """Class weights of the segmentation loss: none, median frequency / frequency, or 1 / square root of frequency."""
 
 
 class OptimizerConfig(Section):
-    """Both optimizers: the segmenter's, and the discriminator's."""
+    """The optimizers of segmenter and discriminator."""
 
     algorithm: Algorithm = "sgd"
-    """What updates the segmenter; adamw decays weights apart from their gradients."""
+    """Optimizer of the segmenter; adamw decouples weight decay from the gradient."""
     learning_rate: NonNegativeFloat = 2.5e-4
-    """Base rate of the segmenter."""
+    """Base learning rate of the segmenter."""
     head_multiplier: NonNegativeFloat = 10.0
-    """Factor on the rate of the two heads."""
+    """Factor on the heads' learning rate."""
     momentum: Fraction = 0.9
     """Momentum of SGD."""
     betas: tuple[Beta, Beta] = (0.9, 0.999)
-    """Decay of Adam's and AdamW's moments of the segmenter's gradients."""
+    """β₁ and β₂ of Adam and AdamW for the segmenter."""
     weight_decay: NonNegativeFloat = 5e-4
     """L2 decay of the segmenter."""
     no_decay: tuple[Annotated[str, Field(min_length=1)], ...] = ()
-    """Backbone parameters without decay: those whose name contains one of these, such as norm."""
+    """No weight decay for backbone parameters whose name contains one of these, such as norm."""
     repeated_updates: bool | None = None
-    """Update each backbone tensor once per enclosing module, as the official code does; none: where the network is
-    its ResNet and the algorithm sgd."""
+    """Update each backbone tensor once per enclosing module, as the official code does; none: for ResNets with sgd."""
     schedule: Schedule = "warmup-poly"
-    """Course of the segmenter's rate."""
+    """Learning rate schedule of the segmenter."""
     warmup_ratio: Fraction = 1e-6
-    """Share of the rate that schedule warmup-linear begins at."""
+    """For schedule warmup-linear: initial rate as a share of the base rate."""
     discriminator_algorithm: Algorithm = "adam"
-    """What updates the discriminator."""
+    """Optimizer of the discriminator."""
     discriminator_betas: tuple[Beta, Beta] = (0.9, 0.99)
-    """Decay of Adam's and AdamW's moments of the discriminator's gradients."""
+    """β₁ and β₂ of Adam and AdamW for the discriminator."""
     discriminator_learning_rate: NonNegativeFloat = 1e-4
-    """Base rate of the discriminator."""
+    """Base learning rate of the discriminator."""
     discriminator_weight_decay: NonNegativeFloat = 0.0
     """L2 decay of the discriminator."""
     discriminator_schedule: Schedule = "warmup-poly"
-    """Course of the discriminator's rate."""
+    """Learning rate schedule of the discriminator."""
     power: NonNegativeFloat = 0.9
     """Exponent of the polynomial decay."""
     ema_decay: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
-    """Save a running average of the segmenter's weights, which each step moves by 1 − this; 0: the weights."""
+    """EMA decay of the saved segmenter weights; 0 disables."""
 
 
 class Config(Section):
     """A whole training run."""
 
     method: Annotated[MethodOptions, BeforeValidator(read_method), PlainSerializer(write_method)] = ClanOptions()
-    """The adaptation method and its own options."""
+    """The adaptation method and its options."""
     source: DomainConfig
     """The labelled domain."""
     target: DomainConfig
     """The unlabelled domain."""
     classes: Annotated[Classes, BeforeValidator(_merged), PlainSerializer(_shortened_classes)] = CITYSCAPES_CLASSES
-    """The classes that both share: cityscapes, synthia-16, synthia-13, or a file of named merges."""
+    """Classes to train: cityscapes, synthia-16, synthia-13, or a file of named merges."""
     augmentation: AugmentationConfig = AugmentationConfig()
     network: NetworkConfig = NetworkConfig()
     loss: LossConfig = LossConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     num_steps: PositiveInt = 100_000
-    """Iterations N that schedules and damping are laid out for."""
+    """Number of iterations N of schedules and damping."""
     num_steps_stop: PositiveInt | None = None
     """Iteration to stop at; none: `num_steps`."""
     warmup_steps: NonNegativeInt | None = None
-    """Iterations of warm-up, of the rates and of the adaptive weight; none: `num_steps` / 20."""
+    """Warm-up iterations of learning rates and of the adaptive weight; none: `num_steps` / 20."""
     batch_size: PositiveInt = 1
     """Images of each domain per forward pass."""
     iter_size: PositiveInt = 1
     """Forward passes whose gradients are averaged into one step."""
     ignore_label: Annotated[int, Field(ge=0, le=255)] = 255
-    """The trainId that takes part in no loss."""
+    """The trainId that all losses ignore."""
     shuffle: bool = True
     """Draw samples in random order; otherwise in the order of the list."""
     num_workers: Annotated[int, Field(ge=0, le=256)] = 4
-    """Threads that prepare samples; 0: in the main one."""
+    """Threads that prepare samples; 0: the main thread."""
     data_timeout: Annotated[float, Field(gt=0, le=1e9)] = 300.0
     """Seconds to wait for a sample before the run ends."""
     tolerate_bad_samples: NonNegativeInt = 0
-    """Samples that may turn out unreadable; each is recorded, and others take its place."""
+    """Number of unreadable samples to skip before the run ends; each is recorded and replaced."""
     on_nonfinite: Literal["stop", "skip"] = "stop"
-    """What to do when a loss or a gradient is not finite: end the run, or count it and leave that step out."""
+    """If a loss or gradient is not finite: stop the run, or count and skip that step."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 1234
-    """Seed of the order, the augmentation and the initial weights."""
+    """Random seed of sample order, augmentation and initial weights."""
     snapshot_dir: Path = Path("snapshots")
-    """Folder of everything the run writes."""
+    """Output folder of the run."""
     save_every: PositiveInt = 2000
     """Iterations between snapshots."""
     keep_last: PositiveInt = 2
-    """States to resume from that are kept."""
+    """Number of states to keep."""
     save_images: NonNegativeInt = 2
-    """Colour masks of target images saved with each snapshot."""
+    """Number of target images whose colour masks are saved with each snapshot."""
     validate_every: NonNegativeInt = 0
-    """Iterations between validations on labels of the target; the best snapshot is kept. 0: none."""
+    """Iterations between validations on target labels; the best snapshot is kept. 0 disables."""
     validation_split: str = "val"
     """Split of the target to validate on."""
     validation_images: NonNegativeInt = 0
-    """Images to validate on, evenly spread over the split; 0: all."""
+    """Number of validation images, evenly spread over the split; 0: all."""
     loggers: tuple[LoggerName, ...] = ("tensorboard",)
-    """Programs to log to, beside the run's own records."""
+    """Loggers besides the run's own records."""
     device: Literal["auto", "cpu", "gpu"] = "auto"
-    """Where to compute; auto: the GPU if this Paddle has one."""
+    """Device; auto: the GPU if Paddle finds one."""
     gpu: NonNegativeInt = 0
-    """Index of the GPU among the visible ones; under Paddle's launcher each process has its own."""
+    """Index among the visible GPUs; Paddle's launcher gives each process its own."""
     precision: Precision = "fp32"
-    """What convolutions and matrix products compute in on a GPU; fp16 scales its losses."""
+    """Precision of convolutions and matrix products on a GPU; fp16 uses loss scaling."""
     sync_batch_norm: bool = False
-    """Normalise by the statistics of all processes' batches together, on GPUs; otherwise each by its own."""
+    """On GPUs, compute batch-norm statistics over the batches of all processes."""
 
     @model_validator(mode="before")
     @classmethod
@@ -271,21 +270,21 @@ class Config(Section):
 
     @property
     def is_official_network(self) -> bool:
-        """Whether the official code says how often a step updates each parameter: of its ResNets, with SGD."""
+        """Whether the official code defines how often a step updates each parameter: ResNets with SGD."""
         return self.network.backbone.startswith("resnet") and self.optimizer.algorithm == "sgd"
 
     @property
     def repeated_updates(self) -> bool:
-        """Whether updates repeat, as chosen or as suits the network."""
+        """`optimizer.repeated_updates`, by default `is_official_network`."""
         chosen = self.optimizer.repeated_updates
         return self.is_official_network if chosen is None else chosen
 
     def options(self) -> dict[str, Any]:
-        """Every option by its whole name, such as "loss.gamma", as `config.yaml` has it; none is left open."""
+        """Returns every option by its full name, such as "loss.gamma", as in `config.yaml`, defaults resolved."""
         return dict(flat_options(self.model_dump(mode="json"))) | {"optimizer.repeated_updates": self.repeated_updates}
 
     def _check_pixels(self) -> None:
-        """Refuses iterations that no machine holds, before anything of their size is made."""
+        """Refuses iterations of more than `MOST_PIXELS`, before memory is allocated."""
         scales = self.augmentation.scales if self.augmentation.random_scale else ()
         scale = max((ratio for ratio, _ in scales), default=1)
         for name, domain in (("source", self.source), ("target", self.target)):
@@ -298,7 +297,7 @@ class Config(Section):
                 )
 
     def _check_crop(self) -> None:
-        """Refuses crops that some image is too small for, or whose image and label would not be of one place."""
+        """Refuses crops larger than an image, and crops whose image and label are scaled differently."""
         augmentation = self.augmentation
         crop = augmentation.crop_size
         if crop is None:
@@ -321,18 +320,18 @@ class Config(Section):
 
     @property
     def stop(self) -> int:
-        """The iteration the run ends before."""
+        """The iteration before which the run ends."""
         return self.num_steps if self.num_steps_stop is None else self.num_steps_stop
 
     @property
     def warmup(self) -> int:
-        """Iterations of warm-up."""
+        """Number of warm-up iterations."""
         return self.num_steps // 20 if self.warmup_steps is None else self.warmup_steps
 
 
 def to_yaml(config: Config) -> str:
-    """The complete configuration as YAML, readable by `load`."""
-    from clan.core.yaml_file import to_yaml_text  # here: --help writes no file
+    """Formats the complete configuration as YAML, readable by `load`."""
+    from clan.core.yaml_file import to_yaml_text  # slow import; --help needs none
 
     return to_yaml_text(config.model_dump(mode="json"))
 
@@ -341,13 +340,13 @@ def load(path: Path) -> Config:
     """Reads a `config.yaml`.
 
     Raises:
-        ConfigError: the file is missing, is not YAML, or a value does not fit; the message names the line.
+        ConfigError: the file is missing or not YAML, or a value is invalid; the message names the line.
     """
     return load_section(Config, path)
 
 
 def flat_options(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every option with its whole name, such as "loss.gamma"."""
+    """Yields every option with its full name, such as "loss.gamma"."""
     for name, value in values.items():
         if isinstance(value, dict):
             yield from flat_options(value, f"{prefix}{name}.")

@@ -1,8 +1,8 @@
-"""An earlier run in the folder of a new one: set aside as a whole, so that nothing mixes both and nothing is lost.
+"""Setting an earlier run aside when a new one starts in its folder.
 
-Everything is moved by renaming, into `NAME.before` (`NAME.before2`, …) beside the folder NAME. While that goes on it is
-called `NAME.before.moving`: whoever is killed in between leaves that folder, and the next run in NAME first completes
-it, or moves everything back if it resumes the earlier one.
+Files are renamed into `NAME.before` (`NAME.before2`, …) beside the folder NAME. Meanwhile that folder is called
+`NAME.before.moving`; if the process is killed, the next run in NAME completes the move, or undoes it to resume the
+earlier run.
 """
 
 import itertools
@@ -15,26 +15,42 @@ from pathlib import Path
 from clan.core.errors import ClanError, ConfigError
 from clan.run.checkpoint import States, check_fits
 from clan.run.config import LOGGERS, Config, load
-from clan.run.files import BAD_SAMPLES, CONFIG, ENVIRONMENT, LOSSES, METRICS, NONFINITE, OLD_STATE, STATES, VALIDATION
-from clan.run.snapshots import BEFORE, BEST, PREFIXES, prefix_of
+from clan.run.folder import (
+    BAD_SAMPLES,
+    BEFORE,
+    BEST,
+    CONFIG,
+    ENVIRONMENT,
+    LOSSES,
+    METRICS,
+    NONFINITE,
+    OLD_STATE,
+    PREFIXES,
+    STATES,
+    VALIDATION,
+    prefix_of,
+)
 
 _OWN = (
     *(OLD_STATE, LOSSES, METRICS, VALIDATION, *LOGGERS, BAD_SAMPLES, NONFINITE),
-    STATES,  # last of what `--resume` needs: as long as it is there, the earlier run can go on
+    STATES,  # last: until it is moved, the earlier run can be resumed
 )
 _ABOUT = (ENVIRONMENT, CONFIG)
-"""What tells of a run; by themselves they are none."""
+"""Files that describe a run; moved with it, but without other files not a run."""
 
 _HIDDEN = {"tfevents": "tf-events", "vdlrecords": "vdl-records"}
-"""What TensorBoard and VisualDL look for in the names of files anywhere below a folder, and what stands there in the
-files of a run that was set aside."""
+"""Parts of file names that TensorBoard and VisualDL search for → replacement in a run that was set aside."""
 
 
 def set_aside(folder: Path, notify: Callable[[str], None]) -> None:
-    """Moves what an earlier run wrote into a folder of its own; files that no run writes stay.
+    """Moves the files of an earlier run in `folder` to `NAME.before`; other files stay.
+
+    Args:
+        folder: the new run's folder.
+        notify: receives a sentence that names the new place.
 
     Raises:
-        ConfigError: it cannot be moved.
+        ConfigError: a file cannot be moved.
     """
     moving = _unfinished(folder)
     found = list(_written(folder))
@@ -62,15 +78,15 @@ def set_aside(folder: Path, notify: Callable[[str], None]) -> None:
 
 
 def resumable(folder: Path) -> bool:
-    """Whether there is a state to go on from, whole or not, also if a run was killed while it set that aside."""
+    """Whether `folder` has a state, valid or not, possibly in an interrupted move."""
     return any(States(place).paths() for place in (folder, _unfinished(folder)) if place)
 
 
 def finished(config: Config, *, accept_changes: bool = False) -> Path | None:
-    """The last snapshot of a run that came to its end in its folder; None: it is not there, or has more to do.
+    """Returns the last snapshot of a completed run in `config.snapshot_dir`; None: there is no completed run.
 
     Raises:
-        CheckpointError: the run there is one of other options, or no state of it is whole.
+        CheckpointError: the run there has other options, or no valid state.
     """
     states = States(config.snapshot_dir)
     if not states.paths():
@@ -84,10 +100,10 @@ def finished(config: Config, *, accept_changes: bool = False) -> Path | None:
 
 
 def bring_back(folder: Path) -> None:
-    """Undoes what a run that was killed while it set the earlier one aside had done of it; shows events again.
+    """Undoes an interrupted `set_aside`, and restores the names of logger files.
 
     Raises:
-        ConfigError: it cannot be moved.
+        ConfigError: a file cannot be moved.
     """
     try:
         if moving := _unfinished(folder):
@@ -105,7 +121,7 @@ def bring_back(folder: Path) -> None:
 
 
 def _places(folder: Path) -> list[Path]:
-    """Where an earlier run may be moved to, named like the folder: beside it, and in it."""
+    """Possible places of an earlier run: `NAME.before` beside the folder, and in the folder."""
     if folder.is_symlink() or folder.name in ("", ".."):
         folder = folder.resolve()
     name = f"{folder.name}{BEFORE}"
@@ -113,14 +129,14 @@ def _places(folder: Path) -> list[Path]:
 
 
 def _destination(folder: Path) -> Path:
-    """The place beside a folder, or the one in it where nothing can be renamed into the folder above, as of a mount."""
+    """The place beside the folder; inside it if the parent is another file system or not writable."""
     beside, inside = _places(folder)
     movable = not folder.is_mount() and beside.parent.stat().st_dev == folder.stat().st_dev
     return beside if movable and os.access(beside.parent, os.W_OK | os.X_OK) else inside
 
 
 def _unfinished(folder: Path) -> Path | None:
-    """What a run that was killed while setting aside has left."""
+    """The folder of an interrupted move, if any."""
     return next((path for path in map(_moving, _places(folder)) if path.is_dir()), None)
 
 
@@ -129,9 +145,9 @@ def _moving(place: Path) -> Path:
 
 
 def _written(folder: Path) -> Iterator[Path]:
-    """The files and folders in which a run in a folder has written."""
+    """Yields the files and folders that a run has written in `folder`."""
     number = r"(\d+|best)"
-    # Without a config.yaml only what must be a run's: other weights may be called resnet_101.
+    # Without a config.yaml only known prefixes: other weights may be called resnet_101.
     anyhow = ".+" if (folder / CONFIG).is_file() else f"({'|'.join(PREFIXES.values())})"
     snapshots = [
         path
@@ -152,7 +168,7 @@ def _written(folder: Path) -> Iterator[Path]:
 
 
 def _show_to_loggers(folder: Path, *, shown: bool) -> None:
-    """Gives the files of TensorBoard and VisualDL the names that these look for, or takes them away."""
+    """Renames the files of TensorBoard and VisualDL so that these programs find them (`shown`) or not."""
     for known, hidden in _HIDDEN.items():
         old, new = (hidden, known) if shown else (known, hidden)
         for name in LOGGERS:

@@ -1,7 +1,7 @@
-"""What each adaptation method lets one choose: one section per method, which names the method too.
+"""Options of the adaptation methods: one section per method.
 
-The class in `clan.methods` that computes a method refers to its section here. The sections lie apart from it because
-reading a configuration needs no Paddle.
+The method's class in `clan.methods` refers to its section. Sections are separate so that reading a configuration does
+not import Paddle.
 """
 
 import re
@@ -15,10 +15,10 @@ from clan.core.schema import Fraction, Section, refuse, validate_within
 
 
 class MethodOptions(Section):
-    """Options of the adaptation method; which ones there are depends on the method."""
+    """Base of a method's options."""
 
     name: ClassVar[str]
-    """What `--method` and `method.name` call it."""
+    """Name of the method for `--method` and `method.name`."""
 
 
 class SourceOnlyOptions(MethodOptions):
@@ -34,14 +34,14 @@ class OracleOptions(MethodOptions):
 
 
 class FadingOptions(MethodOptions):
-    """What methods share whose losses on the target can fade."""
+    """Options of methods with damped target losses."""
 
     damping: bool = True
-    """Let all losses but the segmentation loss fade linearly to 0 over the run."""
+    """Reduce the weight of all losses but the segmentation loss linearly to 0 over the run."""
 
 
 class AdaptSegNetOptions(FadingOptions):
-    """AdaptSegNet at one level: adversarial alignment of class probabilities."""
+    """AdaptSegNet, single level: adversarial alignment of class probabilities."""
 
     name = "adaptsegnet-single"
 
@@ -50,24 +50,24 @@ class AdaptSegNetOptions(FadingOptions):
 
 
 class AdaptSegNetMultiOptions(AdaptSegNetOptions):
-    """AdaptSegNet at two levels: a second discriminator for an auxiliary head."""
+    """AdaptSegNet, multi-level: a second discriminator for an auxiliary head."""
 
     name = "adaptsegnet-multi"
 
     lambda_adv_aux: NonNegativeFloat = 0.0002
-    """Weight of the adversarial loss of the auxiliary output."""
+    """Weight of the auxiliary head's adversarial loss."""
     lambda_seg_aux: NonNegativeFloat = 0.1
-    """Weight of the segmentation loss of the auxiliary output."""
+    """Weight of the auxiliary head's segmentation loss."""
 
 
 class AdvEntOptions(AdaptSegNetOptions):
-    """AdvEnt: adversarial alignment of the entropy of predictions."""
+    """AdvEnt: adversarial alignment of prediction entropy."""
 
     name = "advent"
 
 
 class MinEntOptions(FadingOptions):
-    """MinEnt: the entropy of the target's predictions is minimised directly."""
+    """MinEnt: direct minimisation of the target's prediction entropy."""
 
     name = "minent"
 
@@ -76,7 +76,7 @@ class MinEntOptions(FadingOptions):
 
 
 class ClanOptions(FadingOptions):
-    """CLAN: category-level adversarial alignment; docs/method.md has the formulas."""
+    """CLAN: category-level adversarial alignment; formulas in docs/method.md."""
 
     name = "clan"
 
@@ -85,17 +85,17 @@ class ClanOptions(FadingOptions):
     lambda_weight: NonNegativeFloat = 0.01
     """Weight of the heads' weight divergence."""
     weight_multiplier: NonNegativeFloat = 2.0
-    """Further factor on the weight divergence: 2 in the official code, 1 in the paper."""
+    """Additional factor on the weight divergence: 2 in the official code, 1 in the paper."""
     epsilon: NonNegativeFloat = 0.4
     """Floor ε of the adaptive adversarial weight."""
     lambda_local: NonNegativeFloat = 10.0
     """Weight of the discrepancy map in the adaptive adversarial weight."""
     lambda_self: NonNegativeFloat = 0.0
-    """Weight of the segmentation loss on the target with labels from the network's own surest predictions."""
+    """Weight of the segmentation loss on the target with pseudo-labels; 0 disables."""
     self_training_start: Fraction = 0.5
-    """Share of the run after which that loss sets in."""
+    """Share of the run after which self-training starts."""
     self_training_share: Fraction = 0.5
-    """Share of the pixels of each predicted class that get such a label."""
+    """Share of the pixels of each predicted class, by confidence, that get a pseudo-label."""
 
 
 METHOD_OPTIONS: dict[str, type[MethodOptions]] = {
@@ -110,17 +110,17 @@ METHOD_OPTIONS: dict[str, type[MethodOptions]] = {
         OracleOptions,
     )
 }
-"""The options of every method, by its name."""
+"""Options class of every method, by name."""
 
 MOVED = frozenset(
     {"lambda_adv", "lambda_adv_aux", "lambda_seg_aux", "lambda_entropy", "lambda_weight", "weight_multiplier"}
     | {"epsilon", "lambda_local", "damping", "lambda_self", "self_training_start", "self_training_share"}
 )
-"""Options that the section `loss` had for all methods together, until each method got its own."""
+"""Options that older versions had in the section `loss`."""
 
 
 def read_method(value: Any) -> Any:
-    """The options that a method's name, or a mapping with `name` and options, stands for."""
+    """Validates a method's name, or a mapping of `name` and options, as that method's options."""
     if isinstance(value, MethodOptions):
         return value
     values = {"name": value} if isinstance(value, str) else value
@@ -134,20 +134,20 @@ def read_method(value: Any) -> Any:
 
 
 def write_method(options: MethodOptions, info: SerializationInfo) -> dict[str, Any]:
-    """What `read_method` reads."""
+    """Serialises a method's options for `read_method`."""
     return {"name": options.name, **options.model_dump(mode=info.mode)}
 
 
 def switched(options: MethodOptions, name: str) -> MethodOptions:
-    """The options of another method, with what both have in common kept."""
+    """Returns the options of method `name`; options that both methods have keep their values."""
     other = METHOD_OPTIONS[name]
     return other(**{field: value for field, value in options if field in other.model_fields})
 
 
 def move_options(values: Any) -> Any:
-    """The values of a configuration in which options of the method may still stand under `loss`, each at its place.
+    """Moves method options of older configurations from `loss` to `method`.
 
-    What does not belong to the method acted on nothing and is left out.
+    Options of other methods had no effect and are dropped.
     """
     loss = values.get("loss") if isinstance(values, Mapping) else None
     if not isinstance(loss, Mapping) or not (moved := [name for name in loss if name in MOVED]):
@@ -164,10 +164,10 @@ def move_options(values: Any) -> Any:
 
 
 def known_flags(arguments: Sequence[str], method: MethodOptions) -> list[str]:
-    """Arguments as the parser knows them: options of the method under its own section, not `loss` as formerly.
+    """Rewrites former flags `--loss.OPTION` of a method's options to `--method.OPTION`.
 
     Raises:
-        ConfigError: an option is of another method.
+        ConfigError: an option belongs to another method.
     """
     words = []
     for word in arguments:

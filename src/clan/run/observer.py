@@ -1,29 +1,30 @@
-"""What a run tells of itself while it goes, to whoever listens: records, loggers, displays."""
+"""Events of a running training, and the interface of its observers: records, loggers, displays."""
 
 import math
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from clan.core.atomic import finite
+from clan.core import files
 from clan.core.errors import CheckpointError
 from clan.core.output import one_line
 
 
 @dataclass(frozen=True)
 class Step:
-    """An iteration that is done.
+    """A completed iteration.
 
     Args:
-        iteration: which one, from 0.
-        losses: by name, averaged over all processes.
-        numbers: rates and counts by name.
-        seconds: what it took.
-        images: of both domains, in all processes.
-        memory: bytes that this process holds, by place: "host", and "gpu" where it computes there.
+        iteration: index, from 0.
+        losses: mean over all processes, by name.
+        numbers: learning rates and counts, by name.
+        seconds: duration.
+        images: number of images of both domains in all processes.
+        memory: bytes used by this process: "host", and "gpu" when computing on one.
     """
 
     iteration: int
@@ -36,14 +37,14 @@ class Step:
 
 @dataclass(frozen=True)
 class Validation:
-    """What the segmenter scored on images with labels.
+    """Scores of the segmenter on labelled images.
 
     Args:
-        iteration: iterations done.
-        dataset: what it was scored on, as "cityscapes val, 500 images".
-        headline: the name of the mean that tells which snapshot is best.
-        means: 0…1 or NaN, by name.
-        iou: of every class, likewise.
+        iteration: number of completed iterations.
+        dataset: description such as "cityscapes val, 500 images".
+        headline: name of the mean that decides which snapshot is best.
+        means: mean IoUs by name, 0…1 or NaN.
+        iou: IoU by class name, 0…1 or NaN.
     """
 
     iteration: int
@@ -54,19 +55,19 @@ class Validation:
 
     @property
     def score(self) -> float:
-        """The mean that counts, 0…1 or NaN."""
+        """The headline mean, 0…1 or NaN."""
         return self.means[self.headline]
 
     def record(self) -> dict[str, Any]:
-        """It as JSON has it, which knows no NaN."""
-        return finite(asdict(self))
+        """Returns all fields as JSON values; NaN becomes None."""
+        return files.finite(asdict(self))
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> "Validation":
-        """What `record` gave.
+        """Reads what `record` returned.
 
         Raises:
-            KeyError, TypeError, ValueError, AttributeError: it is something else.
+            KeyError, TypeError, ValueError, AttributeError: `record` has another form.
         """
         means, iou = (
             {str(key): math.nan if number is None else float(number) for key, number in record[name].items()}
@@ -81,46 +82,42 @@ class Validation:
 
 
 class Observer:
-    """Is told of a run; each method does nothing until a subclass gives it something to do.
-
-    Of several processes the first one's alone are told.
-    """
+    """Receives the events of a run, in the first process only; every method does nothing by default."""
 
     def started(self, iteration: int, total: int) -> None:
-        """The run goes from an iteration on until `total`."""
+        """The run starts at `iteration` and ends before `total`."""
 
     def step(self, step: Step) -> None:
-        """An iteration is done."""
+        """An iteration is completed."""
 
     def validating(self, done: int, total: int) -> None:
-        """So many of this process's images are predicted."""
+        """`done` of this process's `total` validation images are predicted."""
 
     def validated(self, validation: Validation, best: Validation | None) -> None:
-        """A validation is done; `best` is the best so far, maybe this one, if any has a score."""
+        """A validation is completed; `best` is the best so far, None if no validation has a score."""
 
     def saved(self, iteration: int, snapshot: Path, previews: Mapping[str, Path]) -> None:
-        """A snapshot is on the disk, and colour masks of some images by their names."""
+        """A snapshot and the colour masks `previews` (image name → file) are saved."""
 
     def flush(self) -> None:
-        """What was told is to be on the disk: the state that goes on from here is there."""
+        """A state is saved: all earlier events must be on the disk now."""
 
     def close(self) -> None:
-        """Nothing more will be told."""
+        """The run has ended."""
 
 
 class Everyone(Observer):
-    """Passes on what it is told to others, in their order; one that fails is told nothing more, and the run goes on.
-
-    What has failed is said on stderr, once.
-    """
+    """Forwards events to several observers in order; one that raises is removed with a warning on stderr."""
 
     def __init__(self, observers: Sequence[Observer]) -> None:
         self.observers = list(observers)
+        events = (name for name in vars(Observer) if not name.startswith("_"))
+        vars(self).update({event: partial(self._forward, event) for event in events})
 
-    def _tell(self, event: str, *facts: Any) -> None:
+    def _forward(self, event: str, *arguments: Any) -> None:
         for observer in tuple(self.observers):
             try:
-                getattr(observer, event)(*facts)
+                getattr(observer, event)(*arguments)
             except Exception as error:
                 self.observers.remove(observer)
                 with suppress(Exception):
@@ -129,46 +126,8 @@ class Everyone(Observer):
                 with suppress(Exception):
                     observer.close()
 
-    def started(self, iteration: int, total: int) -> None:
-        """See `Observer`."""
-        self._tell("started", iteration, total)
 
-    def step(self, step: Step) -> None:
-        """See `Observer`."""
-        self._tell("step", step)
-
-    def validating(self, done: int, total: int) -> None:
-        """See `Observer`."""
-        self._tell("validating", done, total)
-
-    def validated(self, validation: Validation, best: Validation | None) -> None:
-        """See `Observer`."""
-        self._tell("validated", validation, best)
-
-    def saved(self, iteration: int, snapshot: Path, previews: Mapping[str, Path]) -> None:
-        """See `Observer`."""
-        self._tell("saved", iteration, snapshot, previews)
-
-    def flush(self) -> None:
-        """See `Observer`."""
-        self._tell("flush")
-
-    def close(self) -> None:
-        """See `Observer`."""
-        self._tell("close")
-
-
-@contextmanager
-def writing(folder: Path) -> Iterator[None]:
-    """Within the block, records that cannot be written end in a sentence.
-
-    Raises:
-        CheckpointError: they cannot.
-    """
-    try:
-        yield
-    except OSError as error:
-        raise CheckpointError(
-            f"cannot write the records in {folder} ({error.strerror or error}): free disk space or mend the folder, "
-            "then go on with --resume"
-        ) from None
+def writing(folder: Path) -> AbstractContextManager[None]:
+    """Within the block, turns an OSError of writing a record in `folder` into a CheckpointError."""
+    remedy = "free disk space or mend the folder, then go on with --resume"
+    return files.writing(f"the records in {folder}", remedy, CheckpointError)

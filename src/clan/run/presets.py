@@ -1,7 +1,4 @@
-"""Ready configurations: the four presets, for each source domain, and the demo's.
-
-Each is a plain function returning a whole `Config`. Values and their origin: SPEC section 4.
-"""
+"""Preset configurations for each source domain, and the demo's; docs/deviations.md compares their values."""
 
 import argparse
 from collections.abc import Callable
@@ -44,14 +41,14 @@ def _run(source: Source) -> dict[str, Any]:
 
 
 def official(source: Source = "synthia") -> Config:
-    """The authors' code, which produced the published 47.8 (SYNTHIA, 13 classes) and 43.2 (GTA5, 19)."""
+    """Settings of the official code; published mIoU: 47.8 (SYNTHIA, 13 classes) and 43.2 (GTA5, 19 classes)."""
     return Config(
         source=_source(source), method=ClanOptions(lambda_local=OFFICIAL_LAMBDA_LOCAL[source]), **_run(source)
     )
 
 
 def paper(source: Source = "synthia") -> Config:
-    """The equations and hyper-parameters that the paper states."""
+    """Equations and hyper-parameters as stated in the paper."""
     return Config(
         source=_source(source),
         method=ClanOptions(lambda_local=40.0, weight_multiplier=1.0, damping=False),
@@ -86,10 +83,10 @@ def port(source: Source = "synthia") -> Config:
 
 
 def best(source: Source = "synthia") -> Config:
-    """What measurement shows to work best: the official recipe with colour jitter and self-training.
+    """The best measured settings: official with colour jitter, self-training and cross entropy.
 
-    Measured with a small network at a small size (docs/benchmarks.md), not yet at the published one, and with cross
-    entropy: the focal loss would have next to nothing to learn from labels that are the surest predictions.
+    Measured with a small network at a small size (docs/benchmarks.md), not at the published size. Cross entropy, since
+    the focal loss nearly vanishes on pseudo-labels, which are the most confident predictions.
     """
     return Config(
         source=_source(source),
@@ -101,14 +98,14 @@ def best(source: Source = "synthia") -> Config:
 
 
 def demo_domains() -> tuple[Description, Description]:
-    """The demo's worlds: files as those of SYNTHIA and Cityscapes, under names that tell what they are."""
+    """Descriptions of the demo's worlds: the layouts of SYNTHIA and Cityscapes under other names."""
     names = {"synthia": "drawn-rendered", "cityscapes": "drawn-camera"}
     source, target = (packaged(like).model_copy(update={"name": name}) for like, name in names.items())
     return source, target
 
 
 def demo(folder: Path, method: Literal["clan", "source-only"], *, steps: int, seed: int) -> Config:
-    """A small segmenter trained from scratch on the demo's worlds in `folder`, in minutes on a laptop."""
+    """A small segmenter, trained from scratch on the demo's worlds in `folder`; takes minutes on a laptop."""
     worlds = folder / "worlds"
     source, target = demo_domains()
     return Config(
@@ -131,20 +128,24 @@ def demo(folder: Path, method: Literal["clan", "source-only"], *, steps: int, se
 
 
 DEMO_SIZE = (320, 160)
-"""Width and height of the demo's pictures."""
+"""Width and height in pixels of the demo's images."""
 
 DEMO_TRAINING_SIZE = (256, 128)
-"""Width and height that the demo's network sees."""
+"""Width and height in pixels of the demo network's input."""
 
 PRESETS: dict[str, Callable[[Source], Config]] = {"official": official, "paper": paper, "port": port, "best": best}
-"""What `--preset` chooses from."""
+"""Presets by name, for `--preset`."""
 
 FORMER_PRESETS = {"seed": "port"}
-"""Names that presets had before."""
+"""Former name of a preset → today's."""
 
 
 def preset_name(text: str) -> str:
-    """The name of a preset, for the command line; former names are taken too."""
+    """Converts a command line argument, possibly a former name, to a key of `PRESETS`.
+
+    Raises:
+        ArgumentTypeError: there is no such preset.
+    """
     name = FORMER_PRESETS.get(text, text)
     if name not in PRESETS:
         raise argparse.ArgumentTypeError(f"{text!r} is not a preset: there are {', '.join(PRESETS)}")
@@ -152,7 +153,7 @@ def preset_name(text: str) -> str:
 
 
 def closest(config: Config) -> tuple[str, dict[str, Any]]:
-    """The preset that the fewest options of a run differ from, the first of equals, and its options by whole name."""
+    """Returns the label and the options by full name of the preset with the fewest differences from `config`."""
     options = config.options()
     presets = {
         f"{name}, from {source}": make(source).options() for name, make in PRESETS.items() for source in SOURCE_ROOTS

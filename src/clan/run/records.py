@@ -1,4 +1,4 @@
-"""What a run writes about itself, and reading it back, also while the run is still going."""
+"""Writing and reading the records of a run, also while it is running."""
 
 import json
 import math
@@ -12,14 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from clan.core.atomic import finite, write_atomically
 from clan.core.errors import ConfigError, WeightsError
+from clan.core.files import UnfitFile, finite, read_whole, write_atomically
 from clan.core.output import encoded
-from clan.core.untrusted import UnfitFile, read_whole
 from clan.run.config import Config, load
-from clan.run.files import CONFIG, ENVIRONMENT, LOSSES, METRICS, VALIDATION
+from clan.run.folder import CONFIG, ENVIRONMENT, LAST_ITERATION, LOSSES, METRICS, VALIDATION, Snapshot, find_snapshots
 from clan.run.observer import Observer, Step, Validation, writing
-from clan.run.snapshots import LAST_ITERATION, Snapshot, find_snapshots
 
 _LARGEST_METRICS = 256 << 20  # a million iterations
 _LONGEST_LINE = 1 << 16
@@ -28,19 +26,19 @@ _LARGEST_NUMBER = 3.5e38  # losses are float32
 
 
 LOSS_COLUMNS = ("loss_seg", "loss_adv", "loss_weight", "loss_D_s", "loss_D_t")
-"""The columns of `loss.txt`, in the order that users of the seed know."""
+"""The columns of `loss.txt`, in the order of the PaddlePaddle 2.1 port."""
 
 
 class EventLog(Observer):
-    """Appends one line per iteration or validation; a resumed run first drops the lines it will write again.
+    """Appends a line per iteration or validation; a resumed run first drops the lines that it will write again.
 
     Args:
-        folder: where the files lie.
-        start: the first iteration to be written.
-        validated: iterations done at the last validation that the run goes on from; None: as many as `start`.
+        folder: the run's folder.
+        start: first iteration to write.
+        validated: completed iterations at the last validation to keep; None: `start`.
 
     Raises:
-        CheckpointError: here and when told something, the files cannot be written.
+        CheckpointError: a file cannot be written, now or at an event.
     """
 
     def __init__(self, folder: Path, start: int = 0, validated: int | None = None) -> None:
@@ -56,30 +54,26 @@ class EventLog(Observer):
             )
 
     def step(self, step: Step) -> None:
-        """Records an iteration.
-
-        A loss that the method does not have stands as 0 in `loss.txt`; what is not finite is null in `metrics.jsonl`,
-        since JSON has no NaN.
-        """
+        """Records an iteration: in `loss.txt` losses that the method lacks as 0, in `metrics.jsonl` NaN as null."""
         numbers = {**step.losses, **step.numbers, "seconds": step.seconds}
         with writing(self.folder):
             self._losses.write(" ".join(f"{step.losses.get(name, 0.0):.4f}" for name in LOSS_COLUMNS) + "\n")
             self._metrics.write(json.dumps(finite({"iteration": step.iteration, **numbers})) + "\n")
 
     def validated(self, validation: Validation, best: Validation | None) -> None:
-        """Records a validation; the file is there only where there are any."""
+        """Records a validation; the first one creates the file."""
         with writing(self.folder), (self.folder / VALIDATION).open("ab") as file:
             file.write(encoded(json.dumps(validation.record(), ensure_ascii=False) + "\n"))
 
     def close(self) -> None:
-        """Closes the files; what a full disk did not take, `step` has told."""
+        """Closes the files, ignoring errors, which `step` has reported."""
         for file in (self._losses, self._metrics):
             with suppress(OSError):
                 file.close()
 
 
 def _keep_lines(path: Path, wanted: Callable[[int, bytes], bool]) -> None:
-    """Leaves the lines of a file, each with its number from 0, that are wanted; without any, no file."""
+    """Keeps the lines for which `wanted(number from 0, line)` holds; removes the file if none is left."""
     if not path.exists():
         return
     lines = path.read_bytes().splitlines(keepends=True)
@@ -100,16 +94,16 @@ def _iteration(line: bytes) -> float:
 
 @dataclass(frozen=True)
 class RunRecords:
-    """A run's folder, read.
+    """The content of a run's folder.
 
     Args:
-        folder: the run's.
-        config: what it was told.
-        config_yaml: the same, as written.
-        metrics: float64 [n] by name, a number per iteration, NaN where it is missing; among them "iteration".
-        validations: what it scored while it trained, by iteration.
-        environment: what it was computed with; empty if that was not recorded.
-        snapshots: what it saved.
+        folder: the run's folder.
+        config: its configuration.
+        config_yaml: the text of `config.yaml`.
+        metrics: float64 [n] by name, including "iteration"; NaN where missing.
+        validations: its validations in ascending order of iterations.
+        environment: software and hardware; empty if not recorded.
+        snapshots: its saved weights.
     """
 
     folder: Path
@@ -122,7 +116,7 @@ class RunRecords:
 
     @property
     def done(self) -> int:
-        """Iterations done."""
+        """Number of completed iterations."""
         iterations = self.metrics["iteration"]
         return int(iterations[-1]) + 1 if len(iterations) else 0
 
@@ -131,7 +125,7 @@ def read_run(folder: Path) -> RunRecords:
     """Reads the folder of a run.
 
     Raises:
-        ConfigError: it is no run's, its `config.yaml` does not fit, or its records are not what a run writes.
+        ConfigError: the folder has no `config.yaml`, or that or a record is invalid.
     """
     path = folder / CONFIG
     if not path.is_file():
@@ -140,7 +134,7 @@ def read_run(folder: Path) -> RunRecords:
         snapshots = find_snapshots(folder)
     except WeightsError:
         snapshots = []
-    config = load(path)  # first: it judges whether the file can be read as text
+    config = load(path)  # before the text: checks that the file is readable
     return RunRecords(
         folder=folder,
         config=config,
@@ -153,12 +147,12 @@ def read_run(folder: Path) -> RunRecords:
 
 
 def began(folder: Path) -> datetime | None:
-    """When the run in a folder began; what was scored earlier is of another that was there before. None: not known."""
+    """Returns when the run in a folder began; older scores belong to an earlier run. None: unknown."""
     return moment(str(_environment(folder).get("started", "")))
 
 
 def moment(text: str) -> datetime | None:
-    """A time in ISO 8601 that says its zone; None: it is something else."""
+    """Parses a time in ISO 8601 with time zone; None: other text."""
     with suppress(ValueError):
         found = datetime.fromisoformat(text)
         return found if found.tzinfo else None
@@ -166,15 +160,18 @@ def moment(text: str) -> datetime | None:
 
 
 def located(path: Path, folder: Path, config: Config) -> Path:
-    """A file or folder that a run's configuration names, found from any working directory.
+    """Finds a file or folder of a run's configuration from any working directory.
 
-    A relative path starts at the working directory, else where training was started, else where it must have been for
-    the run to lie where it does, also if all was moved.
+    A relative path is tried from the working directory, from where training was started, and from the folder relative
+    to which `config.snapshot_dir` is `folder`.
 
     Args:
-        path: as the configuration has it.
-        folder: the run's.
-        config: its configuration.
+        path: path in the configuration.
+        folder: the run's folder.
+        config: the run's configuration.
+
+    Returns:
+        An existing path, or `path` itself.
     """
     if path.is_absolute() or path.exists():
         return path
@@ -186,12 +183,12 @@ def located(path: Path, folder: Path, config: Config) -> Path:
 
 
 def read_metrics(path: Path) -> dict[str, np.ndarray]:
-    """The columns of a `metrics.jsonl`, float64; see `RunRecords`.
+    """Reads a `metrics.jsonl` as float64 columns by name.
 
-    A line that is being written is left out, as is one that is no record of a run; what is no number is NaN.
+    Incomplete and other invalid lines are skipped; missing and invalid numbers are NaN.
 
     Raises:
-        ConfigError: the file is far larger than any run's, or would be as a table.
+        ConfigError: the file, or its content as a table, is too large.
     """
     content = _read_records(path)
     columns: dict[str, array[float]] = {"iteration": array("d")}
@@ -208,7 +205,7 @@ def read_metrics(path: Path) -> dict[str, np.ndarray]:
 
 
 def _read_records(path: Path) -> bytes:
-    """A file of lines, which may be growing meanwhile; empty if there is none."""
+    """Reads a file that may be growing; b"" if it does not exist."""
     size = path.stat().st_size if path.is_file() else 0
     if size > _LARGEST_METRICS:
         raise ConfigError(f"{path} has {size} bytes, over the limit of {_LARGEST_METRICS}: is it the records of a run?")
@@ -219,7 +216,7 @@ def _read_records(path: Path) -> bytes:
 
 
 def _records(content: bytes) -> Iterator[dict[str, Any]]:
-    """The lines that are records of an iteration, in ascending order."""
+    """Yields the lines that are records of an iteration, in ascending order."""
     last = -1
     for line in content.splitlines():
         if len(line) > _LONGEST_LINE:
@@ -241,10 +238,10 @@ def _number(value: Any) -> float:
 
 
 def read_validations(path: Path) -> list[Validation]:
-    """The lines of a `validation.jsonl`, without those that are no such thing.
+    """Reads the valid lines of a `validation.jsonl`.
 
     Raises:
-        ConfigError: the file is far larger than any run's.
+        ConfigError: the file is too large.
     """
     found = []
     for record in _records(_read_records(path)):
@@ -254,7 +251,7 @@ def read_validations(path: Path) -> list[Validation]:
 
 
 def _environment(folder: Path) -> dict[str, Any]:
-    """What is plain in the file, and the peaks of memory."""
+    """Reads the plain values of `environment.json`, and "peak_memory_bytes"; {} if the file is not readable."""
     try:
         found = json.loads(read_whole(folder / ENVIRONMENT, _LARGEST_ENVIRONMENT))
     except (OSError, UnfitFile, ValueError, RecursionError):

@@ -1,51 +1,49 @@
-"""The configuration that belongs to weights: beside them, in them, and kept with them when they are converted."""
+"""The configuration stored with weights: in the file or beside it; converting weights keeps it."""
 
 from pathlib import Path
 
-from clan.core.atomic import write_atomically
 from clan.core.errors import ConfigError, WeightsError
+from clan.core.files import write_atomically, writing
 from clan.core.schema import build
 from clan.core.yaml_file import parse_yaml, read_yaml
 from clan.models.weight_files import read_metadata
 from clan.models.weights import FoundArrays
 from clan.models.weights import convert as convert_arrays
 from clan.run.config import Config, load, to_yaml
-
-RUN_FILE = "config.yaml"
-"""In a run's folder; also the name under which a `.safetensors` file carries the same."""
+from clan.run.folder import CONFIG
 
 _LARGEST_TEXT = 64 << 10
 
 
 def config_of(weights: Path) -> Config | None:
-    """The configuration of the run that weights are from, or None if nothing tells it.
+    """Reads the configuration of the run that weights are from; None: there is none.
 
-    That is what the file itself carries (`.safetensors`), or `NAME.yaml` beside `NAME.pth`, or the `config.yaml` in
-    its folder. For a folder it is the `config.yaml` in it.
+    Searched in this order: metadata of the file (`.safetensors`), `NAME.yaml` beside `NAME.pth`, `config.yaml` in the
+    same folder. For a folder: the `config.yaml` in it.
 
     Raises:
-        ConfigError: there is one, but it does not fit.
+        ConfigError: a configuration is there but invalid.
     """
     if not weights.is_dir():
         if own := _carried(weights) or _beside(weights.with_suffix(".yaml")):
             return own
         weights = weights.parent
-    path = weights / RUN_FILE
+    path = weights / CONFIG
     return load(path) if path.is_file() else None
 
 
 def _carried(weights: Path) -> Config | None:
-    text = read_metadata(weights).get(RUN_FILE)
+    text = read_metadata(weights).get(CONFIG)
     if text is None:
         return None
-    place = Path(f"{weights} ({RUN_FILE} in it)")  # for messages
+    place = Path(f"{weights} ({CONFIG} in it)")  # for messages
     if len(text) > _LARGEST_TEXT:
         raise ConfigError(f"{place} has {len(text)} characters, over the limit of {_LARGEST_TEXT}: do not use it")
     return build(Config, parse_yaml(text.encode("utf-8", "replace"), place).values, str(place))
 
 
 def _beside(path: Path) -> Config | None:
-    """A configuration in a file that may as well be something else, such as the description of a data set."""
+    """Reads a file if it is a configuration, and not, for example, a data set's description."""
     if not path.is_file():
         return None
     keys = read_yaml(path).values.keys()
@@ -55,21 +53,21 @@ def _beside(path: Path) -> Config | None:
 def convert(
     source: Path, target: Path, *, take: str | None = None, overwrite: bool = False
 ) -> tuple[FoundArrays, Path | None]:
-    """Rewrites weights in another format and keeps the configuration of their run with them.
+    """Converts weights to another format together with their run's configuration, without this machine's folders.
 
-    A `.safetensors` file carries it; beside another one it is `NAME.yaml`. Folders of this machine are left out of it.
+    The configuration is stored in the metadata of `.safetensors`, otherwise in `NAME.yaml` beside the file.
 
     Args:
         source: the weights.
         target: the file to write.
-        take: which network, where the file holds several; see `clan.models.weights.read_network`.
-        overwrite: replace what is there.
+        take: which network of several in the file; see `clan.models.weights.read_network`.
+        overwrite: replace existing files.
 
     Returns:
-        What was written, and the file that holds the configuration, if one is known.
+        The written arrays, and the file that holds the configuration, if one is known.
 
     Raises:
-        ClanError: the source cannot be read, or a file to write exists or cannot be written.
+        ClanError: the source cannot be read, or a target exists or cannot be written.
     """
     config = config_of(source)
     carries = target.suffix.lower() == ".safetensors"
@@ -82,14 +80,15 @@ def convert(
             if path == side and path.is_file() and path.read_bytes() == text.encode():
                 continue
             raise WeightsError(f"{path} exists already: give another name, or --overwrite to replace it")
-    found = convert_arrays(source, target, take=take, metadata={RUN_FILE: text} if config and carries else None)
+    found = convert_arrays(source, target, take=take, metadata={CONFIG: text} if config and carries else None)
     if side is not None:
-        _write(text, side)
+        with writing(side, "check the folder and its space", WeightsError):
+            write_atomically(side, lambda file: file.write(text.encode()))
     return found, (target if carries else side) if config else None
 
 
 def _portable(config: Config) -> Config:
-    """The same without what only its machine has: folders by their last names, no files to start from."""
+    """Returns the configuration with folders cut to their last name and without initial weights."""
     fresh = {"restore_from": None, "restore_discriminator_from": None}
     domains = {
         role: domain.model_copy(update={"root": Path(domain.root.name), "list_file": None})
@@ -97,10 +96,3 @@ def _portable(config: Config) -> Config:
     }
     network = config.network.model_copy(update=fresh)
     return config.model_copy(update={**domains, "network": network, "snapshot_dir": Path(config.snapshot_dir.name)})
-
-
-def _write(text: str, path: Path) -> None:
-    try:
-        write_atomically(path, lambda file: file.write(text.encode()))
-    except OSError as error:
-        raise WeightsError(f"{path} cannot be written ({error.strerror}): check the folder and its space") from error

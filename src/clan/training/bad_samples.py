@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from clan.core.atomic import write_atomically
 from clan.core.errors import CheckpointError
+from clan.core.files import write_atomically
 from clan.core.output import encoded, one_line
 from clan.data.loader import Batch, DomainSampler, too_many
 

@@ -9,9 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
-from clan.core.atomic import as_json
-from clan.core.output import one_line, worded
-from clan.core.progress import Pace, clock, write_unbuffered
+from clan.core.files import as_json
+from clan.core.output import Pace, clock, one_line, worded, write_unbuffered
 from clan.evaluation.tables import percent
 from clan.run.observer import Observer, Step, Validation
 from clan.training.meter import SPAN, Meter

@@ -14,10 +14,10 @@ import numpy as np
 import paddle
 
 from clan import __version__
-from clan.core.atomic import write_atomically
+from clan.core.files import write_atomically
 from clan.core.output import encoded
 from clan.core.runtime import KernelState, available_cores, kernel_state, processor
-from clan.run.files import ENVIRONMENT
+from clan.run.folder import ENVIRONMENT
 from clan.run.observer import Observer
 
 

@@ -6,8 +6,8 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from clan.core.atomic import write_atomically
 from clan.core.errors import CheckpointError, ConfigError, DataError
+from clan.core.files import write_atomically
 from clan.core.output import encoded
 from clan.data import transforms
 from clan.data.loader import DomainSampler
@@ -15,8 +15,8 @@ from clan.evaluation.images import save_color
 from clan.evaluation.inference import evaluating, predict
 from clan.models.weights import save_weights
 from clan.run.config import Config, to_yaml
+from clan.run.folder import BEST, prefix_of
 from clan.run.observer import Validation
-from clan.run.snapshots import BEST, prefix_of
 from clan.training.learner import Learner
 
 

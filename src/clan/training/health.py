@@ -11,9 +11,9 @@ import paddle
 from paddle import Tensor
 from safetensors.numpy import save
 
-from clan.core.atomic import write_atomically
+from clan.core.files import write_atomically
 from clan.core.output import encoded
-from clan.run.files import NONFINITE
+from clan.run.folder import NONFINITE
 
 
 def find_nonfinite(losses: Mapping[str, float]) -> str | None:

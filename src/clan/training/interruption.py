@@ -11,7 +11,7 @@ from types import FrameType, TracebackType
 from typing import Any, Literal
 
 from clan.core.errors import Interrupted
-from clan.core.progress import write_unbuffered
+from clan.core.output import write_unbuffered
 
 SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name)

@@ -14,7 +14,7 @@ from clan.methods.base import Method, Pair, Progress
 from clan.methods.networks import blend
 from clan.models.weights import load_weights
 from clan.run.config import Config
-from clan.run.schedules import SCHEDULES, Course
+from clan.run.schedules import SCHEDULES, ScheduleOptions
 from clan.training.health import are_finite, find_nonfinite_gradient
 from clan.training.optimizers import discriminator_optimizer, segmenter_optimizer
 
@@ -118,7 +118,7 @@ class Learner:
         """Base rates of an iteration: `learning_rate` and, with a discriminator, `learning_rate_D`."""
         config, optimizer = self.config, self.config.optimizer
 
-        course = Course(config.num_steps, config.warmup, optimizer.power, optimizer.warmup_ratio)
+        course = ScheduleOptions(config.num_steps, config.warmup, optimizer.power, optimizer.warmup_ratio)
         schedule = SCHEDULES[optimizer.schedule]
         rates = {"learning_rate": schedule(optimizer.learning_rate, iteration, course)}
         if self.method.discriminators:

@@ -19,7 +19,7 @@ from clan.methods.networks import synchronise_batch_norms
 from clan.run import earlier
 from clan.run.checkpoint import State, States, check_fits
 from clan.run.config import Config, to_yaml
-from clan.run.files import BAD_SAMPLES
+from clan.run.folder import BAD_SAMPLES
 from clan.run.observer import Everyone, Observer, Step, Validation
 from clan.run.records import EventLog
 from clan.training import health, loggers

@@ -14,7 +14,7 @@ from clan.reporting.inspection.findings import read_findings
 from clan.reporting.inspection.run import inspect_run
 from clan.reporting.inspection.subject import Options, numbered
 from clan.reporting.page import make_report
-from clan.run.snapshots import Snapshot
+from clan.run.folder import Snapshot
 from tests.conftest import tiny_config
 from tests.needs import module
 

@@ -10,7 +10,7 @@ from clan.core import runtime
 from clan.core.errors import WeightsError
 from clan.core.output import speak
 from clan.datasets import CITYSCAPES_CLASSES
-from clan.run.snapshots import require_weights, run_folders
+from clan.run.folder import require_weights, run_folders
 
 SNAPSHOTS = Path("./snapshots")
 RESULTS = Path("./result")

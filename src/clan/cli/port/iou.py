@@ -7,7 +7,7 @@ from clan.cli.commandline import Parser, run
 from clan.cli.port.evaluate import RESULTS, SNAPSHOTS
 from clan.core import runtime
 from clan.core.errors import DataError
-from clan.run.snapshots import iteration_of
+from clan.run.folder import iteration_of
 
 TRUTH = Path("./data/Cityscapes/gtFine/val")
 WORKBOOKS = Path("./mIoU_results")

@@ -8,8 +8,8 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from clan.core.atomic import finite, write_file
 from clan.core.errors import DataError
+from clan.core.files import finite, write_file
 from clan.core.output import encoded
 
 FOLDER, NAME = "inspect", "inspect.json"

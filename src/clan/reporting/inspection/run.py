@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from clan.core.atomic import writing
-from clan.core.progress import progress
+from clan.core.files import writing
+from clan.core.output import progress
 from clan.data import transforms
 from clan.datasets.labels import LabelSpace
 from clan.reporting import figures

@@ -18,8 +18,8 @@ from clan.reporting.inspection.alignment import COMPONENTS, FeatureSample, centr
 from clan.reporting.inspection.findings import Features, Labels, SnapshotFindings, known
 from clan.reporting.inspection.measures import OnImage
 from clan.run.config import Config
+from clan.run.folder import Snapshot
 from clan.run.records import RunRecords, located, read_run
-from clan.run.snapshots import Snapshot
 from clan.training.trainer import build_samplers, to_device
 
 

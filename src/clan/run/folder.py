@@ -1,4 +1,4 @@
-"""What the snapshots of a run are called, and finding them."""
+"""Names of the files in a run's folder, and finding snapshots."""
 
 import json
 import re
@@ -6,34 +6,44 @@ from pathlib import Path
 from typing import NamedTuple
 
 from clan.core.errors import WeightsError
-from clan.core.untrusted import UnfitFile, read_whole
+from clan.core.files import UnfitFile, read_whole
+
+CONFIG = "config.yaml"
+ENVIRONMENT = "environment.json"
+LOSSES, METRICS, VALIDATION = "loss.txt", "metrics.jsonl", "validation.jsonl"
+STATES = "states"
+OLD_STATE = "state.safetensors"
+"""The only state of a run, without manifest, in version 1."""
+BAD_SAMPLES = "bad_samples.txt"
+NONFINITE = "nonfinite"
+INSPECTION = "inspect"
 
 PREFIXES = {"synthia": "SYS", "gta5": "GTA5"}
 
 BEST = "_best"
-"""How the name of the snapshot that scored best in validation ends; what it scored is in the `.json` beside it."""
+"""Suffix of the name of the best snapshot in validation; its scores are in the `.json` beside it."""
 
 BEFORE = ".before"
-"""What follows the name of a run's folder in that of an earlier run that was set aside, maybe before a number."""
+"""Suffix of the folder of an earlier run that was set aside; a number may follow."""
 
 LAST_ITERATION = 10**15
-"""Iterations from which on a number is none."""
+"""Upper bound of iterations; larger numbers in names are not iterations."""
 
 _LARGEST_SCORES = 64 << 10
 
 
 class Snapshot(NamedTuple):
-    """Saved weights of a segmenter, and after how many iterations, if that is known."""
+    """Saved weights of a segmenter, and the number of iterations before, if known."""
 
     path: Path
     iteration: int | None
 
 
 def require_weights(path: Path) -> None:
-    """Refuses weights that are not there, before anything else is looked for.
+    """Checks early that weights exist.
 
     Raises:
-        WeightsError: there is no such file, nor a folder with snapshots.
+        WeightsError: `path` is neither a file nor a folder with snapshots.
     """
     if path.is_dir():
         find_snapshots(path)
@@ -42,24 +52,24 @@ def require_weights(path: Path) -> None:
 
 
 def run_folders(parent: Path) -> list[Path]:
-    """The folders with snapshots in a folder of runs, but for earlier runs that were set aside."""
+    """Lists the folders with snapshots in `parent`, without those set aside."""
     folders = {path.parent for path in parent.glob("*/*.pdparams")}
     return sorted(folder for folder in folders if not re.search(rf"{re.escape(BEFORE)}(\d*|\.moving)$", folder.name))
 
 
 def prefix_of(source: str) -> str:
-    """How snapshots of runs from a source begin: as the seed's do, for other sources with their name."""
+    """Returns the prefix of snapshot names: the port's for SYNTHIA and GTA5, else the source's name."""
     return PREFIXES.get(source, source)
 
 
 def iteration_of(name: str) -> int | None:
-    """The number that a name ends in, after an underscore: "SYS_2000" → 2000."""
+    """Returns the number after the last underscore of a name: "SYS_2000" → 2000."""
     tail = name.rpartition("_")[2]
     return int(tail) if tail.isdecimal() and len(tail) < len(str(LAST_ITERATION)) else None
 
 
 def snapshot_iteration(path: Path) -> int | None:
-    """After how many iterations weights were saved: the number in their name or, of the best ones, in their scores."""
+    """Returns the iterations before weights were saved, from the name or the best's scores; None: unknown."""
     if not path.stem.endswith(BEST):
         return iteration_of(path.stem)
     try:
@@ -70,12 +80,12 @@ def snapshot_iteration(path: Path) -> int | None:
 
 
 def find_snapshots(folder: Path) -> list[Snapshot]:
-    """The segmenters saved in a folder, by iteration; discriminators (`…_D`, `…_D_aux`) are left out.
+    """Lists the segmenters in a folder by iteration, without discriminators (`…_D`, `…_D_aux`).
 
-    So is the best one in validation where it is also there under its number.
+    The best snapshot is listed only if it is not also there under its iteration.
 
     Raises:
-        WeightsError: there is none.
+        WeightsError: there is no snapshot.
     """
     found = [
         Snapshot(path, snapshot_iteration(path))
