@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from clan.core.errors import DataError
-from clan.data.check import check
+from clan.data.checks import check
 from clan.data.dataset import Dataset, find_splits
 from clan.datasets import Classes, Description
 

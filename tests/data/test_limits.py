@@ -11,7 +11,7 @@ from PIL import Image
 from clan.core import png
 from clan.core.errors import DataError
 from clan.data.encodings import encodings, read_codes
-from clan.data.files import image_size, read_id_label, read_rgb
+from clan.data.image_files import image_size, read_id_label, read_rgb
 from clan.datasets import packaged
 
 

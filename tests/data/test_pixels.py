@@ -11,13 +11,13 @@ from PIL import Image
 
 from clan.core.errors import DataError
 from clan.data import transforms
-from clan.data.check import check
+from clan.data.checks import check
 from clan.data.dataset import Dataset
 from clan.data.encodings import read_codes
-from clan.data.files import image_size, read_channels, read_id_label, read_ids, read_rgb
-from clan.data.headers import turned
+from clan.data.image_files import image_size, read_channels, read_id_label, read_ids, read_rgb
+from clan.data.image_headers import turned
 from clan.data.loader import DomainSampler
-from clan.data.suspicions import ALIKE, BLACK, WHITE
+from clan.data.pixel_checks import ALIKE, BLACK, WHITE
 from clan.datasets import Classes, Description
 from clan.evaluation.inference import EvaluationOptions, _read_ahead
 from clan.evaluation.prediction import _readable

@@ -14,7 +14,7 @@ from PIL import Image
 
 from clan.core.errors import DataError
 from clan.data.encodings import describe_code, read_codes
-from clan.data.files import image_size, read_rgb, size_conflict
+from clan.data.image_files import image_size, read_rgb, size_conflict
 from clan.data.lists import Known, choose, read_lines, repeated
 from clan.datasets import CITYSCAPES_CLASSES, Classes, Description, packaged
 from clan.datasets.classes import UNKNOWN

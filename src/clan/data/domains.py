@@ -8,7 +8,7 @@ from types import MappingProxyType
 from clan.core.errors import ConfigError, of_domain
 from clan.core.schema import build
 from clan.data.dataset import Dataset, find_splits
-from clan.data.files import image_size
+from clan.data.image_files import image_size
 from clan.datasets import (
     CITYSCAPES_CLASSES,
     PACKAGED,

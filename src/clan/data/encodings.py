@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from clan.core.errors import DataError
-from clan.data.files import open_header, read_channels, read_ids
-from clan.data.headers import DAMAGED, read_header
+from clan.data.image_files import open_header, read_channels, read_ids
+from clan.data.image_headers import DAMAGED, read_header
 from clan.datasets import Description
 
 CHANNELS = {"red": 0, "green": 1, "blue": 2}

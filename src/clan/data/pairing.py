@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from clan.data.alignment import (
+from clan.data.image_files import IMAGE_SUFFIXES, is_hidden
+from clan.data.path_templates import (
     NUMBER,
     SAME,
     SPLIT_WORD,
@@ -20,7 +21,6 @@ from clan.data.alignment import (
     variant_part,
     words_of,
 )  # fmt: skip
-from clan.data.files import IMAGE_SUFFIXES, is_hidden
 from clan.datasets.patterns import Pattern, escape, files_below
 
 DECIMAL = re.compile(r"(?<![A-Za-z\d])\d+(?:\.\d+)*")

@@ -15,7 +15,7 @@ from clan.core.errors import ConfigError, DataError
 from clan.core.progress import progress
 from clan.core.runtime import available_cores
 from clan.data.dataset import Dataset
-from clan.data.files import read_id_label
+from clan.data.image_files import read_id_label
 from clan.data.lists import plain_path, read_lines
 from clan.datasets import CITYSCAPES_CLASSES, Classes, packaged
 from clan.datasets.labels import CITYSCAPES, IGNORE, LabelSpace, lookup_table

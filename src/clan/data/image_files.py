@@ -12,7 +12,7 @@ from PIL import Image, UnidentifiedImageError
 from clan.core import png
 from clan.core.errors import DataError
 from clan.core.untrusted import UnfitFile, require_ordinary
-from clan.data.headers import DAMAGED, Header, pages, read_header, turned, without_orientation
+from clan.data.image_headers import DAMAGED, Header, pages, read_header, turned, without_orientation
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
 """What data sets are made of; Pillow's many other readers, one of which starts Ghostscript, are left alone."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from clan.core.errors import DataError
 from clan.data.encodings import encodings, read_codes
-from clan.data.files import open_image
+from clan.data.image_files import open_image
 from clan.datasets import Description
 from clan.datasets.description import Encoding
 

@@ -5,8 +5,8 @@ import pytest
 import yaml
 from PIL import Image
 
-from clan.data.propose import propose
-from clan.datasets.known import TABLES, _load, suggest
+from clan.data.proposal import propose
+from clan.datasets.label_tables import TABLES, _load, suggest
 
 SIZE = (64, 48)
 COLORS = np.array([[128, 64, 128], [0, 0, 142], [70, 130, 180]], np.uint8)

@@ -13,8 +13,8 @@ from clan.core.errors import DataError
 from clan.core.runtime import available_cores
 from clan.data.dataset import Dataset
 from clan.data.encodings import describe_code
-from clan.data.files import LossyLabel, read_photograph, size_conflict
-from clan.data.suspicions import SUSPICIOUS, mixtures, sameness
+from clan.data.image_files import LossyLabel, read_photograph, size_conflict
+from clan.data.pixel_checks import SUSPICIOUS, mixtures, sameness
 from clan.datasets import Description
 from clan.datasets.classes import UNKNOWN, as_number, placeholders
 from clan.datasets.labels import IGNORE

@@ -14,15 +14,15 @@ import numpy as np
 
 from clan.core.errors import DataError
 from clan.core.runtime import available_cores
-from clan.data.alignment import SPLIT
 from clan.data.dataset import find_splits
 from clan.data.encodings import describe_code, read_codes
-from clan.data.evidence import Choice, choose, shows_no_image
-from clan.data.files import IMAGE_SUFFIXES, image_size
-from clan.data.looks import look_of, probe, stored_as
+from clan.data.file_kinds import look_of, probe, stored_as
+from clan.data.image_files import IMAGE_SUFFIXES, image_size
+from clan.data.pair_scoring import Choice, choose, shows_no_image
 from clan.data.pairing import Pairing, find_pairings, list_files, lone_pattern
+from clan.data.path_templates import SPLIT
 from clan.datasets.description import Description, Encoding
-from clan.datasets.known import Table, suggest
+from clan.datasets.label_tables import Table, suggest
 from clan.datasets.patterns import Pattern, files_below
 
 SAMPLES = 6

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from clan.core.errors import DataError
-from clan.data.files import image_size
-from clan.data.looks import SAID, Look, look_of
+from clan.data.file_kinds import SAID, Look, look_of
+from clan.data.image_files import image_size
 from clan.data.pairing import Pairing
 
 SAMPLES = 4
