@@ -140,7 +140,7 @@ def iou(
     from clan.data.dataset import Dataset
     from clan.data.domains import DESCRIPTION_SUFFIXES, named_domain, require_names
     from clan.evaluation.scores_file import read_classes
-    from clan.evaluation.scoring import score_dataset, score_with_progress
+    from clan.evaluation.scoring import score_dataset, score_folders
     from clan.evaluation.tables import format_scores
 
     speak({"with --root": "as root in its description"})
@@ -153,7 +153,7 @@ def iou(
         scores = score_dataset(dataset, predictions, prediction_ids=ids)
     else:
         space = read_classes(predictions, classes)
-        scores = score_with_progress(truth, predictions, devkit_dir=devkit_dir, prediction_ids=ids, classes=space)
+        scores = score_folders(truth, predictions, devkit_dir=devkit_dir, prediction_ids=ids, classes=space)
     print(format_scores(scores))
 
 
