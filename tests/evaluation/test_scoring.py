@@ -207,11 +207,10 @@ class TestErrors:
         path = folders[1] / "bonn_1_leftImg8bit.png"
         save(path, np.full((6, 8), 33, np.uint8))
         self.refuses(
-            r"bonn_1_leftImg8bit.png: prediction values 33 are none of the 19 classes, yet 48 pixels .*"
-            r"read as trainIds: save those, or set prediction_ids",
+            r"bonn_1_leftImg8bit.png: prediction values 33 .* 19 classes.* 48 pixels .*trainIds.*prediction_ids",
             *folders,
         )
-        self.refuses(r"values .* are none .*read as labelIds", *folders, prediction_ids="labelId")
+        self.refuses(r"values .*labelIds", *folders, prediction_ids="labelId")
 
 
 def test_importing_it_needs_no_paddle():

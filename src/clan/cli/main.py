@@ -242,7 +242,7 @@ def data_init(
 
 def train(arguments: Sequence[str]) -> None:
     """Train from a preset or a config.yaml, with any field overridden."""
-    from clan.data.domains import between, load_classes, named_domain
+    from clan.data.domains import config_for_domains, load_classes, named_domain
     from clan.datasets import Classes, Description
     from clan.run.config import load
     from clan.run.method_options import METHOD_OPTIONS, known_flags, switched
@@ -268,7 +268,7 @@ def train(arguments: Sequence[str]) -> None:
     domains = {"source": None if source and not flags.config else flags.source, "target": flags.target}
     if any(domains.values()) or flags.classes:
         roots = {role: _given(f"--{role}.root", rest) for role in domains}
-        base = between(base, domains, flags.classes, roots=roots, notify=open_display(flags.output).note)
+        base = config_for_domains(base, domains, flags.classes, roots=roots, notify=open_display(flags.output).note)
     if flags.method:
         base = base.model_copy(update={"method": switched(base.method, flags.method)})
     about = (

@@ -2,8 +2,8 @@
 
 libdeflate inflates at twice the speed of the zlib in Pillow and OpenCV, and undoing the row filters is a compiled loop
 here. Only plain files are read: what is interlaced, animated, turned by EXIF, of another kind, or damaged in any way
-gives None, and the general and strict readers of `clan.data.image_files` then judge it. Source: the PNG specification, 3rd
-edition.
+gives None, and the general and strict readers of `clan.data.image_files` then judge it. Source: the PNG
+specification, 3rd edition.
 """
 
 import struct

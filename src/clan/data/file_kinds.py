@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from clan.core.errors import DataError
-from clan.data.encodings import encodings, read_codes
+from clan.data.encodings import read_codes, stored_mode
 from clan.data.image_files import open_image
 from clan.datasets import Description
 from clan.datasets.description import Encoding
@@ -40,7 +40,7 @@ def look_of(paths: list[Path]) -> Look:
 def look(path: Path) -> Look:
     """What one file seems to be."""
     try:
-        mode, bits = encodings(path)
+        mode, bits = stored_mode(path)
         if path.suffix.lower() in (".jpg", ".jpeg"):
             return "lossy" if _flat(np.asarray(open_image(path).convert("RGB"))) else "photo"
         if mode not in ("RGB", "RGBA"):
@@ -81,7 +81,7 @@ def probe(encoding: Encoding) -> Description:
 def stored_as(sample: list[Path]) -> tuple[Encoding, int]:
     """How labels are stored, and their bits per channel."""
     looks = [look(path) for path in sample]
-    _, bits = encodings(sample[0])
+    _, bits = stored_mode(sample[0])
     if not {"colors", "channel", "smooth"} & set(looks):
         return "ids", bits
     names: tuple[Encoding, ...] = ("red", "green", "blue")
