@@ -69,7 +69,7 @@ def test_16_bit_ids(root):
     Image.fromarray(label).save(root / "val/north/1_ids.png")
     dataset = Dataset(described(), root, split="val", classes=CLASSES)
     np.testing.assert_array_equal(dataset.read_label(0), [[0, 1, 255, 255]] * 2)
-    with pytest.raises(DataError, match="has 16 bits a channel, .* of mine .* 8"):
+    with pytest.raises(DataError, match=r"has 16 bits a channel, .* of mine .* 8"):
         Dataset(described(bits=8), root, split="val").read_label(0)
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 from clan.core.errors import DataError
 from clan.data.encodings import describe_code, read_codes
 from clan.data.image_files import image_size, read_rgb, size_conflict
-from clan.data.lists import Known, choose, read_lines, repeated
+from clan.data.lists import ImageIndex, choose, read_lines, repeated
 from clan.datasets import CITYSCAPES_CLASSES, Classes, Description, packaged
 from clan.datasets.classes import UNKNOWN
 from clan.datasets.description import split_names
@@ -110,7 +110,7 @@ class Dataset:
     def _listed(self, list_file: Path, folder: str) -> list[str]:
         labels = Pattern(self.description.labels) if self.description.labels else None
         start = f"{folder}/" if folder else ""
-        known = Known(
+        known = ImageIndex(
             {f"{start}{name}": labels.fill(parts) if labels else None for name, parts in self._parts.items()},
             folder=folder,
             label_folder=labels.folder(self._part_globs) if labels else "",
