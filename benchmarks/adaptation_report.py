@@ -13,7 +13,7 @@ from adaptation_experiments import FINAL, PAIRS
 from PIL import Image, ImageDraw, ImageFont
 
 from clan.data.dataset import Dataset
-from clan.data.files import read_id_label
+from clan.data.image_files import read_id_label
 
 ROWS = 8
 """Images on a sheet, evenly spread over the split."""

@@ -22,7 +22,7 @@ import numpy as np
 from benchmarks.fuzz_weights import SEEDS, fuzz
 from clan.core import runtime
 from clan.core.errors import DataError
-from clan.data.files import read_rgb
+from clan.data.image_files import read_rgb
 from clan.run.checkpoint import Damaged, States, manifest_path, read_state
 from clan.run.config import Config, DomainConfig, NetworkConfig, to_yaml
 from clan.streets.worlds import write_worlds

@@ -104,7 +104,7 @@ WRONG_CLASSES = {
     "none": ("classes: {}", "line 1: classes: "),
     "unknown key": ("class:\n  road:", "class is not an option here: did you mean classes?"),
     "no key at all": ("road: mud", "line 1: road is not an option here: choose among classes, colors, subsets"),
-    "mistyped": ("classes:\n  road:\n  up: [sky, clouds]", "merge clouds, a name that no class of my or my bears"),
+    "mistyped": ("classes:\n  road:\n  up: [sky, clouds]", "merge clouds, which is no class of my or my"),
 }
 
 
@@ -119,7 +119,7 @@ def test_wrong_classes_are_named_in_a_sentence(case, folder, error_of):
 
 def unknown_id(folder):
     picture(folder / "truth/2.png", np.full((32, 64), 7))
-    return "truth/2.png holds 7 in 2,048 pixels, which my gives no class"
+    return "truth/2.png holds 7 in 2,048 pixels"
 
 
 def unknown_color(folder):
@@ -148,13 +148,13 @@ def damaged_image(folder):
 
 def colors_for_ids(folder):
     picture(folder / "truth/0.png", np.zeros((32, 64)), [(1, 2, 3)])
-    return "encoding colors"
+    return "encoding .*colors"
 
 
 def ids_for_colors(folder):
     (folder / "my.yaml").write_text('images: "photos/{name}.png"\nlabels: "truth/{name}.png"\n'
                                     'encoding: colors\nclasses: {road: "#804080"}\n')  # fmt: skip
-    return "not colours: describe it with encoding ids"
+    return "truth/0.png has one channel .*encoding .*ids"
 
 
 def ids_for_a_channel(folder):
@@ -164,7 +164,7 @@ def ids_for_a_channel(folder):
 
 def bits(folder):
     (folder / "my.yaml").write_text(f"{PLAIN}bits: 16\n")
-    return "has 8 bits a channel, but those of my have 16"
+    return "has 8 bits a channel, .* of my .* 16"
 
 
 FAULTS = (
@@ -176,14 +176,14 @@ FAULTS = (
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
 def test_files_that_are_not_as_described(fault, folder, error_of, capsys):
     message = fault(folder)
-    assert message in error_of(cli.dispatch, "train", "--source", "my.yaml", "--target", "my.yaml")
+    assert re.search(message, error_of(cli.dispatch, "train", "--source", "my.yaml", "--target", "my.yaml"))
     with pytest.raises(SystemExit) as stop:
         cli.dispatch(["data", "check", "my.yaml", "--json"])
     assert stop.value.code == 1
     (split,) = json.loads(capsys.readouterr().out)["splits"].values()
     said = " ".join(split["problems"]) + " ".join(split["unknown"])
     assert not split["ok"]
-    assert message in said or split["unknown"]
+    assert re.search(message, said) or split["unknown"]
 
 
 def test_images_that_share_a_label(folder, error_of):
@@ -193,14 +193,14 @@ def test_images_that_share_a_label(folder, error_of):
 
 
 def test_a_split_of_data_without_splits(folder, error_of):
-    assert "leave --split val out" in error_of(cli.dispatch, "data", "check", "my.yaml", "--split", "val")
+    assert "my has no splits: omit --split val" in error_of(cli.dispatch, "data", "check", "my.yaml", "--split", "val")
     arguments = ("w.pdparams", "--domain", "my.yaml", "--split", "val")
-    assert "leave --split val out" in error_of(cli.dispatch, "evaluate", *arguments)
+    assert "my has no splits: omit --split val" in error_of(cli.dispatch, "evaluate", *arguments)
 
 
 def test_a_source_without_labels(folder, error_of):
     (folder / "bare.yaml").write_text('images: "photos/{name}.png"')
-    assert "bare has no labels to learn from" in error_of(cli.dispatch, "train", "--source", "bare.yaml")
+    assert "bare has no labels" in error_of(cli.dispatch, "train", "--source", "bare.yaml")
 
 
 # --- Looking at data ---
@@ -332,7 +332,7 @@ def test_names_of_a_proposal_are_refused_where_two_could_match(folder, error_of,
         ("--source new.yaml --target my.yaml", "class_0 in new is not named yet"),
         ("--source my.yaml --target new.yaml", "class_0 in new is not named yet"),
         ("--source new.yaml --target new.yaml", "class_0 in new is not named yet"),
-        ("--source my.yaml --target my.yaml --classes merged.yaml", "class_1 in the file of classes is not named yet"),
+        ("--source my.yaml --target my.yaml --classes merged.yaml", "class_1 in the classes file is not named yet"),
     ):
         assert said in error_of(cli.dispatch, "train", *words.split())
     assert not (folder / "snapshots").exists()
@@ -416,11 +416,11 @@ def test_init_refuses_what_it_cannot_do(tmp_path, error_of):
     assert "exists already" in error_of(cli.dispatch, "data", "init", tmp_path / "empty", "-o", tmp_path / "mine.yaml")
 
 
-# --- The stranger's path ---
+# --- From two folders to predictions ---
 
 
 def test_from_two_folders_to_pictures(tmp_path, monkeypatch, capsys):
-    """A renderer's takes, labelled in colours, and a camera's rides, some with ids, as no other test has them."""
+    """A rendered source labelled in colours and a camera target, partly labelled with ids, from init to predict."""
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(3)
     street = np.repeat([0, 1, 2], 16)[:, None].repeat(80, axis=1)  # sky, houses, road

@@ -11,7 +11,7 @@ from clan.core.errors import DataError
 from clan.data import transforms
 from clan.data.dataset import Dataset
 from clan.data.encodings import read_codes
-from clan.data.files import read_id_label, read_rgb
+from clan.data.image_files import read_id_label, read_rgb
 from clan.data.loader import DomainSampler, PairedLoader
 from clan.datasets import packaged
 from clan.run.config import AugmentationConfig

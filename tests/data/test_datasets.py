@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from clan.core.errors import DataError
-from clan.data.check import check
+from clan.data.checks import check
 from clan.data.dataset import Dataset, find_splits
 from clan.datasets import Classes, Description
 
@@ -69,7 +69,7 @@ def test_16_bit_ids(root):
     Image.fromarray(label).save(root / "val/north/1_ids.png")
     dataset = Dataset(described(), root, split="val", classes=CLASSES)
     np.testing.assert_array_equal(dataset.read_label(0), [[0, 1, 255, 255]] * 2)
-    with pytest.raises(DataError, match="has 16 bits a channel, but those of mine have 8"):
+    with pytest.raises(DataError, match=r"has 16 bits a channel, .* of mine .* 8"):
         Dataset(described(bits=8), root, split="val").read_label(0)
 
 
@@ -108,7 +108,7 @@ def test_one_label_of_several_images_has_to_be_meant(tmp_path):
     assert [dataset.label_path(index).name for index in range(4)] == ["a_ids.png"] * 2 + ["b_ids.png"] * 2
     assert check(dataset).ok
     assert len(Dataset(described(**shared, splits=splits), tmp_path, split="light", classes=CLASSES)) == 2
-    with pytest.raises(DataError, match="as a part of both patterns"):
+    with pytest.raises(DataError, match="share the label"):
         Dataset(described(images="*_{name:beta}_*.png", labels="a_ids.png"), tmp_path, classes=CLASSES)
 
 

@@ -9,9 +9,9 @@ import pytest
 import yaml
 from PIL import Image
 
-from clan.data.check import check
+from clan.data.checks import check
 from clan.data.dataset import Dataset, find_splits
-from clan.data.propose import propose
+from clan.data.proposal import propose
 from clan.datasets import classes_of, load_description
 from tests.pages import ROOT
 

@@ -10,8 +10,8 @@ from PIL import Image
 
 from clan.core import png
 from clan.core.errors import DataError
-from clan.data.encodings import encodings, read_codes
-from clan.data.files import image_size, read_id_label, read_rgb
+from clan.data.encodings import read_codes, stored_mode
+from clan.data.image_files import image_size, read_id_label, read_rgb
 from clan.datasets import packaged
 
 
@@ -31,7 +31,7 @@ READERS = {
     "label": read_id_label,
     "described label": lambda path: read_codes(path, packaged("synthia")),
     "size": image_size,
-    "encoding": encodings,
+    "encoding": stored_mode,
 }
 
 

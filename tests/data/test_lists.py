@@ -3,10 +3,10 @@
 import pytest
 
 from clan.core.errors import DataError
-from clan.data.lists import Known, choose, read_lines, repeated
+from clan.data.lists import ImageIndex, choose, read_lines, repeated
 
 IMAGES = ("images/a 1.jpg", "images/b.jpg", "images/b.x.png", "images/night/c.jpg", "images/b.jpeg", "images/#5.jpg")
-KNOWN = Known(
+KNOWN = ImageIndex(
     {image: f"labels/{image.removeprefix('images/').rpartition('.')[0]}.png" for image in IMAGES},
     folder="images",
     label_folder="labels",
@@ -107,9 +107,9 @@ def test_what_cannot_be_read_says_what_a_line_must_be(case):
 
 
 def test_labels_that_are_not_described_are_left_alone():
-    bare = Known(dict.fromkeys(KNOWN.labels), folder="images")
+    bare = ImageIndex(dict.fromkeys(KNOWN.labels), folder="images")
     assert choose([(1, "night/c.jpg masks/c.png")], bare) == [NIGHT]
-    with pytest.raises(DataError, match="an image, and its label at most"):
+    with pytest.raises(DataError, match=r"line 1 has .-1. after images/night/c.jpg"):
         choose([(1, "night/c.jpg -1")], bare)
 
 

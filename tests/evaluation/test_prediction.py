@@ -9,7 +9,7 @@ from PIL import ExifTags, Image
 from clan.cli import main as cli
 from clan.core.errors import ClanError
 from clan.data.dataset import Dataset
-from clan.data.files import read_id_label
+from clan.data.image_files import read_id_label
 from clan.datasets.labels import CITYSCAPES
 from clan.evaluation import inference
 from clan.evaluation.inference import analyse, evaluating

@@ -94,13 +94,13 @@ def test_pairs_are_sorted_without_lists_and_ordered_by_them_with(folders, devkit
 
 
 @pytest.mark.parametrize("workers", [None, 1])
-def test_perfect_predictions_score_one_and_progress_is_told(folders, workers):
-    told = []
-    scores = score_folders(*folders, workers=workers, on_pair=lambda *now: told.append(now))
+def test_perfect_predictions_score_one_and_every_pair_is_reported(folders, workers):
+    reported = []
+    scores = score_folders(*folders, workers=workers, on_pair=lambda *pair: reported.append(pair))
     assert scores.means["mIoU-19"] == 1.0
     assert scores.confusion.sum() == 2 * 6 * 8
-    assert [(pair, total) for pair, _, total in told] == [(pair, 2) for pair in find_pairs(*folders)]
-    np.testing.assert_array_equal(sum(confusion for _, confusion, _ in told), scores.confusion)
+    assert [pair for pair, _ in reported] == find_pairs(*folders)
+    np.testing.assert_array_equal(sum(confusion for _, confusion in reported), scores.confusion)
 
 
 def test_palette_predictions_are_read_as_indices(folders):
@@ -165,7 +165,7 @@ class TestErrors:
     @pytest.mark.parametrize("text", ["{", "[]", '{"label": ["a"]}', '{"label": ["a"], "label2train": [1]}'])
     def test_damaged_info(self, folders, devkit, text):
         (devkit / "info.json").write_text(text)
-        self.refuses(r"info.json is no devkit description", *folders, devkit_dir=devkit)
+        self.refuses(r"info.json .*label2train", *folders, devkit_dir=devkit)
 
     @pytest.mark.parametrize("pair", [[7, 1], [256, 0], [7, -1]])
     def test_impossible_ids_in_info(self, folders, devkit, pair):
@@ -177,9 +177,7 @@ class TestErrors:
         )
 
     def test_a_devkit_of_other_classes_than_the_label_maps(self, folders, devkit):
-        with pytest.raises(
-            ConfigError, match=r"info.json has \d+ classes, but the label maps hold the 16 classes of syn"
-        ):
+        with pytest.raises(ConfigError, match=r"info.json has \d+ classes, but .* 16 classes of synthia-16"):
             score_folders(*folders, devkit_dir=devkit, classes=NAMED_CLASSES["synthia-16"])
 
     def test_sizes(self, folders):
@@ -209,15 +207,14 @@ class TestErrors:
         path = folders[1] / "bonn_1_leftImg8bit.png"
         save(path, np.full((6, 8), 33, np.uint8))
         self.refuses(
-            r"bonn_1_leftImg8bit.png: prediction values 33 are none of the 19 classes, yet 48 pixels .*"
-            r"read as trainIds: save those, or set prediction_ids",
+            r"bonn_1_leftImg8bit.png: prediction values 33 .* 19 classes.* 48 pixels .*trainIds.*prediction_ids",
             *folders,
         )
-        self.refuses(r"values .* are none .*read as labelIds", *folders, prediction_ids="labelId")
+        self.refuses(r"values .*labelIds", *folders, prediction_ids="labelId")
 
 
 def test_importing_it_needs_no_paddle():
-    code = "import sys, clan.evaluation.scoring, clan.evaluation.tables, clan.evaluation.excel; print(*sys.modules)"
+    code = "import sys, clan.evaluation.scoring, clan.evaluation.tables; print(*sys.modules)"
     modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert not re.search(r"\b(paddle|rich|xlsxwriter)\b", modules)
 

@@ -7,7 +7,7 @@ import sys
 import pyte
 import pytest
 
-from clan.core import progress as console
+from clan.core.output import progress as console
 from clan.run.observer import Step, Validation
 from clan.training import display as live
 from clan.training import meter

@@ -5,10 +5,10 @@ from pathlib import Path
 
 from clan.core.errors import ConfigError
 from clan.core.output import encoded, one_line, progress
-from clan.data.check import REMARKS, Findings, check
+from clan.data.checks import REMARKS, Findings, check
 from clan.data.dataset import Dataset, find_splits
 from clan.data.domains import load_classes, named_domain, require_splits
-from clan.data.suspicions import SUSPICIOUS
+from clan.data.pixel_checks import SUSPICIOUS
 from clan.evaluation.images import save_png
 from clan.reporting.bars import print_bars
 from clan.reporting.contact_sheet import contact_sheet
@@ -131,7 +131,7 @@ def init_data(folder: Path, output: Path | None) -> Path:
     Raises:
         ClanError: nothing like images is there, or the file exists already.
     """
-    from clan.data.propose import propose
+    from clan.data.proposal import propose
 
     if not folder.is_dir():
         raise ConfigError(f"{folder} is no folder: name the one that holds images and labels")

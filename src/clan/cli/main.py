@@ -140,7 +140,7 @@ def iou(
     from clan.data.dataset import Dataset
     from clan.data.domains import DESCRIPTION_SUFFIXES, named_domain, require_names
     from clan.evaluation.scores_file import read_classes
-    from clan.evaluation.scoring import score_dataset, score_with_progress
+    from clan.evaluation.scoring import score_dataset, score_folders
     from clan.evaluation.tables import format_scores
 
     speak({"with --root": "as root in its description"})
@@ -153,7 +153,7 @@ def iou(
         scores = score_dataset(dataset, predictions, prediction_ids=ids)
     else:
         space = read_classes(predictions, classes)
-        scores = score_with_progress(truth, predictions, devkit_dir=devkit_dir, prediction_ids=ids, classes=space)
+        scores = score_folders(truth, predictions, devkit_dir=devkit_dir, prediction_ids=ids, classes=space)
     print(format_scores(scores))
 
 
@@ -242,7 +242,7 @@ def data_init(
 
 def train(arguments: Sequence[str]) -> None:
     """Train from a preset or a config.yaml, with any field overridden."""
-    from clan.data.domains import between, load_classes, named_domain
+    from clan.data.domains import config_for_domains, load_classes, named_domain
     from clan.datasets import Classes, Description
     from clan.run.config import load
     from clan.run.method_options import METHOD_OPTIONS, known_flags, switched
@@ -268,7 +268,7 @@ def train(arguments: Sequence[str]) -> None:
     domains = {"source": None if source and not flags.config else flags.source, "target": flags.target}
     if any(domains.values()) or flags.classes:
         roots = {role: _given(f"--{role}.root", rest) for role in domains}
-        base = between(base, domains, flags.classes, roots=roots, notify=open_display(flags.output).note)
+        base = config_for_domains(base, domains, flags.classes, roots=roots, notify=open_display(flags.output).note)
     if flags.method:
         base = base.model_copy(update={"method": switched(base.method, flags.method)})
     about = (

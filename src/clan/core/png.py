@@ -2,7 +2,7 @@
 
 libdeflate inflates twice as fast as the zlib of Pillow and OpenCV; the row filters are undone by a compiled loop.
 Interlaced, animated, EXIF-rotated, damaged and other PNGs return None and are left to the general, strict readers in
-`clan.data.files`. Source: PNG specification, 3rd edition.
+`clan.data.image_files`. Source: PNG specification, 3rd edition.
 """
 
 import struct

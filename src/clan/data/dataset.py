@@ -1,4 +1,4 @@
-"""The images of one split of a data set, and their labels, as its description says."""
+"""The images and labels of one split of a data set, found and read by its description."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from PIL import Image
 
 from clan.core.errors import DataError
 from clan.data.encodings import describe_code, read_codes
-from clan.data.files import image_size, read_rgb, size_conflict
-from clan.data.lists import Known, choose, read_lines, repeated
+from clan.data.image_files import image_size, read_rgb, size_conflict
+from clan.data.lists import ImageIndex, choose, read_lines, repeated
 from clan.datasets import CITYSCAPES_CLASSES, Classes, Description, packaged
 from clan.datasets.classes import UNKNOWN
 from clan.datasets.description import split_names
@@ -26,20 +26,23 @@ _pattern = cache(Pattern)
 
 
 class Dataset:
-    """The images of one split of one data set, and their labels.
+    """The images and labels of one split of a data set.
 
     Args:
-        description: what the data set is; the name of a packaged one will do.
+        description: the description, or the name of a packaged one.
         root: the data set's folder.
-        list_file: text file of images, one a line, in the forms that `clan.data.lists` reads; None: those of the
+        list_file: text file with one image per line, in the formats of `clan.data.lists`; None: all images of the
             split, sorted.
-        split: the split; without a meaning where the description knows none.
+        split: the split; ignored if the description has none.
         classes: the classes that trainIds stand for.
 
     Raises:
         DataError: the folder or the list is missing or empty, or the list names an absent image.
 
     Attributes:
+        names: paths of the images below `image_root`, in order.
+        stems: names of result files, one per image, unique.
+        table: uint8, the trainId of every id or colour; see `Classes.table`.
         remarks: sentences for the user about the list.
     """
 
@@ -58,14 +61,13 @@ class Dataset:
         self.root = root
         self.split = split
         self.table = classes.table(self.description)
-        """The trainId of every id or colour; see `Classes.table`."""
         constraints = self._constraints()
         every, without = int(constraints.pop("every", "1")), split_names(constraints.pop("without", ""))
         if list_file:
-            every, without = 1, []  # an explicit list says which
+            every, without = 1, []  # an explicit list overrides the split's selection
         list_file = list_file or (root / constraints.pop("list") if "list" in constraints else None)
         self.listed = list_file is not None
-        self._asked = constraints
+        self._part_globs = constraints
         folder = _pattern(self.description.images).folder(constraints)
         self.image_root = root / folder
         if not self.image_root.is_dir():
@@ -79,13 +81,13 @@ class Dataset:
         self.names = self._found()
         if list_file:
             self.names = self._listed(list_file, folder)
-        self.names = self._left(without)[::every]
+        self.names = self._excluding(without)[::every]
         self.stems = self._unique_stems()
         if self.labelled:
             self._check_labels_differ()
 
     def _constraints(self) -> dict[str, str]:
-        """What the split asks of the parts of a path."""
+        """The split's shell pattern for each part of an image path, with `list`, `every` and `without`."""
         splits, parts = self.description.splits, _pattern(self.description.images).parts
         if splits and self.split not in splits and "split" not in parts:
             raise DataError(f"{self.name} has no split {self.split}: there are {', '.join(splits)}")
@@ -108,10 +110,10 @@ class Dataset:
     def _listed(self, list_file: Path, folder: str) -> list[str]:
         labels = Pattern(self.description.labels) if self.description.labels else None
         start = f"{folder}/" if folder else ""
-        known = Known(
+        known = ImageIndex(
             {f"{start}{name}": labels.fill(parts) if labels else None for name, parts in self._parts.items()},
             folder=folder,
-            label_folder=labels.folder(self._asked) if labels else "",
+            label_folder=labels.folder(self._part_globs) if labels else "",
             list_folder=os.path.relpath(list_file.parent, self.root).replace(os.sep, "/"),
             roots=tuple(dict.fromkeys(path.as_posix() for path in (self.root.absolute(), self.root.resolve()))),
         )
@@ -124,24 +126,27 @@ class Dataset:
             self.remarks.append(f"{list_file}: {remark}")
         return [path.removeprefix(start) for path in chosen]
 
-    def _left(self, without: Sequence[str]) -> list[str]:
-        """The names of those images that are in none of these splits."""
+    def _excluding(self, without: Sequence[str]) -> list[str]:
+        """The names of the images that are in none of these splits."""
         others = [Dataset(self.description, self.root, split=split, classes=self.classes) for split in without]
         taken = {other.image_path(index) for other in others for index in range(len(other))}
         left = [name for name in self.names if self.image_root / name not in taken]
         if not left:
-            raise DataError(f"split {self.split} of {self.name} holds no image beside those of {', '.join(without)}")
+            raise DataError(
+                f"split {self.split} of {self.name} is empty without the images of {', '.join(without)}: "
+                "exclude fewer splits"
+            )
         return left
 
     def part(self, indices: Sequence[int]) -> Dataset:
-        """The same data set with these of its images alone."""
+        """A copy of the data set that holds only these images."""
         part = copy.copy(self)
         part.names = [self.names[index] for index in indices]
         part.stems = [self.stems[index] for index in indices]
         return part
 
     def _unique_stems(self) -> list[str]:
-        """What results are called: the names without folders and suffix, or as much of them as tells all apart."""
+        """Names of result files: the shortest of file name, path without suffix and path that is unique for all."""
         count = len(set(self.names))
         for shorten in (lambda name: Path(name).stem, lambda name: str(Path(name).with_suffix(""))):
             stems = [shorten(name) for name in self.names]
@@ -150,7 +155,7 @@ class Dataset:
         return list(self.names)
 
     def _check_labels_differ(self) -> None:
-        """Refuses two labels of one image, and one label of several unless the pattern lists in what they differ."""
+        """Refuses images with two labels, and shared labels unless the images pattern lists the differing values."""
         owners: dict[Path, str] = {}
         listed = _pattern(self.description.images).choices
         for index, name in enumerate(self.names):
@@ -166,8 +171,8 @@ class Dataset:
                 part = differing[0] if differing else "part"
                 values = f"{first.get(part, 'a')}|{second.get(part, 'b')}"
                 raise DataError(
-                    f"{other} and {name} of {self.image_root} share the label {label}: name what differs as a part of "
-                    "both patterns, or, if one label is meant for several images, list its values in images: "
+                    f"{other} and {name} of {self.image_root} share the label {label}: add the difference as a part of "
+                    "both patterns; if the label belongs to both images, list its values in images: "
                     f"{{{part}:{values}}}"
                 )
 
@@ -176,76 +181,82 @@ class Dataset:
 
     @property
     def labelled(self) -> bool:
-        """Whether the description knows of labels at all."""
+        """Whether the description has a labels pattern."""
         return self.description.labels is not None
 
     def image_path(self, index: int) -> Path:
-        """Path of image `index`."""
+        """The path of image `index`."""
         return self.image_root / self.names[index]
 
     def label_path(self, index: int) -> Path:
-        """Path of the label of image `index`, whether it exists or not.
+        """The path of the label of image `index`; the file may be missing.
 
         Raises:
-            DataError: the data set has no labels.
+            DataError: the description has no labels pattern.
         """
         paths = self._label_paths(index)
         return next((path for path in paths[1:] if path.is_file()), paths[0])
 
     def _label_paths(self, index: int) -> list[Path]:
-        """Every path that the label of image `index` may have: several where the pattern lists values."""
+        """All possible paths of the label of image `index`: several if the labels pattern lists values."""
         if self.description.labels is None:
-            raise DataError(f"{self.name} is described without labels: give its description a labels pattern")
+            raise DataError(f"the description of {self.name} has no labels: add a labels pattern")
         return [self.root / path for path in _pattern(self.description.labels).fills(self._parts[self.names[index]])]
 
     def find_labels(self) -> list[Path]:
-        """Every label of the split, whether an image has it or not."""
+        """The paths of all label files of the split, including those without an image."""
         if self.description.labels is None:
             return []
         pattern = _pattern(self.description.labels)
-        asked = {part: value for part, value in self._asked.items() if part in pattern.parts}
-        return [self.root / path for path, _ in pattern.find(self.root, asked)]
+        constraints = {part: value for part, value in self._part_globs.items() if part in pattern.parts}
+        return [self.root / path for path, _ in pattern.find(self.root, constraints)]
 
     def has_label(self, index: int) -> bool:
-        """Whether image `index` has a ground truth."""
+        """Whether the label file of image `index` exists."""
         return self.labelled and self.label_path(index).is_file()
 
     @property
     def has_any_label(self) -> bool:
-        """Whether any image has a ground truth."""
+        """Whether any image has a label file."""
         return any(self.has_label(index) for index in range(len(self)))
 
     def stored_size(self, index: int) -> tuple[int, int]:
-        """Width and height of the label of image `index`, or of the image where there is none, upright.
+        """Width and height of the upright label of image `index`, or of the image if it has no label.
 
         Raises:
-            DataError: the image lies across its label, as when EXIF turns one of them.
+            DataError: width and height of image and label are swapped, such as by an EXIF orientation.
         """
         image = image_size(self.image_path(index))
         if not self.has_label(index):
             return image
         label = image_size(self.label_path(index))
         conflict = size_conflict(self.image_path(index), image, self.label_path(index), label)
-        if conflict and label == image[::-1]:  # other sizes do no harm: label maps are made at the label's
+        if conflict and label == image[::-1]:  # other sizes are allowed: predictions are made at the label's size
             raise DataError(conflict)
         return label
 
     def read_image(self, index: int) -> Image.Image:
-        """Image `index` in RGB, upright, at the size it is stored in."""
+        """Image `index` as upright 8-bit RGB, at its stored size."""
         return read_rgb(self.image_path(index))
 
     def read_codes(self, index: int) -> np.ndarray:
-        """What the label of image `index` holds: ids, or colours as 0xRRGGBB, integers [H, W]."""
+        """The label of image `index` as stored: ids, or colours as 0xRRGGBB, integers [H, W].
+
+        Raises:
+            DataError: the file is missing, damaged or stored in another way than described.
+        """
         path = self.label_path(index)
         if not path.is_file():
-            raise DataError(f"{self.image_path(index)} has no label: {path} does not exist; add it or mend the pattern")
+            raise DataError(
+                f"{self.image_path(index)} has no label: {path} does not exist; add it or correct the labels pattern"
+            )
         return read_codes(path, self.description)
 
     def read_label(self, index: int) -> np.ndarray:
-        """TrainIds of image `index`, uint8 [H, W] at the size it is stored in; 255 where ignored.
+        """TrainIds of image `index`, uint8 [H, W] at the stored size; 255 where ignored.
 
         Raises:
-            DataError: the file is missing, damaged, or holds what the description does not name.
+            DataError: the file is missing, damaged, or holds ids or colours that the description does not name.
         """
         codes = self.read_codes(index)
         train_ids = self.train_ids(codes)
@@ -253,17 +264,17 @@ class Dataset:
             first = int(codes[strays][0])
             raise DataError(
                 f"label {self.label_path(index)} holds {describe_code(first, self.description)} in "
-                f"{np.count_nonzero(codes == first):,} pixels, which {self.name} gives no class: "
-                "name it under classes, under ignore, or write ignore: rest"
+                f"{np.count_nonzero(codes == first):,} pixels, which is not in the description of {self.name}: "
+                "add it to classes or ignore, or write ignore: rest"
             )
         return train_ids
 
     def train_ids(self, codes: np.ndarray) -> np.ndarray:
-        """TrainIds of what `read_codes` gave, uint8 of the same shape; `UNKNOWN` for what is not described."""
+        """Maps the result of `read_codes` to trainIds, uint8 of the same shape; `UNKNOWN` for undescribed codes."""
         return cv2.LUT(codes, self.table[:256]) if codes.dtype == np.uint8 else self.table[codes]
 
     def read_pair(self, index: int) -> tuple[Image.Image, np.ndarray]:
-        """Image and trainIds of sample `index`.
+        """Reads image `index`, RGB, and its trainIds, uint8 [H, W].
 
         Raises:
             DataError: a file is missing or damaged, or the two differ in size.
@@ -276,14 +287,17 @@ class Dataset:
 
 
 def open_domain(domain: DomainConfig, classes: Classes) -> Dataset:
-    """The images that a run sees of one domain."""
+    """The data set of one domain of a run."""
     return Dataset(domain.dataset, domain.root, list_file=domain.list_file, split=domain.split, classes=classes)
 
 
 def find_images(description: Description, root: Path, constraints: Mapping[str, str]) -> dict[str, dict[str, str]]:
-    """Paths of images below the root, sorted, each with the values of its parts.
+    """Finds the images of a data set.
 
-    The labels of others are left out, which a pattern of images may well match where both lie together.
+    Label files are excluded: the images pattern may match them if both are in one folder.
+
+    Returns:
+        Paths below the root, sorted, each with the values of its parts.
     """
     found = dict(_pattern(description.images).find(root, constraints))
     if description.labels is None:
@@ -294,7 +308,7 @@ def find_images(description: Description, root: Path, constraints: Mapping[str, 
 
 
 def find_splits(description: Description, root: Path) -> list[str]:
-    """The splits that a data set has: those described, and those that its folders or names show."""
+    """The splits of a data set: the values of `{split}` in its image paths, then those of its description."""
     found = set()
     if "split" in _pattern(description.images).parts:
         found = {parts["split"] for parts in find_images(description, root, {}).values()}

@@ -1,4 +1,4 @@
-"""From the data sets and classes that a command line names to what a run or an evaluation needs."""
+"""Resolves names of data sets and classes to the configuration of a run or the data set of an evaluation."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from types import MappingProxyType
 from clan.core.errors import ConfigError, of_domain
 from clan.core.schema import build
 from clan.data.dataset import Dataset, find_splits
-from clan.data.files import image_size
+from clan.data.image_files import image_size
 from clan.datasets import (
     CITYSCAPES_CLASSES,
     PACKAGED,
@@ -31,13 +31,13 @@ DESCRIPTION_SUFFIXES = (".yaml", ".yml")
 
 @dataclass(frozen=True)
 class NamedDomain:
-    """A data set that somebody named.
+    """A data set resolved from a name or a description file.
 
     Args:
-        description: what it is.
-        root: its folder.
-        size: width and height to train at, if its file says.
-        classes: its own classes.
+        description: the description.
+        root: the data set's folder.
+        size: width and height to train at; None: not given.
+        classes: the data set's own classes.
     """
 
     description: Description
@@ -47,10 +47,10 @@ class NamedDomain:
 
 
 def named_domain(name: str) -> NamedDomain:
-    """A data set by its packaged name, or by its description file.
+    """Resolves the name of a packaged data set or the path of a description file.
 
     Raises:
-        ConfigError: there is no such one, or the file does not fit.
+        ConfigError: the name is unknown, or the file is invalid.
     """
     if name.lower() in PACKAGED:
         return NamedDomain(packaged(name.lower()), DEFAULT_ROOTS[name.lower()], None, CITYSCAPES_CLASSES)
@@ -60,7 +60,7 @@ def named_domain(name: str) -> NamedDomain:
     return NamedDomain(file.description, file.root, file.size, classes_of(file))
 
 
-def between(
+def config_for_domains(
     base: Config,
     domains: Mapping[str, str | None],
     classes: Path | None,
@@ -70,17 +70,15 @@ def between(
 ) -> Config:
     """A configuration with other domains, other classes, or both.
 
-    Without a file of classes, a described source brings its own.
-
     Args:
-        base: what everything else is taken from.
-        domains: "source" and "target": packaged names or description files; None: those of `base`.
-        classes: file or name of the classes; None: the source's own, or those of `base`.
-        roots: folders instead of those that the descriptions name.
-        notify: takes sentences for the user.
+        base: provides all other values.
+        domains: "source" and "target": packaged name or description file; None: the domain of `base`.
+        classes: file or name of the classes; None: those of the given source, else those of `base`.
+        roots: folders by role, overriding those of the descriptions.
+        notify: called with sentences for the user.
 
     Raises:
-        ClanError: a file does not fit, or a domain has no images.
+        ClanError: a file is invalid, or a domain has no images.
     """
     values = base.model_dump()
     merged = base.classes
@@ -102,15 +100,15 @@ def between(
     values["classes"] = merged
     values["network"]["num_classes"] = len(merged.classes)
     config = build(Config, values)
-    check_merges(config, notify)
+    check_classes(config, notify)
     if any(domains.values()):
         folder = Path("snapshots") / f"{config.source.dataset.name}2{config.target.dataset.name}"
         return config.model_copy(update={"snapshot_dir": folder})
     return config
 
 
-def check_merges(config: Config, notify: Callable[[str], None]) -> None:
-    """Names that nothing has are an error; what is left out on either side is said.
+def check_classes(config: Config, notify: Callable[[str], None]) -> None:
+    """Checks that a configuration's classes fit its domains; notifies of ignored and absent classes.
 
     Raises:
         ConfigError: the classes merge a name that neither domain has, none of them is in the source, or the source has
@@ -120,26 +118,25 @@ def check_merges(config: Config, notify: Callable[[str], None]) -> None:
     require_names(source, target, classes=config.classes)
     if source.labels is None:
         raise ConfigError(
-            f"the source {source.name} has no labels to learn from: give its description a labels pattern"
+            f"the source {source.name} has no labels to train on: add a labels pattern to its description"
         )
     labelled = [source, target] if target.classes else [source]
-    # A target without labels may still be merged by names that only its later ground truth has.
-    if strange := config.classes.strange(*labelled) if target.classes else []:
+    # The classes may name those of a ground truth that is added later to a target without labels.
+    if unknown := config.classes.unknown_names(*labelled) if target.classes else []:
         raise ConfigError(
-            f"the classes merge {strange[0]}, a name that no class of {source.name} or {target.name} bears: "
-            "is it mistyped?"
+            f"the classes merge {unknown[0]}, which is no class of {source.name} or {target.name}: correct the name"
         )
     for description in labelled:
         if ignored := config.classes.unmerged(description):
-            notify(f"{description.name}: pixels of {', '.join(ignored)} are ignored, since no class takes them")
+            notify(f"{description.name}: pixels of {', '.join(ignored)} are ignored, since no class includes them")
     absent = config.classes.absent(source)
     if len(absent) == len(config.classes.classes):
         raise ConfigError(
             f"none of the classes is in the source {source.name}, which has {', '.join(source.classes)}: all its "
-            "pixels would be ignored; write the classes that both domains share and name them with --classes"
+            "pixels would be ignored; write a file of the shared classes and pass it as --classes"
         )
     if absent:
-        notify(f"{', '.join(absent)} never occurs in {source.name}: nothing can teach it")
+        notify(f"{', '.join(absent)} never occurs in {source.name}: it cannot be learned")
 
 
 def evaluation_dataset(
@@ -151,19 +148,19 @@ def evaluation_dataset(
     split: str | None,
     classes: Path | None = None,
 ) -> Dataset:
-    """The images to evaluate weights on: by default the target of the run that they are from.
+    """The data set to evaluate weights on: by default the target of their run.
 
     Args:
-        weights: a snapshot, or a folder of them, with or without their run's configuration; see
+        weights: a snapshot or a folder of snapshots, with or without the run's configuration; see
             `clan.run.weights_config`.
-        domain: packaged name or description file instead of the run's target.
-        data_dir: folder instead of the one that the run or the description names.
-        data_list: text file of image names.
-        split: None: val where there is one, else test.
-        classes: file or name of the classes that the weights know, for weights without a `config.yaml`.
+        domain: packaged name or description file; None: the run's target, else Cityscapes.
+        data_dir: the data set's folder; None: that of the run or the description.
+        data_list: text file of image names; None: all images of the split.
+        split: None: val if there is one, else test.
+        classes: file or name of the classes of the weights, for weights without a `config.yaml`.
 
     Raises:
-        ClanError: a file does not fit, or there are no images.
+        ClanError: a file is invalid, or there are no images.
     """
     known = trained_classes(weights, classes)
     run, folder = config_of(weights), weights if weights.is_dir() else weights.parent
@@ -180,52 +177,52 @@ def evaluation_dataset(
 
 
 def trained_classes(weights: Path, given: Path | None = None) -> Classes | None:
-    """The classes that weights were trained on: those of their run's configuration, else those that are given.
+    """The classes that weights were trained on: those of the run's configuration, else the given ones, else None.
 
     Raises:
-        ConfigError: both are there and differ.
+        ConfigError: the given classes differ from the run's.
     """
     run, named = config_of(weights), load_classes(given) if given else None
     known = run.classes if run else named
     if known and named and not named.agrees(known):
         raise ConfigError(
-            f"{weights} was trained on the {known.title}, as its run's configuration says: leave --classes {given} out"
+            f"{weights} was trained on the {known.title} according to its run's configuration: omit --classes {given}"
         )
     return known
 
 
 def require_names(*descriptions: Description, classes: Classes | None = None) -> None:
-    """Refuses classes whose names `clan data init` has made up: two of them would be taken for the same thing.
+    """Refuses placeholder names such as class_7 from `clan data init`, which would match across data sets by accident.
 
     Raises:
-        ConfigError: names them, and where they stand.
+        ConfigError: a description or the classes contain one.
     """
     where = {description.name: list(description.classes) for description in descriptions}
     if classes:
-        where["the file of classes"] = [*classes.owners]
+        where["the classes file"] = [*classes.owners]
     for name, names in where.items():
         if unnamed := placeholders(names):
             shown = ", ".join(unnamed[:5]) + " …" * (len(unnamed) > 5)
             raise ConfigError(
-                f"{shown} in {name} {'are' if len(unnamed) > 1 else 'is'} not named yet: write what each one is, "
-                "as the pictures of clan data check show it, and call what both domains have by one name"
+                f"{shown} in {name} {'are' if len(unnamed) > 1 else 'is'} not named yet: replace each placeholder by "
+                "the class shown in the pictures of clan data check, with the same name in both domains"
             )
 
 
 def require_splits(description: Description, split: str | None) -> None:
-    """Refuses a split of a data set that has none.
+    """Refuses a split, which would have no effect, if the data set has none.
 
     Raises:
-        ConfigError: the split would have no effect.
+        ConfigError: a split is given and the description has none.
     """
     if split is not None and not description.has_splits:
-        raise ConfigError(f"{description.name} has no splits: leave --split {split} out")
+        raise ConfigError(f"{description.name} has no splits: omit --split {split}")
 
 
 def choose_split(description: Description, root: Path, *wanted: str) -> str:
-    """The split that is called, or at least begins, like the first of the wanted ones that there is.
+    """Chooses a split: for each wanted name in order, the split of that name, else one that begins with it.
 
-    Without any such one it is the first split; without splits, the first wanted name, which means nothing then.
+    If none matches, returns the first split; for a data set without splits, the first wanted name.
     """
     splits = find_splits(description, root)
     for name in wanted:

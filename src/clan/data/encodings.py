@@ -1,20 +1,20 @@
-"""From a label file to what its pixels hold: ids or colours, as the description says they are stored."""
+"""Reads label files as ids or colours, in the encoding that a description states."""
 
 from pathlib import Path
 
 import numpy as np
 
 from clan.core.errors import DataError
-from clan.data.files import open_header, read_channels, read_ids
-from clan.data.headers import DAMAGED, read_header
+from clan.data.image_files import open_header, read_channels, read_ids
+from clan.data.image_headers import DAMAGED, read_header
 from clan.datasets import Description
 
 CHANNELS = {"red": 0, "green": 1, "blue": 2}
-"""Where a pixel has which channel."""
+"""Index of each channel in RGB."""
 
 
 def read_codes(path: Path, description: Description) -> np.ndarray:
-    """What the pixels of a label hold.
+    """Reads a label.
 
     Returns:
         [H, W]: ids as uint8 or uint16, or colours as int32 0xRRGGBB.
@@ -30,41 +30,36 @@ def read_codes(path: Path, description: Description) -> np.ndarray:
 
 
 def _read_ids(path: Path, description: Description) -> np.ndarray:
-    values, bits = read_ids(path, " If it is the label, describe it with encoding colors, or red, green or blue")
-    _check_bits(path, _whole(bits), description)
+    values, bits = read_ids(path, " If not, set encoding to colors, red, green or blue")
+    # Ids of 1, 2 and 4 bits are read as 8 bits.
+    _check_bits(path, next(whole for whole in (8, 16, 32) if bits <= whole), description)
     return values
 
 
 def _read_colors(path: Path) -> np.ndarray:
     rgb = read_channels(path)
     if rgb.dtype != np.uint8:
-        raise DataError(f"label {path} has 16 bits a channel, not colours: describe it with encoding red, green, blue")
+        raise DataError(f"label {path} has 16 bits a channel, not colours: set encoding to red, green or blue")
     red, green, blue = (rgb[:, :, channel].astype(np.int32) for channel in range(3))
     return red << 16 | green << 8 | blue
 
 
 def _read_channel(path: Path, description: Description) -> np.ndarray:
-    """One channel, 8 or 16-bit."""
     rgb = read_channels(path)
     _check_bits(path, 8 * rgb.dtype.itemsize, description)
     return rgb[:, :, CHANNELS[description.encoding]]
 
 
-def _whole(bits: int) -> int:
-    """Bits of the smallest number that holds so many."""
-    return next(whole for whole in (8, 16, 32) if bits <= whole)
-
-
 def _check_bits(path: Path, bits: int, description: Description) -> None:
     if description.bits not in (None, bits):
         raise DataError(
-            f"label {path} has {bits} bits a channel, but those of {description.name} have {description.bits}: "
-            "was it converted?"
+            f"label {path} has {bits} bits a channel, but the description of {description.name} states "
+            f"{description.bits}: use the original file, or correct bits"
         )
 
 
-def encodings(path: Path) -> tuple[str, int]:
-    """Pillow's mode of a label file and its bits per channel, 8 or more, from the file alone.
+def stored_mode(path: Path) -> tuple[str, int]:
+    """Pillow's mode of a label file and its bits per channel, at least 8, from the header.
 
     Raises:
         DataError: the file cannot be read.

@@ -1,8 +1,7 @@
-"""Lists of images, in the forms that data sets come with: which image, and which label, each line names.
+"""Image lists in the formats of public data sets: which image, and which label, each line names.
 
-A line is an image, alone or followed by its label: `images/a.jpg labels/a.png`. Paths start from the image folder, from
-the root or from the list's own folder, or are absolute. Only `read_lines` touches the disk; `choose` is a function of
-the lines and of the paths that are known.
+A line is an image path, optionally followed by its label: `images/a.jpg labels/a.png`. Paths are absolute or relative
+to the image folder, the root or the list's folder. Only `read_lines` accesses the disk.
 """
 
 import difflib
@@ -20,7 +19,7 @@ from clan.core.files import UnfitFile, read_whole
 LARGEST_LIST = 256 << 20
 
 SEPARATORS = re.compile(r"\s*[\s,;]\s*")
-"""What stands between an image and its label."""
+"""Separators between an image and its label."""
 
 IMAGE_COLUMNS = {"image", "images", "img", "image_path", "img_path", "image_name", "file", "filename", "file_name",
                  "path", "name", "id", "image_id"}  # fmt: skip
@@ -28,22 +27,22 @@ LABEL_COLUMNS = {"label", "labels", "label_path", "mask", "masks", "mask_path", 
                  "target", "segmentation"}  # fmt: skip
 
 LABEL_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif")
-"""Of files that a list may name as labels where the description knows of none."""
+"""Suffixes of labels in lists of a data set without a labels pattern."""
 
 Lines = Sequence[tuple[int, str]]
-"""The lines of a list with their numbers from 1, without those that are blank or comments."""
+"""The lines of a list with their numbers, from 1, without blank lines."""
 
 
 @dataclass(frozen=True)
-class Known:
-    """What the lines of a list may name. All paths have `/`.
+class ImageIndex:
+    """The images that the lines of a list can name. All paths use `/`.
 
     Args:
-        labels: the label of every image, or None where labels are not described, both as paths below the root.
-        folder: the image folder below the root.
-        label_folder: likewise that of the labels.
-        list_folder: the list's own folder below the root; outside, it begins with `..`.
-        roots: the root as an absolute path, in every spelling that lists may have.
+        labels: path of every image below the root → path of its label below the root, or None without labels.
+        folder: the image folder, relative to the root.
+        label_folder: the label folder, relative to the root.
+        list_folder: the list's folder, relative to the root; outside the root it begins with `..`.
+        roots: the absolute paths of the root, with and without resolved links.
     """
 
     labels: Mapping[str, str | None]
@@ -69,7 +68,7 @@ class Known:
         return found
 
     def paths(self, text: str, folder: str) -> Iterator[str]:
-        """What a path in a list may mean as a path below the root, the likeliest first."""
+        """The possible meanings of a path in a list, as paths below the root, most likely first."""
         slashes = text.replace("\\", "/")
         for spelling in dict.fromkeys((text, slashes)):
             for root in self.roots:
@@ -84,7 +83,7 @@ class Known:
                     yield posixpath.normpath(bare.removeprefix(name))
 
     def find(self, text: str) -> list[str]:
-        """The images that a path may name: more than one only if its suffix is missing or its label is shared."""
+        """The images that a path may name: several only if the suffix is missing or the label is shared."""
         paths = list(self.paths(text, self.folder)) if text else []
         for path in paths:
             if path in self.labels:
@@ -97,13 +96,13 @@ class Known:
 
 
 def read_lines(path: Path) -> Lines:
-    """The lines of a list that say something, whatever program has saved it.
+    """Reads the lines of a list that are not blank.
 
-    UTF-8 and UTF-16, with and without a byte order mark, any line ends. Bytes that are not UTF-8 stay as they are in
-    file names.
+    Reads UTF-8 and UTF-16, with and without a byte order mark, and any line ends. Bytes that are not UTF-8 become
+    surrogates, as in file names.
 
     Raises:
-        DataError: the file cannot be read, is no text, or says nothing.
+        DataError: the file cannot be read, is not text, or is empty.
     """
     try:
         content = read_whole(path, LARGEST_LIST)
@@ -114,7 +113,7 @@ def read_lines(path: Path) -> Lines:
     encoding, errors = "utf-8-sig", "surrogateescape"
     if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
         encoding, errors = "utf-16", "strict"
-    elif b"\0" in content[:2]:  # a name begins with an ASCII character most likely
+    elif b"\0" in content[:2]:  # UTF-16, if the first name begins with an ASCII character
         encoding, errors = "utf-16-be" if content[0] == 0 else "utf-16-le", "strict"
     try:
         text = content.decode(encoding, errors)
@@ -129,19 +128,19 @@ def read_lines(path: Path) -> Lines:
     return lines
 
 
-def choose(lines: Lines, known: Known) -> list[str]:
-    """The images that a list names, in its order, as often as it names them.
+def choose(lines: Lines, known: ImageIndex) -> list[str]:
+    """The images that a list names, in its order, with repetitions.
 
     Args:
         lines: see `read_lines`.
-        known: what they may name.
+        known: the images that lines can name.
 
     Returns:
         Paths below the root.
 
     Raises:
-        DataError: a line names no image, an ambiguous one, or another label than the description gives; the message
-            begins with the line's number.
+        DataError: a line names no image, several images, or another label than the description; the message begins
+            with the line's number.
     """
     chosen, unknown = [], []
     for number, line in lines:
@@ -166,8 +165,8 @@ def choose(lines: Lines, known: Known) -> list[str]:
     return chosen
 
 
-def _entry(line: str, known: Known) -> tuple[list[str], str, str] | None:
-    """The images that a line may name, in what words, and the words after them: the longest words that name any."""
+def _entry(line: str, known: ImageIndex) -> tuple[list[str], str, str] | None:
+    """The images named by the longest matching start of a line, that start, and the rest of the line."""
     if images := known.find(_unquoted(line)):
         return images, line, ""
     text = re.split(r"\s#", line)[0].rstrip()  # what follows is a comment
@@ -179,7 +178,7 @@ def _entry(line: str, known: Known) -> tuple[list[str], str, str] | None:
 
 
 def plain_path(line: str) -> str:
-    """A line that holds one path alone, without quotes, backslashes and what is redundant."""
+    """A line with a single path, normalised: without quotes and backslashes."""
     return posixpath.normpath(_unquoted(line).replace("\\", "/"))
 
 
@@ -189,7 +188,7 @@ def _unquoted(text: str) -> str:
 
 
 def _is_header(number: int, line: str) -> bool:
-    """Whether a line names the columns image and label.
+    """Whether a line is a header of the columns image and label.
 
     Raises:
         DataError: it names columns in another order.
@@ -205,30 +204,30 @@ def _is_header(number: int, line: str) -> bool:
     return True
 
 
-def _check_label(number: int, image: str, label: str, known: Known) -> None:
-    """Refuses a label that is not the one of the description: one of the two must be wrong.
+def _check_label(number: int, image: str, label: str, known: ImageIndex) -> None:
+    """Refuses a label that differs from the label of the description.
 
     Raises:
-        DataError: names both.
+        DataError: the labels differ.
     """
     expected = known.labels[image]
     if expected is None:
         if label.lower().endswith(LABEL_SUFFIXES):
             return
-        raise DataError(f"line {number} has {label!r} after {image}: a line is an image, and its label at most")
+        raise DataError(f"line {number} has {label!r} after {image}: write an image and at most its label per line")
     stems = (expected, posixpath.splitext(expected)[0])
     if not any(path in stems for path in known.paths(label, known.label_folder)):
         raise DataError(
             f"line {number} gives {image} the label {label}, but the description's is {expected}: "
-            "mend the list or the labels pattern"
+            "correct the list or the labels pattern"
         )
 
 
-def _what_is_wrong(unknown: Lines, known: Known) -> str:
+def _what_is_wrong(unknown: Lines, known: ImageIndex) -> str:
     number, line = unknown[0]
     more = f" ({len(unknown)} lines are like it)" if len(unknown) > 1 else ""
     image, label = next(iter(known.labels.items()))
-    # Words that end in a file's suffix are the image of a pair; a line without such is one name.
+    # Text up to a file suffix is the image of a pair; a line without a suffix is one name.
     words = re.split(r"(?<=\.[a-zA-Z]{3})\s*[\s,;]\s*|(?<=\.[a-zA-Z]{4})\s*[\s,;]\s*", line)[0]
     wanted = {path.casefold() for path in known.paths(_unquoted(words), known.folder)}
     if near := [path for path in known.labels if wanted & {path.casefold(), posixpath.splitext(path)[0].casefold()}]:
@@ -243,8 +242,8 @@ def _what_is_wrong(unknown: Lines, known: Known) -> str:
     )
 
 
-def _nearest(words: str, known: Known) -> str:
-    """The image with the name that is most like the one in a list."""
+def _nearest(words: str, known: ImageIndex) -> str:
+    """The image whose file name is most similar to the one in a list, in parentheses; empty if none is."""
     name = posixpath.basename(words.replace("\\", "/"))
     names = {posixpath.basename(path): path for path in known.labels}
     close = [name] if name in names else difflib.get_close_matches(name, names, n=1)
@@ -256,7 +255,7 @@ def _below(path: str, folder: str) -> str:
 
 
 def repeated(chosen: Sequence[str]) -> str:
-    """A sentence about images that a list names more than once; empty if there is none."""
+    """A sentence about images that a list names repeatedly; empty if there are none."""
     counts = Counter(chosen)
     several = [path for path in chosen if counts[path] > 1]
     if not several:

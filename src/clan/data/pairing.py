@@ -1,4 +1,4 @@
-"""Finding which files of a folder belong together, by their paths alone, and the patterns that say so."""
+"""Finds pairs of images and labels in a folder by their paths, and the patterns that match them."""
 
 import re
 from collections import Counter, defaultdict
@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from clan.data.alignment import (
+from clan.data.image_files import IMAGE_SUFFIXES, is_hidden
+from clan.data.path_templates import (
     NUMBER,
     SAME,
     SPLIT_WORD,
     TOKENS,
     VARIANT,
-    Pair,
+    TemplatePair,
     common_length,
     compare,
     ending,
@@ -20,41 +21,40 @@ from clan.data.alignment import (
     variant_part,
     words_of,
 )  # fmt: skip
-from clan.data.files import IMAGE_SUFFIXES, is_hidden
 from clan.datasets.patterns import Pattern, escape, files_below
 
 DECIMAL = re.compile(r"(?<![A-Za-z\d])\d+(?:\.\d+)*")
 CAMERA = re.compile(r"cam|left|right|view|stereo|sensor", re.IGNORECASE)
 
 FEWEST_VOTES = 0.1
-"""Share of the most frequent kind's pairs in the sample that another must have."""
+"""Minimum number of sampled pairs of a kind, as a share of the most frequent kind's."""
 
 SAMPLES, PER_FOLDER = 400, 5
-"""Files whose partners are looked for: at most in all, and in a folder."""
+"""Maximum number of sampled files: in total (in units of `PER_FOLDER`), and per folder."""
 
 MOST_PARTNERS = 3000
-"""Files with a common piece of name that are compared with one file."""
+"""Maximum number of files with a common part of the name that are compared with one file."""
 
 FEW_OWNERS = 100
-"""Files with a common piece of name that surely belong together."""
+"""Maximum number of files with a common part of the name that is specific enough to pair them."""
 
 MOST_KINDS, MOST_MATCHES = 40, 2_000_000
-"""Kinds of pairs that are counted over all files, the most frequent ones of the sample: more if there are few files."""
+"""Number of kinds of pairs counted over all files, and the number of matched paths that allows for more."""
 
 MOST_VARIANTS = 40
-"""Images that may have one label."""
+"""Maximum number of images with one label."""
 
 
 @dataclass
 class Pairing:
-    """Two kinds of files that belong together.
+    """Two kinds of files that form pairs.
 
     Args:
         images, labels: their patterns.
-        image_words, label_words: what is written in the paths of one kind alone.
+        image_words, label_words: the parts of paths that differ between both.
         pairs: paths of an image and its label.
-        unlabelled: paths that the images' pattern matches too, but without a label.
-        variants: values in which images with one label differ.
+        unlabelled: paths that match `images` but have no label.
+        variants: the values that distinguish images with one label.
     """
 
     images: str
@@ -67,7 +67,7 @@ class Pairing:
 
 
 def list_files(folder: Path) -> list[str]:
-    """Paths below a folder of all files that may be images, sorted, each real folder once; hidden ones are left out.
+    """Paths of all image files below a folder, sorted, without hidden ones; linked folders are listed once.
 
     Raises:
         DataError: a folder cannot be read.
@@ -85,12 +85,12 @@ def list_files(folder: Path) -> list[str]:
 
 
 def find_pairings(paths: list[str]) -> list[Pairing]:
-    """Kinds of files that pair up, in either order, those with the most pairs first."""
-    votes: Counter[Pair] = Counter()
+    """Finds kinds of files that form pairs, in both orders, sorted by decreasing number of pairs."""
+    votes: Counter[TemplatePair] = Counter()
     for first, second in _partners(paths):
         if pair := compare(first, second):
             votes[pair] += 1
-            votes[Pair(pair.labels, pair.images)] += 1
+            votes[TemplatePair(pair.labels, pair.images)] += 1
     count = max(MOST_KINDS, min(10 * MOST_KINDS, MOST_MATCHES // max(len(paths), 1)))
     ranked = _with_variants(votes).most_common(count)
     kinds = [kind for kind, number in ranked if number >= FEWEST_VOTES * ranked[0][1]]
@@ -102,7 +102,7 @@ def find_pairings(paths: list[str]) -> list[Pairing]:
 
 
 def lone_pattern(paths: list[str]) -> str:
-    """The pattern of images without labels: of the most common depth, folders that vary as parts."""
+    """The pattern of unlabelled images at the most common depth; varying folders become parts."""
     depth = Counter(path.count("/") for path in paths).most_common(1)[0][0]
     files = [PurePosixPath(path) for path in paths if path.count("/") == depth]
     folders: list[str] = []
@@ -119,11 +119,11 @@ def lone_pattern(paths: list[str]) -> str:
     return "/".join([*folders, f"{{name}}{escape(after)}.{ending('end', ends)}"])
 
 
-# --- Which files may belong together ---
+# --- Candidate pairs ---
 
 
 def _sample(paths: list[str]) -> list[str]:
-    """Some files of every folder, or of many."""
+    """Some files of every folder; of every n-th folder if there are many."""
     by_folder = defaultdict(list)
     for path in paths:
         by_folder[path.rpartition("/")[0]].append(path)
@@ -133,7 +133,7 @@ def _sample(paths: list[str]) -> list[str]:
 
 
 def _keys(path: str) -> list[str]:
-    """Pieces of a name that files which belong to it may have too, the longest first; of a plain word, its folder."""
+    """Parts of a file name that its partners may share, longest first; for a plain word, also its folder."""
     stem = PurePosixPath(path).stem
     if stem.isalpha() and "/" in path:
         return [stem, path.rpartition("/")[0] + "/"]
@@ -150,7 +150,7 @@ def _keys(path: str) -> list[str]:
 
 
 def _partners(paths: list[str]) -> Iterator[tuple[str, str]]:
-    """Files and others whose names have a piece in common: of those of one kind, the ones in the closest folders."""
+    """Sampled files, each with files whose names share a part: of each kind, those in the closest folders."""
     sample = {path: _keys(path) for path in _sample(paths)}
     wanted = {key for keys in sample.values() for key in keys}
     owners = defaultdict(list)
@@ -165,13 +165,18 @@ def _partners(paths: list[str]) -> Iterator[tuple[str, str]]:
 
 
 def _closest(path: str, candidates: list[tuple[str, list[str]]]) -> Iterator[list[str]]:
-    """Of the files that have a piece of name in common with one, those of each kind in the closest folders."""
+    """Of the candidate partners of a file, those of each kind in the closest folders.
+
+    Args:
+        path: the file.
+        candidates: parts of its name, longest first, each with the files that share it.
+    """
     stem, folders = PurePosixPath(path).stem, set(path.split("/")[:-1])
     kinds: dict[tuple[int, str, str], tuple[int, list[str]]] = {}
     seen = {path}
     for key, owners in candidates:
         if kinds and len(owners) > FEW_OWNERS:
-            break  # a number that many have, and longer pieces have told the partners
+            break  # too common; longer parts have already found partners
         numbers = NUMBER.findall(stem.replace(key, "", 1))
         for other in owners[:MOST_PARTNERS]:
             if other in seen:
@@ -181,7 +186,7 @@ def _closest(path: str, candidates: list[tuple[str, list[str]]]) -> Iterator[lis
             before, _, end = name.rpartition(".")
             left = before.replace(key, "", 1)
             if numbers and numbers != (NUMBER.findall(left) or numbers):
-                continue  # two images, not two kinds of files
+                continue  # two different images
             kind, shared = (len(places), end, left), len(folders.intersection(places))
             best, members = kinds.get(kind, (-1, []))
             if shared >= best:
@@ -189,13 +194,13 @@ def _closest(path: str, candidates: list[tuple[str, list[str]]]) -> Iterator[lis
     return (members for _, members in kinds.values())
 
 
-def _with_variants(votes: Counter[Pair]) -> Counter[Pair]:
-    """Kinds whose images differ in a number alone, which their common label lacks, as one kind."""
-    families: dict[Pair, list[Pair]] = defaultdict(list)
+def _with_variants(votes: Counter[TemplatePair]) -> Counter[TemplatePair]:
+    """Merges kinds whose images differ only by a number that the label's name lacks."""
+    families: dict[TemplatePair, list[TemplatePair]] = defaultdict(list)
     for pair in votes:
         masked = DECIMAL.sub("#", pair.images.name)
         families[pair._replace(images=pair.images._replace(name=masked))].append(pair)
-    merged: Counter[Pair] = Counter()
+    merged: Counter[TemplatePair] = Counter()
     for members in families.values():
         names = sorted(member.images.name for member in members)
         start = re.sub(r"[\d.]*$", "", names[0][: common_length(names)])
@@ -206,15 +211,15 @@ def _with_variants(votes: Counter[Pair]) -> Counter[Pair]:
             continue
         values = tuple(name[len(start) : len(name) - len(end)] for name in names)
         images = members[0].images._replace(name=start + VARIANT + end)
-        merged[Pair(images, members[0].labels, values)] = total
+        merged[TemplatePair(images, members[0].labels, values)] = total
     return merged
 
 
-# --- Counting over all files ---
+# --- Matching all files ---
 
 
-def _count(kind: Pair, paths: list[str], ends: list[str]) -> Pairing:
-    """All files that are of two kinds, and the patterns with what is the same for all of them written out."""
+def _count(kind: TemplatePair, paths: list[str], ends: list[str]) -> Pairing:
+    """All files of a kind of pairs, and its patterns with constant parts written out."""
     variant = variant_part(kind.images.name)
     texts = pattern_of(kind.images, kind.variants, "end", ends), pattern_of(kind.labels, (), "label_end", ends)
     images, labels = Pattern(texts[0]), Pattern(texts[1])
@@ -258,7 +263,7 @@ def _count(kind: Pair, paths: list[str], ends: list[str]) -> Pairing:
 
 
 def _compatible(owners: list[tuple[str, object]]) -> list[str]:
-    """The suffixes that can be taken together, the most frequent first: no two files may then stand for one."""
+    """The suffixes that one pattern can match, most frequent first, without two files for one owner."""
     by_end = defaultdict(set)
     for end, owner in owners:
         by_end[end].add(owner)
@@ -272,7 +277,7 @@ def _compatible(owners: list[tuple[str, object]]) -> list[str]:
 
 
 def _constants(values: list[dict[str, str]], shared: list[str]) -> dict[str, str]:
-    """What stands in the patterns instead of parts: those of one value are written out, other folders numbered."""
+    """Replacements for parts of patterns: the value if there is only one; varying folders are renumbered."""
     free = [part for part in shared if part not in ("split", "name")]
     found = {part: {parts[part] for parts in values} for part in free}
     replaced = {f"{{{part}}}": escape(min(several)) for part, several in found.items() if len(several) == 1}
@@ -283,7 +288,7 @@ def _constants(values: list[dict[str, str]], shared: list[str]) -> dict[str, str
 
 
 def _restriction(names: list[str], others: list[str]) -> str:
-    """A shell pattern for names that leaves out those of other kinds, which go on after a name; empty if none does."""
+    """A shell pattern that matches all names and excludes some of the others; empty if there is none."""
     for glob, position in (("*[0-9]", -1), ("[0-9]*", 0)):
         if all(name[position].isdigit() for name in names) and not all(name[position].isdigit() for name in others):
             return glob

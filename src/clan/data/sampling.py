@@ -1,4 +1,4 @@
-"""Which image comes at which position, and which crops of it are taken: pure functions of the seed and the position."""
+"""Sampling strategies: the image at each position and the accepted crops, as functions of seed and position."""
 
 from typing import Protocol
 
@@ -8,28 +8,28 @@ from clan.data.dataset import Dataset
 from clan.run.config import Config
 
 CROP_TRIES = 10
-"""Crops that are drawn of an image before the last one is taken as it is."""
+"""Maximum number of crops drawn per image; the last one is always accepted."""
 
 
 class Sampling(Protocol):
     """A strategy of sampling one domain."""
 
     def index(self, position: int) -> int:
-        """The image at an endless position."""
+        """The index of the image at a position, 0…∞."""
         ...
 
     def accepts(self, position: int, label: np.ndarray) -> bool:
-        """Whether a crop of that image is taken, by its label, uint8 [H, W]; other crops are drawn until one is."""
+        """Whether the crop with this label, uint8 [H, W], is accepted; otherwise another one is drawn."""
         ...
 
 
 class Uniform:
-    """Every image once per pass over the data, in a random order of its own per pass or in the list's.
+    """Every image once per epoch, in a new random order per epoch or in list order.
 
     Args:
-        length: images.
-        seed: two numbers, the run's seed and the domain's.
-        shuffle: draw the order.
+        length: number of images.
+        seed: the run's seed and the domain's.
+        shuffle: random order.
     """
 
     def __init__(self, length: int, seed: tuple[int, int], *, shuffle: bool) -> None:
@@ -39,27 +39,27 @@ class Uniform:
         self._order: tuple[int, np.ndarray] | None = None
 
     def index(self, position: int) -> int:
-        """The image at an endless position."""
+        """The index of the image at a position, 0…∞."""
         epoch, offset = divmod(position, self.length)
         if not self.shuffle:
             return offset
-        cached = self._order  # read once: threads may replace it meanwhile
+        cached = self._order  # read once: another thread may replace it
         if cached is None or cached[0] != epoch:
             cached = epoch, np.random.default_rng([*self.seed, 0, epoch]).permutation(self.length)
             self._order = cached
         return int(cached[1][offset])
 
     def accepts(self, position: int, label: np.ndarray) -> bool:
-        """Every crop is taken."""
+        """Accepts every crop."""
         return True
 
 
 def largest_share(label: np.ndarray, ignored: int) -> float:
-    """The share of the most frequent class among labelled pixels, 0…1; 1 where there is at most one class.
+    """The share of the most frequent class among the labelled pixels, 0…1; 1 if there is at most one class.
 
     Args:
         label: trainIds, uint8 [H, W].
-        ignored: the trainId that does not count.
+        ignored: the trainId to ignore.
     """
     counts = np.bincount(label.ravel(), minlength=256)
     counts[ignored] = 0
@@ -67,5 +67,5 @@ def largest_share(label: np.ndarray, ignored: int) -> float:
 
 
 def uniform(dataset: Dataset, seed: tuple[int, int], config: Config) -> Uniform:
-    """The uniform strategy for a run."""
+    """Builds the uniform strategy of a run."""
     return Uniform(len(dataset), seed, shuffle=config.shuffle)

@@ -1,15 +1,18 @@
-"""Giving source images the target's looks: pure functions of normalised planes."""
+"""Style transfer from target to source images: pure functions of normalised images."""
 
 import cv2
 import numpy as np
 
 
 def match_statistics(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """The source with the target's mean and deviation in every channel (Reinhard et al., 2001).
+    """Sets the mean and standard deviation of every source channel to the target's (Reinhard et al., 2001).
 
     Args:
         source: float32 [3, h, w].
-        target: float32 [3, H, W], normalised alike.
+        target: float32 [3, H, W], with the same normalisation.
+
+    Returns:
+        float32 [3, h, w].
     """
     mean, deviation = (measure(source, axis=(1, 2), keepdims=True) for measure in (np.mean, np.std))
     wanted_mean, wanted = (measure(target, axis=(1, 2), keepdims=True) for measure in (np.mean, np.std))
@@ -17,13 +20,16 @@ def match_statistics(source: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 def swap_amplitudes(source: np.ndarray, target: np.ndarray, extent: float, origin: np.ndarray) -> np.ndarray:
-    """The source with the target's amplitudes at low frequencies, its own phases kept (FDA, Yang & Soatto, CVPR 2020).
+    """Replaces the source's low-frequency amplitudes by the target's and keeps its phases (FDA, Yang & Soatto, 2020).
 
     Args:
         source: float32 [3, h, w].
-        target: float32 [3, H, W], normalised alike; resized to the source's size.
-        extent: β: frequencies up to floor(β·min(h, w)) along each axis are swapped.
-        origin: [3], what black is normalised to: of images counted from there, the mean is an amplitude too.
+        target: float32 [3, H, W], with the same normalisation; resized to the source's size.
+        extent: β: frequencies up to floor(β·min(h, w)) along each axis are replaced.
+        origin: [3], the normalised value of black, subtracted first so that the mean is an amplitude too.
+
+    Returns:
+        float32 [3, h, w].
     """
     height, width = source.shape[1:]
     if target.shape != source.shape:
@@ -32,7 +38,7 @@ def swap_amplitudes(source: np.ndarray, target: np.ndarray, extent: float, origi
     offset = np.asarray(origin, np.float64).reshape(3, 1, 1)
     own, other = (np.fft.rfft2(planes - offset) for planes in (source, target))
     reach = int(extent * min(height, width))
-    # A real image's spectrum is symmetric: rows hold negative frequencies too, at the end, columns do not.
+    # rfft2 returns negative frequencies for rows (at the end) but not for columns.
     rows = np.r_[0 : reach + 1, height - reach : height]
     low = (slice(None), rows, slice(0, reach + 1))
     amplitude = np.abs(own[low])

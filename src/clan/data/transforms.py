@@ -1,4 +1,7 @@
-"""From decoded files to network inputs: pure functions, with every random draw passed in (SPEC section 5)."""
+"""From decoded files to network inputs: pure functions; random draws are arguments.
+
+They compute what the official code does (https://github.com/RoyalVane/CLAN); `docs/deviations.md` lists exceptions.
+"""
 
 from collections.abc import Sequence
 
@@ -11,7 +14,7 @@ _ENHANCEMENTS = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Co
 
 
 def choose_scale(draw: float, scales: Sequence[tuple[float, float]]) -> float:
-    """The ratio that a uniform draw in [0, 1) selects from pairs of ratio and probability.
+    """The ratio selected by a uniform draw in [0, 1) from pairs of ratio and probability.
 
     The official code scales by 0.8 below 0.3 and by 1.1 above 0.7: the same order, the same thresholds.
     """
@@ -24,20 +27,20 @@ def choose_scale(draw: float, scales: Sequence[tuple[float, float]]) -> float:
 
 
 def scaled(size: tuple[int, int], scale: float) -> tuple[int, int]:
-    """Width and height that `resize_image` gives."""
+    """Width and height of the result of `resize_image`."""
     return int(size[0] * scale), int(size[1] * scale)
 
 
 def resize_image(image: Image.Image, size: tuple[int, int], scale: float = 1.0) -> Image.Image:
     """Bicubic resize to int(width·scale) × int(height·scale), in one step from the stored size.
 
-    Pillow antialiases when it shrinks, OpenCV does not: the pixels differ.
+    Pillow's bicubic filter antialiases when shrinking, unlike OpenCV's.
     """
     return image.resize(scaled(size, scale), Image.Resampling.BICUBIC)
 
 
 def jitter_color(image: Image.Image, factors: Sequence[float]) -> Image.Image:
-    """The image with brightness, contrast and saturation times a factor each, in that order."""
+    """Multiplies brightness, contrast and saturation by one factor each, in that order."""
     for enhance, factor in zip(_ENHANCEMENTS, factors, strict=True):
         image = enhance(image).enhance(factor)
     return image
@@ -51,13 +54,13 @@ def resize_label(label: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 def normalize(
     image: Image.Image, how: Normalization = CAFFE, *, mirrored: bool = False, out: np.ndarray | None = None
 ) -> np.ndarray:
-    """RGB image → float32 [3, H, W], (value − mean) / std, in the network's order of channels.
+    """RGB image → float32 [3, H, W], (value − mean) / std, in the network's channel order.
 
     Args:
         image: in RGB mode.
-        how: mean, deviation and order.
-        mirrored: flip it left to right, as `mirror` does.
-        out: where to write, such as an image's place in a batch; without it, a new array.
+        how: mean, standard deviation and channel order.
+        mirrored: flip left to right, like `mirror`.
+        out: float32 [3, H, W] to write to, such as a slice of a batch; None: a new array.
     """
     rgb = np.asarray(image)
     if mirrored:
@@ -71,17 +74,17 @@ def normalize(
 
 
 def _order(how: Normalization) -> tuple[int, int, int]:
-    """Which of red, green and blue each of the network's channels is."""
+    """The RGB index of each network channel."""
     return (0, 1, 2) if how.channels == "rgb" else (2, 1, 0)
 
 
 def normalized_black(how: Normalization) -> np.ndarray:
-    """What `normalize` makes of black, [3]."""
+    """The normalised value of black, float32 [3]."""
     return normalize(Image.new("RGB", (1, 1)), how)[:, 0, 0]
 
 
 def mirror(array: np.ndarray) -> np.ndarray:
-    """Flips the last axis, contiguous; twice is the identity."""
+    """Flips the last axis; the result is contiguous."""
     return np.ascontiguousarray(array[..., ::-1])
 
 

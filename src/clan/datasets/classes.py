@@ -113,7 +113,7 @@ class Classes(Section):
         found = {self.owners.get(name) for name in description.classes}
         return [name for train_id, name in enumerate(self.classes) if train_id not in found]
 
-    def strange(self, *descriptions: Description) -> list[str]:
+    def unknown_names(self, *descriptions: Description) -> list[str]:
         """Names to be merged that no description has: mistyped, most likely."""
         known = {name for description in descriptions for name in description.classes}
         return [member for members in self.classes.values() for member in members if member not in known]

@@ -11,13 +11,12 @@ from clan.core.output import progress
 from clan.core.ranks import Ranks, connect
 from clan.data.dataset import Dataset
 from clan.datasets import CITYSCAPES_CLASSES
-from clan.evaluation.excel import write_bulk
 from clan.evaluation.iou import Scores, headline, iou_per_class, mean_iou, score
 from clan.evaluation.label_maps import evaluate, load_segmenter, options_for, refuse_clashes_of
 from clan.evaluation.outputs import refuse_clashes
 from clan.evaluation.scores_file import Evaluation, describe, read_classes, read_evaluation, write_evaluation
-from clan.evaluation.scoring import LabelPair, PredictionIds, count_dataset, count_with_progress
-from clan.evaluation.tables import ABSENT, About, Option, SnapshotScore, format_scores
+from clan.evaluation.scoring import LabelPair, PredictionIds, count_dataset, count_folders
+from clan.evaluation.tables import ABSENT, About, Option, SnapshotScore, format_scores, write_bulk
 from clan.run import presets as recipes
 from clan.run.folder import find_snapshots, iteration_of
 from clan.run.records import RunRecords, read_run
@@ -176,7 +175,7 @@ def score_cityscapes(truth: Path, folder: Path, **options: Any) -> Scores:
         options: see `clan.evaluation.scoring.count_folders`.
     """
     images, classes = _ImageScores(folder), read_classes(folder)
-    counts, label_space = count_with_progress(truth, folder, on_pair=images, classes=classes, **options)
+    counts, label_space = count_folders(truth, folder, on_pair=images, classes=classes, **options)
     split = truth.resolve()
     source: dict[str, Any] = {"name": "cityscapes", "root": str(split.parents[1]), "split": split.name}
     if classes != CITYSCAPES_CLASSES:

@@ -18,7 +18,7 @@ from clan.core.errors import ConfigError, DataError
 from clan.core.output import progress
 from clan.core.runtime import available_cores
 from clan.data import transforms
-from clan.data.files import IMAGE_SUFFIXES, read_rgb
+from clan.data.image_files import IMAGE_SUFFIXES, read_rgb
 from clan.data.pairing import list_files
 from clan.datasets import Classes
 from clan.datasets.labels import CITYSCAPES, LabelSpace

@@ -1,11 +1,9 @@
 """Score a folder of predicted label maps against a folder of ground truth."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -15,7 +13,7 @@ from clan.core.errors import ConfigError, DataError
 from clan.core.output import progress
 from clan.core.runtime import available_cores
 from clan.data.dataset import Dataset
-from clan.data.files import read_id_label
+from clan.data.image_files import read_id_label
 from clan.data.lists import plain_path, read_lines
 from clan.datasets import CITYSCAPES_CLASSES, Classes, packaged
 from clan.datasets.labels import CITYSCAPES, IGNORE, LabelSpace, lookup_table
@@ -25,14 +23,19 @@ from clan.evaluation.iou import Scores, score
 TRUTH_SUFFIX = "_gtFine_labelIds.png"
 IMAGE_SUFFIX = "_leftImg8bit.png"
 
+DEVKIT = "a devkit folder holds val.txt, label.txt and info.json"
+
 PredictionIds = Literal["trainId", "labelId"]
 
 
 class LabelPair(NamedTuple):
-    """The ground truth of an image and what was predicted for it."""
+    """The files of the ground truth and the prediction of one image."""
 
     truth: Path
     prediction: Path
+
+
+OnPair = Callable[[LabelPair, np.ndarray], object]
 
 
 def count_folders(
@@ -44,27 +47,27 @@ def count_folders(
     classes: Classes = CITYSCAPES_CLASSES,
     prediction_ids: PredictionIds = "trainId",
     workers: int | None = None,
-    on_pair: Callable[[LabelPair, np.ndarray, int], None] | None = None,
+    on_pair: OnPair = lambda pair, confusion: None,
 ) -> tuple[np.ndarray, LabelSpace]:
-    """Compare every prediction with its ground truth; see `find_pairs` for which belong together.
+    """Computes the confusion matrix of a folder of predictions, with a progress bar; see `find_pairs`.
 
     Args:
-        truth_dir: ground truth, 8-bit PNGs of Cityscapes ids (or those of the devkit's info.json).
+        truth_dir: ground truth, 8-bit PNGs of Cityscapes labelIds (or the ids of the devkit's info.json).
         prediction_dir: predictions, 8-bit PNGs, all in this one folder.
-        devkit_dir: a folder with val.txt, label.txt and info.json, instead of the built-in lists.
-        images: score these alone, by name relative to their split's folder (CITY/X_leftImg8bit.png).
-        classes: the classes that trainIds stand for. A devkit with as many classes renames those of Cityscapes; one
-            with another number replaces them, and only their plain mean is taken.
-        prediction_ids: whether predictions hold trainIds or the ids that the ground truth holds.
-        workers: number of threads, at least 1; by default one per core at hand.
-        on_pair: called with each pair, its own confusion matrix and the number of pairs, in this thread.
+        devkit_dir: a folder with val.txt, label.txt and info.json; None: the built-in lists.
+        images: score only these images, named relative to their split's folder (CITY/X_leftImg8bit.png).
+        classes: the classes that trainIds stand for. A devkit with the same number of classes renames those of
+            Cityscapes; one with another number replaces them, and only the mean over all its classes is computed.
+        prediction_ids: whether predictions hold trainIds or the ids of the ground truth.
+        workers: number of threads, at least 1; None: one per available core.
+        on_pair: called in this thread with each pair and its confusion matrix, int64 [C, C].
 
     Returns:
-        The confusion matrix over all pairs, int64 [C, C], and the classes that it counts.
+        The confusion matrix over all pairs, int64 [C, C], and the label space of its rows and columns.
 
     Raises:
-        DataError: a folder, list or PNG is missing, damaged or not what it should be.
-        ConfigError: the devkit has other classes than those given.
+        DataError: a folder, list or PNG is missing, damaged or of another format.
+        ConfigError: the devkit's classes differ from `classes`.
     """
     label_space, truth_table = classes.label_space, classes.table(packaged("cityscapes"))[:256]
     if devkit_dir is not None:
@@ -72,42 +75,23 @@ def count_folders(
         if classes != CITYSCAPES_CLASSES and label_space.names != classes.label_space.names:
             raise ConfigError(
                 f"{devkit_dir}/info.json has {label_space.num_classes} classes, but the label maps hold the "
-                f"{classes.title}: leave the devkit out, or describe these classes in it"
+                f"{classes.title}: leave the devkit out, or list these classes in its info.json"
             )
     pairs = find_pairs(truth_dir, prediction_dir, devkit_dir=devkit_dir, images=images)
-    compare = partial(
-        _compare, num_classes=label_space.num_classes, truth_table=truth_table, prediction_ids=prediction_ids
-    )
-    total = np.zeros((label_space.num_classes, label_space.num_classes), np.int64)
-    # Threads do as well as processes and start at once: Pillow decodes without holding Python's lock.
-    with ThreadPoolExecutor(workers or available_cores()) as pool:
-        for pair, confusion in zip(pairs, pool.map(compare, pairs), strict=True):
-            total += confusion
-            if on_pair is not None:
-                on_pair(pair, confusion, len(pairs))
-    return total, label_space
+    tables = {"truth_table": truth_table}
+    if prediction_ids == "labelId":
+        tables["prediction_table"] = truth_table
+
+    def compare(pair: LabelPair) -> np.ndarray:
+        return _compare(pair, read_id_label(pair.truth), label_space.num_classes, prediction_ids, tables)
+
+    title = f"scoring {Path(prediction_dir).name}"
+    return _count(pairs, compare, label_space.num_classes, title, workers, on_pair), label_space
 
 
 def score_folders(truth_dir: str | Path, prediction_dir: str | Path, **options: Any) -> Scores:
-    """The scores of what `count_folders`, which takes the same arguments, counts."""
+    """Scores a folder of predictions; the arguments are those of `count_folders`."""
     return score(*count_folders(truth_dir, prediction_dir, **options))
-
-
-def count_with_progress(
-    truth_dir: Path,
-    prediction_dir: Path,
-    *,
-    on_pair: Callable[[LabelPair, np.ndarray], None] = lambda pair, confusion: None,
-    **options: Any,
-) -> tuple[np.ndarray, LabelSpace]:
-    """`count_folders`, showing how far it has come; `on_pair` is called with each pair and its confusion matrix."""
-    with progress(f"scoring {prediction_dir.name}") as advance:
-
-        def note(pair: LabelPair, confusion: np.ndarray, total: int) -> None:
-            on_pair(pair, confusion)
-            advance(total=total)
-
-        return count_folders(truth_dir, prediction_dir, on_pair=note, **options)
 
 
 def count_dataset(
@@ -116,22 +100,22 @@ def count_dataset(
     *,
     prediction_ids: PredictionIds = "trainId",
     workers: int | None = None,
-    on_pair: Callable[[LabelPair, np.ndarray], None] = lambda pair, confusion: None,
+    on_pair: OnPair = lambda pair, confusion: None,
 ) -> np.ndarray:
-    """Compare the predictions for a data set with its ground truth, in its classes, showing how far it has come.
+    """Computes the confusion matrix of the predictions for a data set, in its classes, with a progress bar.
 
     Args:
         dataset: the images and their ground truth.
         prediction_dir: predictions, 8-bit PNGs, named as `clan.evaluation.label_maps.evaluate` names them.
-        prediction_ids: whether predictions hold trainIds or the ids that the ground truth holds.
-        workers: number of threads, at least 1; by default one per core at hand.
-        on_pair: called with each pair and its own confusion matrix, in this thread.
+        prediction_ids: whether predictions hold trainIds or the ids of the ground truth.
+        workers: number of threads, at least 1; None: one per available core.
+        on_pair: called in this thread with each pair and its confusion matrix, int64 [C, C].
 
     Returns:
-        The confusion matrix, int64 [C, C].
+        int64 [C, C].
 
     Raises:
-        DataError: a ground truth or a prediction is missing, damaged or not what it should be.
+        DataError: a ground truth or a prediction is missing, damaged or of another format.
     """
     pairs = [
         LabelPair(dataset.label_path(index), prediction_dir / f"{stem}.png") for index, stem in enumerate(dataset.stems)
@@ -140,33 +124,54 @@ def count_dataset(
     _require_all("predictions", [pair.prediction for pair in pairs], "evaluate the whole set before scoring it")
     tables = {} if prediction_ids == "trainId" else {"prediction_table": dataset.table[:256]}
     num_classes = dataset.classes.label_space.num_classes
+    indices = {pair: index for index, pair in enumerate(pairs)}
 
-    def compare(index: int) -> np.ndarray:
-        truth, prediction = dataset.read_label(index), read_id_label(pairs[index].prediction)
-        _require_same_size(pairs[index], truth, prediction)
-        with _naming(pairs[index].prediction, prediction_ids):
-            return confusion_matrix(truth, prediction, num_classes, **tables)
+    def compare(pair: LabelPair) -> np.ndarray:
+        return _compare(pair, dataset.read_label(indices[pair]), num_classes, prediction_ids, tables)
 
+    return _count(pairs, compare, num_classes, f"scoring {prediction_dir.name}", workers, on_pair)
+
+
+def score_dataset(dataset: Dataset, prediction_dir: Path, **options: Any) -> Scores:
+    """Scores the predictions for a data set; the arguments are those of `count_dataset`."""
+    return score(count_dataset(dataset, prediction_dir, **options), dataset.classes.label_space)
+
+
+def _count(
+    pairs: Sequence[LabelPair],
+    compare: Callable[[LabelPair], np.ndarray],
+    num_classes: int,
+    title: str,
+    workers: int | None,
+    on_pair: OnPair,
+) -> np.ndarray:
+    """The sum of the confusion matrices of all pairs, int64 [C, C]; shows a progress bar."""
     total = np.zeros((num_classes, num_classes), np.int64)
-    with (
-        progress(f"scoring {prediction_dir.name}", len(pairs)) as advance,
-        ThreadPoolExecutor(workers or available_cores()) as pool,
-    ):
-        for pair, confusion in zip(pairs, pool.map(compare, range(len(pairs))), strict=True):
+    # Threads are as fast as processes here and start at once: Pillow decodes without holding Python's lock.
+    with progress(title, len(pairs)) as advance, ThreadPoolExecutor(workers or available_cores()) as pool:
+        for pair, confusion in zip(pairs, pool.map(compare, pairs), strict=True):
             total += confusion
             on_pair(pair, confusion)
             advance()
     return total
 
 
-def score_dataset(dataset: Dataset, prediction_dir: Path, **options: Any) -> Scores:
-    """The scores of what `count_dataset`, which takes the same arguments, counts."""
-    return score(count_dataset(dataset, prediction_dir, **options), dataset.classes.label_space)
-
-
-def score_with_progress(truth_dir: Path, prediction_dir: Path, **options: Any) -> Scores:
-    """`score_folders`, showing how far it has come."""
-    return score(*count_with_progress(truth_dir, prediction_dir, **options))
+def _compare(
+    pair: LabelPair, truth: np.ndarray, num_classes: int, ids: PredictionIds, tables: dict[str, np.ndarray]
+) -> np.ndarray:
+    """The confusion matrix, int64 [C, C], of one prediction and its ground truth."""
+    prediction = read_id_label(pair.prediction)
+    if truth.shape != prediction.shape:
+        raise DataError(
+            f"Prediction {pair.prediction} is {_size(prediction)} but {pair.truth} is {_size(truth)}: "
+            "save predictions at the size of the ground truth"
+        )
+    try:
+        return confusion_matrix(truth, prediction, num_classes, **tables)
+    except DataError as error:
+        raise DataError(
+            f"{pair.prediction}: {error}; its values are read as {ids}s: write {ids}s, or set prediction_ids"
+        ) from None
 
 
 def find_pairs(
@@ -176,12 +181,12 @@ def find_pairs(
     devkit_dir: str | Path | None = None,
     images: Sequence[str] | None = None,
 ) -> list[LabelPair]:
-    """Pairs ground truths with predictions.
+    """Finds the prediction of every ground truth.
 
     With a devkit, line k of label.txt is the truth below `truth_dir` of the image in line k of val.txt.
     Without one, the truths are all `X_gtFine_labelIds.png` below `truth_dir`, sorted, and their images
-    `X_leftImg8bit.png`; `images` names some of them. Predictions bear the image's file name and lie directly
-    in `prediction_dir`.
+    `X_leftImg8bit.png`; `images` selects some of them. A prediction has its image's file name and lies directly in
+    `prediction_dir`.
 
     Raises:
         DataError: a folder, a list or one of the files is missing, or the lists do not match.
@@ -203,7 +208,7 @@ def find_pairs(
 
 
 def _search(truth_dir: Path) -> tuple[list[Path], list[str]]:
-    """All ground truths below a folder, sorted, and the names of their images."""
+    """All ground truths below a folder, sorted, and the file names of their images."""
     truths = sorted(truth_dir.rglob(f"*{TRUTH_SUFFIX}"))
     if not truths:
         raise DataError(f"No *{TRUTH_SUFFIX} below {truth_dir}: is this the gtFine/val folder?")
@@ -211,7 +216,7 @@ def _search(truth_dir: Path) -> tuple[list[Path], list[str]]:
 
 
 def _read_lists(truth_dir: Path, devkit_dir: Path) -> tuple[list[Path], list[str]]:
-    """The ground truths that a devkit lists, in its order, and the names of their images."""
+    """The ground truths listed by a devkit, in its order, and the file names of their images."""
     truths = [truth_dir / line for line in _read_lines(devkit_dir / "label.txt")]
     images = _read_lines(devkit_dir / "val.txt")
     if len(images) != len(truths):
@@ -230,39 +235,13 @@ def _require_all(role: str, files: Sequence[Path], remedy: str) -> None:
         raise DataError(f"{len(missing)} of {len(files)} {role} are missing, first {missing[0]}: {remedy}")
 
 
-def _compare(pair: LabelPair, num_classes: int, truth_table: np.ndarray, prediction_ids: PredictionIds) -> np.ndarray:
-    """The confusion matrix, int64 [C, C], of one pair of files."""
-    truth, prediction = read_id_label(pair.truth), read_id_label(pair.prediction)
-    _require_same_size(pair, truth, prediction)
-    tables = {} if prediction_ids == "trainId" else {"prediction_table": truth_table}
-    with _naming(pair.prediction, prediction_ids):
-        return confusion_matrix(truth, prediction, num_classes, truth_table=truth_table, **tables)
-
-
-def _require_same_size(pair: LabelPair, truth: np.ndarray, prediction: np.ndarray) -> None:
-    if truth.shape != prediction.shape:
-        raise DataError(
-            f"Prediction {pair.prediction} is {_size(prediction)} but {pair.truth} is {_size(truth)}: "
-            "save predictions at the size of the ground truth"
-        )
-
-
-@contextmanager
-def _naming(prediction: Path, ids: PredictionIds) -> Iterator[None]:
-    """Within the block, what is wrong with the values of a prediction is said with its name."""
-    try:
-        yield
-    except DataError as error:
-        raise DataError(f"{prediction}: {error}; it is read as {ids}s: save those, or set prediction_ids") from None
-
-
 def _size(ids: np.ndarray) -> str:
     height, width = ids.shape
     return f"{width}×{height}"
 
 
 def _read_info(path: Path) -> tuple[LabelSpace, np.ndarray]:
-    """The classes and the table id → trainId (uint8 [256]) of a devkit's info.json."""
+    """The label space and the table id → trainId (uint8 [256]) of a devkit's info.json."""
     try:
         info = json.loads(_read_text(path))
         names = tuple(str(name) for name in info["label"])
@@ -272,7 +251,7 @@ def _read_info(path: Path) -> tuple[LabelSpace, np.ndarray]:
             f'{path} is no devkit description ({error!r}): it needs "label", the class names, '
             'and "label2train", pairs of id and trainId'
         ) from error
-    to_train_id.pop(-1, None)  # Cityscapes' licence plates, an id that no 8-bit image can hold
+    to_train_id.pop(-1, None)  # the licence plates of Cityscapes: no 8-bit image can hold this id
     for label, train_id in to_train_id.items():
         if not 0 <= label <= 255 or not (0 <= train_id < len(names) or train_id == IGNORE):
             raise DataError(
@@ -284,17 +263,15 @@ def _read_info(path: Path) -> tuple[LabelSpace, np.ndarray]:
 
 
 def _read_lines(path: Path) -> list[str]:
-    """The paths in a list, without comments."""
+    """The paths of a list file, without comments."""
     try:
         return [plain_path(line) for _, line in read_lines(path) if not line.startswith("#")]
     except DataError as error:
-        raise DataError(f"{error}; a devkit folder holds val.txt, label.txt and info.json") from None
+        raise DataError(f"{error}; {DEVKIT}") from None
 
 
 def _read_text(path: Path) -> str:
     try:
         return path.read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"{path} cannot be read ({error}): a devkit folder holds val.txt, label.txt and info.json"
-        ) from error
+        raise DataError(f"{path} cannot be read ({error}): {DEVKIT}") from error

@@ -8,7 +8,7 @@ from PIL import Image
 
 from clan.core.errors import ClanError, DataError
 from clan.core.output import progress
-from clan.data.files import read_id_label
+from clan.data.image_files import read_id_label
 from clan.data.transforms import resize_image, resize_label
 from clan.datasets.labels import LabelSpace
 from clan.evaluation.label_maps import options_for

@@ -7,7 +7,7 @@ import numpy as np
 
 from clan.core.errors import DataError
 from clan.core.runtime import available_cores
-from clan.data.check import all_ignored
+from clan.data.checks import all_ignored
 from clan.data.dataset import Dataset
 
 LABELS_READ = 50

@@ -24,14 +24,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     flags = given.parse_args(arguments)
 
     from clan.evaluation.scores_file import read_classes
-    from clan.evaluation.scoring import score_with_progress
+    from clan.evaluation.scoring import score_folders
     from clan.evaluation.tables import format_scores
 
     ids = "labelId" if flags.label_ids else "trainId"
     classes = read_classes(flags.pred_dir, flags.classes)
     print(
         format_scores(
-            score_with_progress(
+            score_folders(
                 flags.gt_dir, flags.pred_dir, devkit_dir=flags.devkit_dir, prediction_ids=ids, classes=classes
             )
         )

@@ -176,9 +176,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     flags = parser().parse_args(arguments)
     config = configuration(flags)
     if hasattr(flags, "classes"):
-        from clan.data.domains import check_merges
+        from clan.data.domains import check_classes
 
-        check_merges(config, print)
+        check_classes(config, print)
     runtime.import_paddle()
     from clan.training.run import train
 

@@ -1,4 +1,4 @@
-"""What of a data set can be read and is yet hardly meant: pixels that are all alike, colours mixed at edges."""
+"""Detects suspicious pixels: images of nearly one colour, and label colours blended at edges."""
 
 from collections.abc import Collection
 
@@ -8,29 +8,34 @@ BLACK, WHITE, ALIKE = "nearly black", "nearly white", "nearly of one colour"
 SUSPICIOUS = frozenset({BLACK, WHITE, ALIKE})
 
 DARKEST, BRIGHTEST = 32, 223
-"""Below the one or above the other lie the pixels of an image that is called black or white; of 0…255."""
+"""An image is black if its values are below the first, white if above the second; range 0…255."""
 SPREAD = 8
-"""Of an image of one colour, so few steps of 0…255 hold nearly all pixels of each channel."""
+"""Number of adjacent values 0…255 that contain nearly all pixels of each channel of a one-coloured image."""
 NEARLY_ALL = 0.99
+"""Share of the pixels that these conditions must hold for."""
 
 MANY_COLORS = 24
-"""So many colours that no class has are looked at for mixtures; fewer are listed one by one."""
+"""Minimum number of undescribed colours to look for mixtures; fewer are listed one by one."""
 RARE, LARGEST = 0.005, 0.05
-"""Share of all pixels up to which any colour may come from smoothing, and up to which a mixture may."""
+"""Maximum share of all pixels of a colour caused by smoothing: of any colour, and of a mixture."""
 MOST = 2 / 3
-"""Share that mixtures have in the pixels of what may come from smoothing before all of it is called so."""
+"""Minimum share of mixtures among the pixels of rare colours for calling all of them smoothed."""
 TOLERANCE = 6.0
-"""Distance in RGB between a mixture as it is rounded and compressed and the line between two colours."""
+"""Maximum distance in RGB of a rounded or compressed mixture from the line between two colours."""
 OVERSHOOT = 0.15
-"""How far beyond its ends the line goes, as bicubic resizing does, in parts of its length."""
+"""Extension of the line beyond both ends, as a share of its length; bicubic resizing overshoots."""
 LOOKED_AT = 512
+"""Number of most frequent colours that are compared."""
 
 
 def sameness(histogram: np.ndarray) -> str | None:
-    """What an image's pixels have in common, if nearly all are alike.
+    """Detects an image of nearly one colour.
 
     Args:
-        histogram: [3, 256], how many pixels have each value of red, green and blue.
+        histogram: [3, 256], number of pixels for each value of red, green and blue.
+
+    Returns:
+        `BLACK`, `WHITE` or `ALIKE`; None for any other image.
     """
     needed = NEARLY_ALL * histogram[0].sum()
     if (histogram[:, :DARKEST].sum(1) >= needed).all():
@@ -42,12 +47,12 @@ def sameness(histogram: np.ndarray) -> str | None:
 
 
 def mixtures(unknown: dict[int, int], known: Collection[int], pixels: int) -> set[int]:
-    """Which unknown colours come from smoothing or compression: many, most of them between two known colours.
+    """The undescribed colours caused by smoothing or compression: many, and most lie between two described colours.
 
     Args:
-        unknown: pixels of each colour, 0xRRGGBB, that no class has.
-        known: colours that the description names.
-        pixels: of all labels.
+        unknown: number of pixels of each undescribed colour, 0xRRGGBB.
+        known: the colours of the description.
+        pixels: number of pixels of all labels.
     """
     if len(unknown) < MANY_COLORS or len(known) < 2:
         return set()
@@ -61,13 +66,13 @@ def mixtures(unknown: dict[int, int], known: Collection[int], pixels: int) -> se
 
 
 def _rgb(colors: Collection[int]) -> np.ndarray:
-    """float32 [N, 3] from 0xRRGGBB."""
+    """0xRRGGBB → float32 [N, 3]."""
     codes = np.array(list(colors))
     return np.stack([codes >> 16, codes >> 8 & 255, codes & 255], axis=1).astype(np.float32)
 
 
 def _distance_to_lines(points: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """Distance of each point [N, 3] to the nearest line between two of the ends [K, 3], [N]."""
+    """Distance [N] of each point [N, 3] to the nearest line between two of the ends [K, 3]."""
     nearest = np.full(len(points), np.inf, np.float32)
     for number, start in enumerate(ends[:-1]):
         lines = ends[number + 1 :] - start  # [L, 3]

@@ -1,4 +1,4 @@
-"""Ids and colours that public data sets use, for suggesting names of classes."""
+"""Tables of the ids and colours of public data sets, for suggesting class names."""
 
 import re
 from collections.abc import Mapping
@@ -15,23 +15,23 @@ TABLES = (
     "camvid_11", "camvid_32", "voc", "mapillary_2_0", "mapillary_1_2", "ade20k", "a2d2", "loveda", "uavid", "isprs",
     "freiburg_forest",
 )  # fmt: skip
-"""Files beside this one; of tables that fit equally well, the first is suggested."""
+"""The table files in this folder; of equally good matches, the first is suggested."""
 
 COMMON = 0.01
-"""Share of the pixels that the classes which a table calls common have at least."""
+"""Minimum share of the pixels of a table's common classes."""
 
 
 @dataclass(frozen=True)
-class Table:
-    """What the values of labels mean in a public data set.
+class LabelTable:
+    """The class names of a public data set's ids and colours.
 
     Args:
-        title: what it is called.
-        hints: what paths of such labels hold, a regular expression.
+        title: the name of the data set.
+        hints: matches the paths of its labels.
         void: names that its benchmark does not evaluate.
-        common: names of classes that every label has many pixels of.
-        ids: name of each id.
-        colors: name of each colour 0xRRGGBB.
+        common: classes with many pixels in every label.
+        ids: id → name.
+        colors: colour 0xRRGGBB → name.
     """
 
     title: str
@@ -42,16 +42,16 @@ class Table:
     colors: Mapping[int, str] = field(default_factory=dict)
 
 
-def suggest(counts: Mapping[int, int], *, colors: bool, path: str) -> Table | None:
-    """The table that knows every value, if there is one that fits well.
+def suggest(counts: Mapping[int, int], *, colors: bool, path: str) -> LabelTable | None:
+    """The best matching table that contains every value; None if there is none.
 
-    Ids are small numbers that any table may hold: its hints have to be found in the path too. Colours speak for
-    themselves, if there are two or more beside black and white.
+    Ids are ambiguous, so that the table's hints must match the path too. Two or more colours besides black and white
+    suffice.
 
     Args:
-        counts: how many pixels have which id, or which colour as 0xRRGGBB.
-        colors: whether they are colours.
-        path: folder, patterns and examples of paths.
+        counts: number of pixels of each id, or of each colour 0xRRGGBB.
+        colors: whether the values are colours.
+        path: folder, patterns and example paths of the labels.
     """
     fitting = []
     for number, title in enumerate(TABLES):
@@ -62,7 +62,7 @@ def suggest(counts: Mapping[int, int], *, colors: bool, path: str) -> Table | No
         hinted = bool(table.hints.search(path))
         telling = colors and len(set(counts) - {0, 0xFFFFFF}) > 1
         if hinted or telling:
-            # Of two versions of a table, the one whose common classes are.
+            # Of two versions of a table, choose the one whose common classes occur.
             shares = [sum(pixels for value, pixels in counts.items() if names[value] == name) for name in table.common]
             share = min(shares, default=0) / sum(counts.values()) if hinted else 0
             if share >= COMMON or not table.common or not hinted:
@@ -71,9 +71,9 @@ def suggest(counts: Mapping[int, int], *, colors: bool, path: str) -> Table | No
 
 
 @cache
-def _load(name: str) -> Table:
+def _load(name: str) -> LabelTable:
     values: dict[str, Any] = read_yaml(Path(__file__).parent / f"{name}.yaml").values
-    return Table(
+    return LabelTable(
         title=values["title"],
         hints=re.compile(values["hints"]),
         void=frozenset(values.get("void", ())),

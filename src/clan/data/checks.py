@@ -1,4 +1,4 @@
-"""Looking at every file of a data set: what is wrong, and what there is."""
+"""Checks every file of a data set and collects its statistics."""
 
 import os
 from collections import Counter
@@ -13,29 +13,35 @@ from clan.core.errors import DataError
 from clan.core.runtime import available_cores
 from clan.data.dataset import Dataset
 from clan.data.encodings import describe_code
-from clan.data.files import LossyLabel, read_photograph, size_conflict
-from clan.data.suspicions import SUSPICIOUS, mixtures, sameness
+from clan.data.image_files import LossyLabel, read_photograph, size_conflict
+from clan.data.pixel_checks import SUSPICIOUS, mixtures, sameness
 from clan.datasets import Description
 from clan.datasets.classes import UNKNOWN, as_number, placeholders
 from clan.datasets.labels import IGNORE
 
 _REMEDY = (
-    "look at the contact sheet; 16-bit files are scaled by 65535, so state fewer bits in the file if the camera has "
-    "fewer, or save 8 bits, all images scaled alike"
+    "look at the contact sheet; 16-bit files are scaled by 65535, so state the camera's bits in the file if it has "
+    "fewer, or save 8 bits with one scale for all images"
 )
 REMARKS = {
     **dict.fromkeys(sorted(SUSPICIOUS), _REMEDY),
     "turned upright by EXIF": "their labels must be upright too",
-    "transparent in places": "transparency is left out and the colours below it are used",
+    "transparent in places": "transparency is ignored and the colours below it are used",
 }
-"""What may be said of images that can be used, and what to look at."""
+"""Remarks about usable images, each with advice."""
 SHOWN = 12
-"""Ids or colours that a sentence lists."""
+"""Maximum number of ids or colours in a sentence."""
 
 
 @dataclass
 class Stray:
-    """An id or a colour that labels hold and the description does not name."""
+    """An id or colour in labels that the description does not name.
+
+    Args:
+        pixels: number of its pixels.
+        files: number of labels that contain it.
+        first: name of the first image with such a label.
+    """
 
     pixels: int = 0
     files: int = 0
@@ -44,22 +50,22 @@ class Stray:
 
 @dataclass
 class Findings:
-    """What is known of a data set when every file of it has been read.
+    """Problems and statistics of a data set.
 
     Args:
-        names: names of the classes, by trainId.
+        names: class names by trainId.
+        pixels: int64 [C], number of pixels of each class.
         images: number of images.
-        labels: number of images whose label was read too.
-        problems: a sentence for each file, or pair of files, that cannot be used.
-        strays: what labels hold beyond the description, as "7" or "#804080".
-        pixels: int64 [C], pixels of each class.
-        ignored: pixels that are ignored.
-        sizes: how many images have each width and height.
-        sums: float64 [2, 3], sums of red, green and blue and of their squares.
-        orphans: labels that no image belongs to.
-        unnamed: classes of the description whose names are placeholders.
-        list_remarks: sentences about the list of images.
-        remarks: names of the images that something is to be said of, though they can be used; see `REMARKS`.
+        labels: number of labels that were read.
+        problems: a sentence for each file or pair of files that cannot be used.
+        strays: ids or colours in labels that the description does not name, by "7" or "#804080".
+        ignored: number of ignored pixels.
+        sizes: number of images of each (width, height).
+        sums: float64 [2, 3], sums of red, green and blue (0…255) and of their squares.
+        orphans: paths of labels without an image.
+        unnamed: classes with placeholder names.
+        list_remarks: sentences about the image list.
+        remarks: names of the images with each remark; see `REMARKS`.
     """
 
     names: tuple[str, ...]
@@ -78,22 +84,22 @@ class Findings:
 
     @property
     def ok(self) -> bool:
-        """Whether a run can use every file as it is."""
+        """Whether a run can use every file."""
         return not self.problems and not self.strays and not self.unnamed
 
     @property
     def frequencies(self) -> np.ndarray:
-        """Share of each class among the pixels of all of them, float64 [C]; zeros where there are none."""
+        """Share of each class among the pixels of all classes, float64 [C]; zeros if there are none."""
         return self.pixels / max(int(self.pixels.sum()), 1)
 
     @property
     def mean(self) -> np.ndarray:
-        """Mean of red, green and blue over all pixels, float64 [3], 0…255."""
+        """Mean of red, green and blue over all pixels, float64 [3], range 0…255."""
         return self.sums[0] / max(self._total, 1)
 
     @property
     def std(self) -> np.ndarray:
-        """Deviation of red, green and blue over all pixels, float64 [3]."""
+        """Standard deviation of red, green and blue over all pixels, float64 [3]."""
         return np.sqrt(np.maximum(self.sums[1] / max(self._total, 1) - self.mean**2, 0))
 
     @property
@@ -101,7 +107,7 @@ class Findings:
         return sum(width * height * count for (width, height), count in self.sizes.items())
 
     def to_json(self) -> dict[str, Any]:
-        """Everything, as plain values."""
+        """The findings as JSON values."""
         return {
             "ok": self.ok,
             "images": self.images,
@@ -125,7 +131,7 @@ class Findings:
 
 @dataclass
 class _Sample:
-    """What reading one pair gave."""
+    """Problems and statistics of one image and its label."""
 
     problems: list[str]
     size: tuple[int, int] | None = None
@@ -138,19 +144,19 @@ class _Sample:
 
 
 def check(dataset: Dataset, on_image: Callable[[], None] = lambda: None) -> Findings:
-    """Reads every image and every label of a data set, in all cores.
+    """Reads every image and label of a data set, on all cores.
 
     Args:
-        dataset: what to read.
-        on_image: called after each image, in this thread.
+        dataset: the data set.
+        on_image: called in this thread after each image.
     """
     names = dataset.classes.label_space.names
     findings = Findings(names, np.zeros(len(names), np.int64), images=len(dataset), list_remarks=dataset.remarks)
     findings.unnamed = placeholders(dict.fromkeys([*dataset.description.classes, *dataset.classes.owners]))
     codes = Counter[int]()
-    # A split without any label, such as a benchmark's own test split, is meant to have none.
+    # A split without any label is valid, such as a benchmark's test split.
     labelled = dataset.has_any_label
-    # Threads suffice: decoding and counting release Python's lock.
+    # Threads suffice: decoding and counting release the GIL.
     strays: dict[int, Stray] = {}
     lossy: list[str] = []
     with ThreadPoolExecutor(available_cores()) as pool:
@@ -175,13 +181,13 @@ def check(dataset: Dataset, on_image: Callable[[], None] = lambda: None) -> Find
 
 
 def all_ignored(dataset: Dataset, labels: int, codes: Counter[int], role: str = "data set") -> str:
-    """The sentence about labels that no class takes a pixel of.
+    """The message about labels whose pixels are all ignored.
 
     Args:
         dataset: the images.
-        labels: how many labels were read.
-        codes: in how many of them each id or colour occurs.
-        role: what the data set is to its user.
+        labels: number of labels read.
+        codes: number of labels that contain each id or colour.
+        role: role of the data set, such as "training set".
     """
     description, owners = dataset.description, dataset.classes.owners
     keys = [as_number(key) for name, keys in description.classes.items() if name in owners for key in keys]
@@ -192,7 +198,7 @@ def all_ignored(dataset: Dataset, labels: int, codes: Counter[int], role: str = 
     )
     return (
         f"every pixel of the {labels} labels of the {role} {dataset.name} is ignored: they hold {found}, but the "
-        f"classes take {expected}; are these the right labels? If so, mend the ids under classes, or the encoding"
+        f"classes take {expected}; check that these are the right labels, then correct classes or encoding"
     )
 
 
@@ -251,7 +257,7 @@ def _add(findings: Findings, name: str, sample: _Sample) -> None:
 
 
 def _sort_out(findings: Findings, strays: dict[int, Stray], description: Description) -> None:
-    """Notes what no class has: colours one by one, but those that smoothing made in one sentence."""
+    """Records undescribed ids and colours one by one, and colours caused by smoothing in one sentence."""
     mixed: set[int] = set()
     if description.encoding == "colors":
         ignored = description.ignore if description.ignore != "rest" else ()
@@ -262,9 +268,9 @@ def _sort_out(findings: Findings, strays: dict[int, Stray], description: Descrip
         if mixed:
             share = sum(unknown[code] for code in mixed) / total
             findings.problems.append(
-                f"{len(mixed):,} colours in {100 * share:.2g} % of the labels' pixels are mixtures of the colours "
-                "described: the labels were smoothed, resized or once saved as JPEG, so export them without "
-                f"anti-aliasing, or write ignore: rest to leave these pixels out; first in {strays[min(mixed)].first}"
+                f"{len(mixed):,} colours in {100 * share:.2g} % of the labels' pixels are mixtures of described "
+                "colours: the labels were smoothed, resized or saved as JPEG; export them without anti-aliasing, or "
+                f"write ignore: rest to ignore these pixels; first in {strays[min(mixed)].first}"
             )
     findings.strays = {
         describe_code(code, description).strip('"'): stray
@@ -274,7 +280,7 @@ def _sort_out(findings: Findings, strays: dict[int, Stray], description: Descrip
 
 
 def _orphans(dataset: Dataset) -> Iterator[str]:
-    """Labels in the folders of those that images have, but without an image."""
+    """The paths of the split's labels without an image, relative to the root."""
     if not dataset.labelled or dataset.listed:
         return
     expected = {str(dataset.label_path(index)) for index in range(len(dataset))}

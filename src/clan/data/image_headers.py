@@ -1,4 +1,4 @@
-"""What an image file says of its pixels before they are decoded: bits, range, orientation, pages, loss."""
+"""Reading image headers without decoding pixels: bits, value range, orientation, number of pages, compression."""
 
 import struct
 import warnings
@@ -11,21 +11,21 @@ from typing import Any
 import numpy as np
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
-warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # of damaged EXIF, to standard error
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # about damaged EXIF, on stderr
 
 DAMAGED = (
     *(OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError),
     *(EOFError, LookupError, ArithmeticError, TypeError, AttributeError, struct.error, zlib.error),
 )
-"""What Pillow raises on a truncated, damaged or absurdly large file, or on EXIF that is damaged."""
+"""Exceptions that Pillow raises on truncated, damaged or oversized files and on damaged EXIF."""
 
 ORIENTATION = 0x0112
-"""EXIF's and TIFF's tag of how the camera was held."""
+"""The EXIF and TIFF tag of the orientation."""
 
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _SUBFILE = 256, 257, 258, 259, 262, 254
 _SAMPLE_FORMAT, _S_MAX, _MAX = 339, 341, 281
 _LOSSY_COMPRESSIONS = (6, 7, 34887, 34892, 50001)
-"""TIFF's numbers of JPEG, twice, of LERC, of DNG's JPEG and of WebP."""
+"""TIFF compression tags: JPEG (two), LERC, DNG's JPEG, WebP."""
 _PNG_CHUNKS, _LARGEST_CHUNK = 1 << 20, 1 << 20
 
 
@@ -36,13 +36,13 @@ class Header:
     Args:
         mode: Pillow's mode of the decoded pixels.
         size: width and height of the upright image.
-        bits: per channel, as stored.
-        stated: the largest value that the file says its channels can have, such as 4095; None: it says nothing.
-        shifted: values may have been shifted up to fill all bits, as PNG demands.
+        bits: stored bits per channel.
+        stated: the largest channel value according to the file, such as 4095; None: not stated.
+        shifted: values may be shifted up to fill all bits, as PNG requires.
         inverted: 0 is white.
         signed: values may be negative.
-        lossy: compression has changed values.
-        orientation: 1…8, as in EXIF; 1 is upright.
+        lossy: the compression is lossy.
+        orientation: EXIF orientation, 1…8; 1 is upright.
     """
 
     mode: str
@@ -57,7 +57,7 @@ class Header:
 
 
 def read_header(image: Image.Image, path: Path) -> Header:
-    """What the header of a file says.
+    """Reads the header of a file.
 
     Args:
         image: opened, not yet decoded.
@@ -76,18 +76,18 @@ def read_header(image: Image.Image, path: Path) -> Header:
     if image.format == "BMP":
         fields["bits"] = min(8, struct.unpack("<H", path.open("rb").read(30)[28:])[0])
         if image.mode == "1" and fields["bits"] != 1:
-            raise UnidentifiedImageError("a BMP with fewer colours than its bits can number")
+            raise UnidentifiedImageError("a BMP with fewer palette entries than its bits allow")
     orientation = _exif_orientation(image.info.get("exif"))
     return Header(image.mode, _upright_size(image.size, orientation), orientation=orientation, **fields)
 
 
 def pages(image: Image.Image) -> int:
-    """How many images of their own a file holds: frames of an animation, pages; a TIFF's thumbnails do not count.
+    """The number of images in a file: frames or pages, without a TIFF's thumbnails and masks.
 
     Raises:
         OSError, …: see `DAMAGED`.
     """
-    if image.format == "MPO":  # a photograph and what telephones add to it
+    if image.format == "MPO":  # a phone's photograph with auxiliary images
         return 1
     count = getattr(image, "n_frames", 1)
     if count == 1 or not isinstance(image, TiffImagePlugin.TiffImageFile):
@@ -101,7 +101,7 @@ def pages(image: Image.Image) -> int:
 
 
 def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Pixels as they are stored, [H, W, …], turned upright by an EXIF orientation, 1…8."""
+    """Turns stored pixels [H, W, …] upright by their EXIF orientation, 1…8; the result is contiguous."""
     if orientation in (5, 6, 7, 8):
         pixels = pixels.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):
@@ -112,7 +112,7 @@ def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def without_orientation(content: bytes) -> bytes:
-    """The bytes of a TIFF that says nothing of its orientation any more; any other bytes as they are."""
+    """The bytes of a TIFF with its orientation set to 1; any other bytes unchanged."""
     order = {b"II": "<", b"MM": ">"}.get(content[:2])
     if order is None:
         return content
@@ -133,7 +133,7 @@ def _upright_size(size: tuple[int, int], orientation: int) -> tuple[int, int]:
 
 
 def _exif_orientation(data: bytes | None) -> int:
-    """1…8; 1 if there is no EXIF, or a damaged one, which viewers leave out of account too."""
+    """The orientation, 1…8; 1 if EXIF is absent or damaged, as in image viewers."""
     if not data:
         return 1
     exif = Image.Exif()
@@ -154,8 +154,8 @@ def _tiff(image: TiffImagePlugin.TiffImageFile) -> Header:
     orientation = _valid(tags.get(ORIENTATION, 1))
     largest = int(np.max(tags.get(_MAX, 0)))
     stated = int(np.max(tags[_S_MAX])) if _S_MAX in tags else None
-    if stated is None and 255 < largest < 2**bits - 1 and _all_ones(largest):
-        stated = largest  # other numbers there are an image's own maximum
+    if stated is None and 255 < largest < 2**bits - 1 and not largest & (largest + 1):  # 2ⁿ − 1
+        stated = largest  # any other value is the maximum of this image, not of the range
     return Header(
         image.mode,
         _upright_size((int(tags[_WIDTH]), int(tags[_HEIGHT])), orientation),
@@ -184,7 +184,7 @@ def _png(image: Image.Image, path: Path) -> Header:
 
 
 def _png_chunks(path: Path, kinds: tuple[bytes, ...]) -> Iterator[tuple[bytes, bytes]]:
-    """Chunks of some kinds: EXIF may stand behind the pixels, which are passed over."""
+    """The chunks of these kinds; pixels are skipped, since EXIF may follow them."""
     with path.open("rb") as file:
         file.seek(8)
         for _ in range(_PNG_CHUNKS):
@@ -196,8 +196,3 @@ def _png_chunks(path: Path, kinds: tuple[bytes, ...]) -> Iterator[tuple[bytes, b
                 yield kind, file.read(length)
                 length = 0
             file.seek(length + 4, 1)
-
-
-def _all_ones(value: int) -> bool:
-    """Whether a number is 2ⁿ − 1."""
-    return value & (value + 1) == 0

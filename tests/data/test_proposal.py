@@ -1,12 +1,12 @@
-"""What `clan data init` says of inputs that are not simply images with exact labels."""
+"""Proposals of `clan data init` for incomplete, lossy or ambiguous folders."""
 
 import numpy as np
 import pytest
 import yaml
 from PIL import Image
 
-from clan.data.propose import propose
-from clan.datasets.known import TABLES, _load, suggest
+from clan.data.proposal import propose
+from clan.datasets.label_tables import TABLES, _load, suggest
 
 SIZE = (64, 48)
 COLORS = np.array([[128, 64, 128], [0, 0, 142], [70, 130, 180]], np.uint8)
@@ -45,7 +45,7 @@ def test_labels_stored_as_jpeg_are_named_and_not_proposed(mode, tmp_path):
     assert "labels/{name}.jpg (3 files): JPEG changes ids and colours" in said
 
 
-def test_colours_with_smoothed_edges_become_classes_and_the_rest_is_told(tmp_path):
+def test_colours_with_smoothed_edges_become_classes_and_the_rest_is_counted(tmp_path):
     for number in range(3):
         photo(tmp_path / f"d/images/{number}.png", number, (256, 192))
         large = Image.fromarray(COLORS[areas()]).resize((1024, 768), Image.Resampling.NEAREST).rotate(number + 1)
@@ -76,7 +76,7 @@ def test_numbers_of_objects_alone_are_no_labels(tmp_path):
         put(Image.fromarray(areas().astype(np.uint16) * 256), tmp_path / f"d/instance/{number}.png")
     _, found, said = proposed(tmp_path / "d")
     assert "labels" not in found
-    assert "instance/{name}.png (3 files): by their names, they hold something else than classes" in said
+    assert "instance/{name}.png (3 files)" in said
 
 
 def test_links_are_followed_and_what_cannot_be_used_is_counted(tmp_path):
@@ -93,7 +93,7 @@ def test_links_are_followed_and_what_cannot_be_used_is_counted(tmp_path):
     _, found, said = proposed(root)
     assert (found["images"], found["labels"]) == ("images/{name}.jpg", "labels/{name}.png")
     assert "1 of 4 images have no label, such as images/9.jpg" in said
-    assert "left out: 1 other image files, such as previews/all.png" in said
+    assert "1 other image files, such as previews/all.png" in said
 
 
 def test_images_without_labels(tmp_path):
@@ -117,10 +117,10 @@ def test_drawn_pictures_with_few_colours_are_images_if_names_say_so(tmp_path):
 def test_label_maps_alone_are_no_images(tmp_path):
     for number in range(3):
         put(Image.fromarray(areas()), tmp_path / f"d/{number}.png")
-    assert "nothing here looks like photographs" in proposed(tmp_path / "d")[2]
+    assert "no photographs" in proposed(tmp_path / "d")[2]
 
 
-def test_a_list_that_does_not_fit_is_told(tmp_path):
+def test_a_list_with_unknown_images_is_reported(tmp_path):
     for number in range(3):
         photo(tmp_path / f"d/images/{number}.jpg", number)
     for name, text in {"train": "./0.jpg\n# two\n1\n", "val_list": "images/2.jpg x.png\n", "test": "2\n7\n"}.items():

@@ -1,4 +1,4 @@
-"""What an image file seems to hold, by its pixels: a photograph, or labels and how they are stored."""
+"""Classifies image files by their pixels: photograph, or labels and their encoding."""
 
 from collections import Counter
 from functools import lru_cache
@@ -8,39 +8,38 @@ from typing import Literal
 import numpy as np
 
 from clan.core.errors import DataError
-from clan.data.encodings import encodings, read_codes
-from clan.data.files import open_image
+from clan.data.encodings import read_codes, stored_mode
+from clan.data.image_files import open_image
 from clan.datasets import Description
 from clan.datasets.description import Encoding
 
-Look = Literal["photo", "deep", "ids", "numbers", "channel", "colors", "smooth", "lossy", "unreadable"]
-"""deep: 16 bits and many values, such as depth · numbers: ids over 255, such as those of objects · smooth: few colours
-and mixtures of them, as smoothed edges have · lossy: flat areas stored as JPEG."""
+FileKind = Literal["photo", "deep", "ids", "numbers", "channel", "colors", "smooth", "lossy", "unreadable"]
+"""deep: 16 bits and many values, such as depth · numbers: ids over 255, such as instance ids · channel: ids in one of
+three channels · smooth: few colours with blended edges · lossy: flat areas stored as JPEG."""
 
-SAID: dict[Look, str] = {
+KIND_NAMES: dict[FileKind, str] = {
     "photo": "pictures", "deep": "16-bit values", "ids": "ids", "numbers": "16-bit numbers",
     "channel": "ids in a channel", "colors": "colours", "smooth": "colours with smoothed edges", "lossy": "JPEG",
     "unreadable": "unreadable",
 }  # fmt: skip
 
 MOST_VALUES = 80
-"""A label holds no more different values than this, a photograph more."""
+"""Maximum number of distinct values of a label; photographs have more."""
 
 FLAT, FLAT_JPEG = 0.85, 0.6
-"""Share of pixels of the frequent colours, or that are like their neighbour, from which a picture is no photograph."""
+"""Share of pixels above which an image is no photograph: of the frequent colours; equal to their neighbour (JPEG)."""
 
 
-def look_of(paths: list[Path]) -> Look:
-    """What most files of a sample are."""
-    looks: list[Look] = [look(path) for path in paths]
-    return Counter(looks).most_common(1)[0][0]
+def most_common_kind(paths: list[Path]) -> FileKind:
+    """The most common kind of some files."""
+    return Counter(map(kind_of, paths)).most_common(1)[0][0]
 
 
 @lru_cache(maxsize=4096)
-def look(path: Path) -> Look:
-    """What one file seems to be."""
+def kind_of(path: Path) -> FileKind:
+    """The kind of one file, by its pixels and suffix."""
     try:
-        mode, bits = encodings(path)
+        mode, bits = stored_mode(path)
         if path.suffix.lower() in (".jpg", ".jpeg"):
             return "lossy" if _flat(np.asarray(open_image(path).convert("RGB"))) else "photo"
         if mode not in ("RGB", "RGBA"):
@@ -64,13 +63,13 @@ def look(path: Path) -> Look:
 
 
 def _flat(rgb: np.ndarray) -> bool:
-    """Whether most pixels of an image, uint8 [H, W, 3], are like their left neighbour."""
+    """Whether most pixels of an image, uint8 [H, W, 3], are similar to their left neighbour."""
     steps = np.abs(np.diff(rgb.astype(np.int16), axis=1)).max(axis=-1)
     return bool(steps.size) and float((steps <= 2).mean()) > FLAT_JPEG
 
 
 def probe(encoding: Encoding) -> Description:
-    """A description to read labels by before their classes are known."""
+    """A description for reading labels whose classes are unknown."""
     key = "#000000" if encoding == "colors" else 0
     return Description.model_validate(
         {"name": "proposal", "images": "{name}.png", "labels": "{name}.png", "encoding": encoding,
@@ -79,10 +78,9 @@ def probe(encoding: Encoding) -> Description:
 
 
 def stored_as(sample: list[Path]) -> tuple[Encoding, int]:
-    """How labels are stored, and their bits per channel."""
-    looks = [look(path) for path in sample]
-    _, bits = encodings(sample[0])
-    if not {"colors", "channel", "smooth"} & set(looks):
+    """The encoding of some labels and their bits per channel."""
+    _, bits = stored_mode(sample[0])
+    if not {"colors", "channel", "smooth"} & set(map(kind_of, sample)):
         return "ids", bits
     names: tuple[Encoding, ...] = ("red", "green", "blue")
     channels = [np.concatenate([read_codes(path, probe(name)).ravel() for path in sample]) for name in names]
@@ -93,6 +91,6 @@ def stored_as(sample: list[Path]) -> tuple[Encoding, int]:
     if bits == 16 or (
         len(varying) == 1 and all(number in varying or not channels[number].any() for number in range(3))
     ):
-        # Beside the class there may be a number for each object: those run higher.
+        # Another channel may hold instance ids, which are higher than class ids.
         return names[min(varying, key=lambda number: int(channels[number].max()))], bits
     return "colors", bits

@@ -1,4 +1,4 @@
-"""What the paths of two files have in common, as templates that become patterns."""
+"""Templates of the paths of an image and its label, aligned by their common parts, and their patterns."""
 
 import re
 from difflib import SequenceMatcher
@@ -14,20 +14,26 @@ TOKENS = re.compile(r"[A-Za-z]+|\d+|[^A-Za-z\d]+")
 NUMBER = re.compile(r"(?<![A-Za-z\d])\d+")
 
 SAME, SPLIT_HERE, VARIANT = "\0", "\1", "\2"
-"""Stand in templates for what both paths have, for the split, and for what tells images with one label apart."""
+"""Placeholders in templates: a part common to both paths, the split, and the part that differs between images with
+one label."""
 
 
 class Template(NamedTuple):
-    """The paths of one kind of files, as far as they differ from those of the other kind."""
+    """The path of one kind of files, with placeholders.
+
+    Args:
+        folders: the folder names.
+        name: the file name without suffix.
+        end: the suffix without dot; empty: any.
+    """
 
     folders: tuple[str, ...]
     name: str
     end: str
-    """The suffix without its dot; empty: any."""
 
 
-class Pair(NamedTuple):
-    """Two kinds of files that belong together, and the values of `VARIANT` in the first."""
+class TemplatePair(NamedTuple):
+    """The templates of images and their labels, and the values of `VARIANT` in the images' names."""
 
     images: Template
     labels: Template
@@ -35,13 +41,13 @@ class Pair(NamedTuple):
 
 
 def common_length(sequences: list[str] | list[list[str]]) -> int:
-    """The number of items that all sequences begin with alike."""
+    """The length of the common prefix of some sequences."""
     alike = [len(set(items)) == 1 for items in zip(*sequences, strict=False)]
     return [*alike, False].index(False)
 
 
-def compare(first: str, second: str) -> Pair | None:
-    """The templates of two files that belong together, if they can."""
+def compare(first: str, second: str) -> TemplatePair | None:
+    """The templates of two paths; None if the files cannot be an image and its label."""
     one, two = PurePosixPath(first), PurePosixPath(second)
     names = _align_names(one.stem, two.stem)
     folders = _align_folders(one.parts[:-1], two.parts[:-1])
@@ -51,18 +57,18 @@ def compare(first: str, second: str) -> Pair | None:
     ends = (one.suffix[1:], two.suffix[1:]) if alike else ("", "")
     if alike and ends[0] == ends[1]:
         return None
-    return Pair(Template(folders[0], names[0], ends[0]), Template(folders[1], names[1], ends[1]))
+    return TemplatePair(Template(folders[0], names[0], ends[0]), Template(folders[1], names[1], ends[1]))
 
 
 def _align_names(first: str, second: str) -> tuple[str, str] | None:
-    """Both names with `SAME` for what they have in common."""
+    """Both names with `SAME` for their common parts; None if the names do not match."""
     if first == second:
         return SAME, SAME
     one, two = TOKENS.findall(first), TOKENS.findall(second)
     start = common_length([one, two])
     rest = min(len(one), len(two)) - start
     end = min(rest, common_length([one[::-1], two[::-1]]))
-    # Separators at the seams belong to what differs: _image and _label.
+    # Adjacent separators belong to the differing part: _image and _label.
     if start and start < max(len(one), len(two)) - end and not one[start - 1][0].isalnum():
         start -= 1
     if end and not one[len(one) - end][0].isalnum():
@@ -75,19 +81,19 @@ def _align_names(first: str, second: str) -> tuple[str, str] | None:
         middles = [name.replace(piece, SAME, 1) for name in (first, second)]
     else:
         heads, tails = "".join(one[:start]), "".join(one[len(one) - end :])
-        if not heads and not tails:  # img.png and label.png, told apart by their folders
+        if not heads and not tails:  # img.png and label.png, paired by their folders
             return (first, second) if first.isalpha() and second.isalpha() else None
         middles = [
             (SAME if heads else "") + "".join(name[start : len(name) - end]) + (SAME if tails else "")
             for name in (one, two)
         ]
     if all(NUMBER.search(middle) for middle in middles):
-        return None  # two images, not two kinds of files
+        return None  # two different images
     return middles[0], middles[1]
 
 
 def _align_folders(first: tuple[str, ...], second: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
-    """Both paths with `SAME` and `SPLIT_HERE` for what they have in common; None if they are of two sequences."""
+    """Both folder paths with `SAME` and `SPLIT_HERE` for their common parts; None if two sequences or splits differ."""
     keys = [[_key(folder) for folder in folders] for folders in (first, second)]
     one, two = list(first), list(second)
     matches = SequenceMatcher(None, *keys, autojunk=False).get_matching_blocks()
@@ -112,7 +118,7 @@ def _align_folders(first: tuple[str, ...], second: tuple[str, ...]) -> tuple[tup
 
 
 def _key(folder: str) -> str:
-    """What two folders must have in common to stand for each other: the split in their names, or all."""
+    """The key by which folders are aligned: the split in the name, or the whole name."""
     match = SPLIT_WORD.search(folder) or SPLIT_START.search(folder)
     return SPLIT_HERE + match[0] if match else folder
 
@@ -120,17 +126,24 @@ def _key(folder: str) -> str:
 def _split_templates(first: str, second: str, word: str) -> tuple[str, str]:
     if first == second:
         before = first[: first.index(word)]
-        return before + SPLIT_HERE, before + SPLIT_HERE  # what follows the word belongs to the name
+        return before + SPLIT_HERE, before + SPLIT_HERE  # text after the word belongs to the split's name
     return first.replace(word, SPLIT_HERE, 1), second.replace(word, SPLIT_HERE, 1)
 
 
 def words_of(template: Template) -> str:
-    """What is written in the paths of one kind alone."""
+    """The literal text of a template, without placeholders."""
     return re.sub(f"[{SAME}{SPLIT_HERE}{VARIANT}]", "", "/".join([*template.folders, template.name]))
 
 
 def pattern_of(template: Template, variants: tuple[str, ...], end_part: str, ends: list[str]) -> str:
-    """A pattern with a part for everything that both kinds have in common."""
+    """The pattern of a template, with a part for every placeholder.
+
+    Args:
+        template: the template.
+        variants: the values of `VARIANT`.
+        end_part: name of the part for the suffix.
+        ends: the possible suffixes, without dot.
+    """
     folders, number = [], 0
     for folder in template.folders:
         number += folder == SAME
@@ -144,11 +157,11 @@ def pattern_of(template: Template, variants: tuple[str, ...], end_part: str, end
 
 
 def ending(part: str, ends: list[str]) -> str:
-    """What stands for the suffix, without its dot: itself, or a part if there are several."""
+    """The pattern of the suffix, without dot: literal, or a part if there are several."""
     return escape(ends[0]) if len(ends) == 1 else f"{{{part}:{'|'.join(ends)}}}"
 
 
 def variant_part(name: str) -> str:
-    """What the part is called that tells images with one label apart: by the word before it."""
+    """The name of the part for `VARIANT`: the word before it, else "variant"."""
     word = re.search(f"([A-Za-z]+)[_-]?{VARIANT}", name)
     return word[1].lower() if word and word[1].lower() not in ("name", "rest", "split", "end") else "variant"
