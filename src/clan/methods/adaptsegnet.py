@@ -1,8 +1,8 @@
 """AdaptSegNet: adversarial alignment of output space, at one level or two (Tsai et al., CVPR 2018).
 
 With one level this is CLAN without the adaptive weight and the weight divergence, the baseline of its paper. As in all
-methods, the main output is the sum of both heads. Default weights are those of the authors' published commands: 0.001 for
-the main output; 0.0002, and 0.1 for the segmentation loss, for the auxiliary one. The authors use no damping:
+methods, the main output is the sum of both heads. Default weights are those of the authors' published commands: 0.001
+for the main output; 0.0002, and 0.1 for the segmentation loss, for the auxiliary one. The authors use no damping:
 `--method.no-damping`.
 """
 

@@ -1,4 +1,4 @@
-"""Published figures on Cityscapes val, IoU in % (SPEC section 8)."""
+"""Published scores on Cityscapes val, IoU in %."""
 
 import math
 from collections.abc import Mapping

@@ -1,7 +1,7 @@
 """Loggers for TensorBoard, VisualDL and Weights & Biases; `clan.run.config.LOGGERS` lists them.
 
-The step of a point is the number of iterations done, as in snapshot names. A resumed run first discards points after the
-iteration that it continues from.
+The step of a point is the number of iterations done, as in snapshot names. A resumed run first discards points after
+the iteration that it continues from.
 """
 
 import importlib.util

@@ -66,7 +66,7 @@ def plain_sampler(config: Config, dataset: Dataset, size: tuple[int, int], *, la
 
 @dataclass(frozen=True)
 class Discrepancies:
-    """Where the two heads disagree on some images: M = 1 − cosine of their class probabilities (SPEC section 3).
+    """Discrepancy of the two heads on a set of images: M = 1 − cosine of their class probabilities.
 
     Args:
         of_image: float64 [n], means.
