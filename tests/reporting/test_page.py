@@ -119,7 +119,7 @@ def test_a_page_holds_every_number_with_two_decimals(runs, tmp_path):
         for value in [*view.scores.iou, *view.scores.means.values()]:
             assert (f"{100 * value:.2f}" if value == value else "–") in text
     assert "http://" not in text and "https://" not in text
-    assert "No published figures are shown" in text
+    assert "No published scores are shown" in text
     assert [name for name in page.options if not name.startswith("method.")] == ["snapshot_dir"]
     assert page.options["method.name"]
     assert {panel.title for panel in page.losses} >= {"loss_seg", "loss_adv", "loss_weight"}
@@ -150,7 +150,7 @@ def test_what_is_missing_comes_with_the_command_to_get_it(runs, tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     cli.dispatch(["report", "alone", "-o", "alone.html"])
     said = capsys.readouterr().out
-    assert "No snapshot of it was evaluated" in said
+    assert "No snapshot was evaluated" in said
     command = said.splitlines()[0].split(". ", 1)[1].split()
     assert command[:3] == ["clan", "evaluate", "alone"]
     cli.dispatch(command[1:])

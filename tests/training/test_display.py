@@ -10,7 +10,6 @@ import pytest
 from clan.core.output import progress as console
 from clan.run.observer import Step, Validation
 from clan.training import display as live
-from clan.training import meter
 
 NAMES = ("loss_seg", "loss_adv", "loss_adv_aux", "loss_weight", "loss_D_s", "loss_D_t")
 
@@ -29,7 +28,7 @@ def validation(iteration, score):
 def time(monkeypatch):
     """Seconds that pass only when told to."""
     now = [0.0]
-    for module in (console, meter):
+    for module in (console, live):
         monkeypatch.setattr(module, "monotonic", lambda: now[0])
 
     def sleep(seconds):
@@ -125,9 +124,9 @@ def test_sentences_go_into_a_file_where_only_the_bar_is_on_a_terminal(terminal, 
 
 class TestMeter:
     def test_losses_are_an_exponential_average_that_starts_at_once(self, time):
-        one = meter.Meter(0, 1000)
+        one = live.Meter(0, 1000)
         values = [1.0, 3.0, float("nan"), 2.0]
-        keep = 1 - 2 / (meter.SPAN + 1)
+        keep = 1 - 2 / (live.SPAN + 1)
         for iteration, value in enumerate(values):
             one.step(step(iteration, value))
         weights = [keep**age for age in (2, 1, 0)]
@@ -135,7 +134,7 @@ class TestMeter:
         assert one.losses["loss_seg"] == pytest.approx(expected)
 
     def test_a_slow_first_iteration_spoils_no_estimate(self, time):
-        one = meter.Meter(0, 100)
+        one = live.Meter(0, 100)
         time(60)
         one.step(step(0, seconds=60.0))
         assert one.seconds_left is None
@@ -149,14 +148,14 @@ class TestMeter:
 
     def test_time_between_iterations_counts(self, time):
         """As validation every tenth iteration takes it."""
-        one = meter.Meter(500, 1000)
+        one = live.Meter(500, 1000)
         for iteration in range(500, 601):
             time(11 if iteration % 10 == 0 else 1)
             one.step(step(iteration))
         assert one.seconds_left == pytest.approx(399 * 2, rel=0.02)
 
     def test_at_the_end_nothing_is_left(self, time):
-        one = meter.Meter(9, 10)
+        one = live.Meter(9, 10)
         one.step(step(9))
         assert one.seconds_left == 0
 

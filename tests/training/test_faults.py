@@ -33,7 +33,7 @@ from clan.models.weight_files import write_arrays
 from clan.models.weights import to_file_names
 from clan.run.checkpoint import States, read_state
 from clan.run.config import to_yaml
-from clan.training.balance import count_classes
+from clan.training.labels import count_classes
 from clan.training.trainer import build_samplers
 from tests.conftest import assert_same_end, metrics
 from tests.models.malicious import CORPUS, WITNESS

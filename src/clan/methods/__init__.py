@@ -17,20 +17,20 @@ METHODS: dict[str, type[Method]] = {
     method.options_type.name: method
     for method in (CLAN, SourceOnly, AdaptSegNet, AdaptSegNetMulti, MinEnt, AdvEnt, Oracle)
 }
-"""What `--method` chooses from."""
+"""Methods by the name that `--method` takes."""
 
 
 def build_method(config: Config, class_weights: Tensor | None = None) -> Method:
-    """The networks and the method that a configuration asks for, with random weights, and on the CPU with kernels.
+    """Builds a method and its networks with random weights; on the CPU with kernels.
 
     Args:
         config: the run.
-        class_weights: float32 [C], of the classes in the segmentation loss; None: all the same.
+        class_weights: weights of classes in the segmentation loss, float32 [C]; None: equal weights.
 
     Raises:
         ConfigError: the network has fewer heads than the method needs.
     """
-    import_paddle()  # again, for those who import this package without the command line
+    import_paddle()  # repeated for callers other than the command line
     method = METHODS[config.method.name]
     heads = config.network.num_heads
     if heads < method.fewest_heads:

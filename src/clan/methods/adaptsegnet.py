@@ -1,9 +1,9 @@
 """AdaptSegNet: adversarial alignment of output space, at one level or two (Tsai et al., CVPR 2018).
 
-At one level this is CLAN without its own two ideas, the adaptive weight and the heads' divergence, and the paper's
-baseline. Here as everywhere the main output is that of two heads together. Defaults of the weights are those of the
-authors' published commands: 0.001 for the main output; 0.0002, and 0.1 for its segmentation loss, for the other. Those
-have no damping: `--method.no-damping` gives theirs.
+With one level this is CLAN without the adaptive weight and the weight divergence, the baseline of its paper. As in all
+methods, the main output is the sum of both heads. Default weights are those of the authors' published commands: 0.001
+for the main output; 0.0002, and 0.1 for the segmentation loss, for the auxiliary one. The authors use no damping:
+`--method.no-damping`.
 """
 
 import paddle
@@ -19,15 +19,15 @@ from clan.run.config import Config
 from clan.run.method_options import AdaptSegNetMultiOptions, AdaptSegNetOptions
 
 Logits = tuple[Tensor, ...]
-"""Logits of every head of one level, at base size."""
+"""Logits of every head of one level, float32 [B, C, H, W] each, at base size."""
 
 
 class AdaptSegNet(Method):
-    """Alignment by one discriminator, which takes class probabilities of the heads' sum at base size."""
+    """One discriminator on the class probabilities of the heads' sum, at base size."""
 
     options_type = AdaptSegNetOptions
     LEVELS: tuple[str, ...] = ("",)
-    """What the names of each level's losses and discriminator end in."""
+    """Suffixes of the names of each level's losses and discriminator."""
 
     def __init__(self, segmenter: Segmenter, config: Config, class_weights: Tensor | None = None) -> None:
         super().__init__(segmenter, config, class_weights)
@@ -38,7 +38,7 @@ class AdaptSegNet(Method):
         self.lambda_adv = {"": self.options.lambda_adv}
 
     def train_step(self, batch: Pair, progress: Progress, backward: Backward) -> dict[str, Tensor]:
-        """The segmenter's turn, then each discriminator's on the same outputs."""
+        """Trains the segmenter, then each discriminator on the same outputs."""
         source = self.outputs(batch.source)
         losses = {
             f"loss_seg{level}": self.lambda_seg[level] * self.supervise(logits, batch.source.labels)
@@ -68,27 +68,27 @@ class AdaptSegNet(Method):
         return losses
 
     def outputs(self, domain: Domain) -> dict[str, Logits]:
-        """Logits by level."""
+        """Returns the logits by level."""
         return {"": self.logits(domain)}
 
     def judge(self, domain: Domain) -> dict[str, Tensor]:
-        """Each level's discriminator sees its own `view`."""
+        """Returns each discriminator's logits of the `view` of its level; see `Method.judge`."""
         return {
             f"discriminator{level}": self._judge(level, self.view(logits), domain)
             for level, logits in self.outputs(domain).items()
         }
 
     def view(self, logits: Logits) -> Tensor:
-        """What a discriminator sees of a level's heads, [B, C, H, W]."""
+        """Returns the discriminator's input for a level, float32 [B, C, H, W]."""
         return class_probabilities(paddle.add_n(list(logits)))
 
     def _judge(self, level: str, seen: Tensor, domain: Domain) -> Tensor:
-        """A discriminator's logits at base size, [B, 1, H, W]."""
+        """Returns a discriminator's logits at base size, float32 [B, 1, H, W]."""
         return upsample(self.discriminators[f"discriminator{level}"](seen), domain.size)
 
 
 class AdaptSegNetMulti(AdaptSegNet):
-    """Alignment of a second output too: that of an auxiliary head on the features of the backbone's middle."""
+    """A second discriminator on an auxiliary head, which reads the backbone's third level."""
 
     options_type = AdaptSegNetMultiOptions
     LEVELS = ("", "_aux")
@@ -100,6 +100,6 @@ class AdaptSegNetMulti(AdaptSegNet):
         self.lambda_adv["_aux"] = self.options.lambda_adv_aux
 
     def outputs(self, domain: Domain) -> dict[str, Logits]:
-        """Logits of all heads together, and of the auxiliary one."""
+        """Returns the logits of the main heads, and of the auxiliary one."""
         *main, auxiliary = self.all_logits(domain)
         return {"": tuple(main), "_aux": (auxiliary,)}

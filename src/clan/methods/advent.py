@@ -1,6 +1,6 @@
-"""ADVENT: entropy of the target's predictions, minimised directly or adversarially (Vu et al., CVPR 2019).
+"""ADVENT: minimises the entropy of target predictions, directly or adversarially (Vu et al., CVPR 2019).
 
-Weights default to those of the authors' published configuration, 0.001 each, without its auxiliary output.
+Default weights are 0.001, as in the authors' published configuration, but without its auxiliary output.
 """
 
 import paddle
@@ -14,22 +14,22 @@ from clan.run.method_options import AdvEntOptions, MinEntOptions
 
 
 class AdvEnt(AdaptSegNet):
-    """The discriminator takes weighted self-information, which source-like predictions have little of."""
+    """AdaptSegNet whose discriminator reads weighted self-information maps."""
 
     options_type = AdvEntOptions
 
     def view(self, logits: Logits) -> Tensor:
-        """Maps of −p log p, [B, C, H, W]."""
+        """Returns the maps −p log p, float32 [B, C, H, W]."""
         return self_information(super().view(logits))
 
 
 class MinEnt(Method):
-    """The target's entropy is one more loss; there is no discriminator."""
+    """Adds the entropy on the target as a loss; no discriminator."""
 
     options_type = MinEntOptions
 
     def train_step(self, batch: Pair, progress: Progress, backward: Backward) -> dict[str, Tensor]:
-        """The segmentation loss of both heads on the source, the entropy of their sum on the target."""
+        """Trains on the segmentation loss of all heads (source) and the entropy of their sum (target)."""
         loss_seg = self.supervise(self.logits(batch.source), batch.source.labels)
         backward(loss_seg)
         loss_entropy = mean_entropy(class_probabilities(paddle.add_n(list(self.logits(batch.target)))))

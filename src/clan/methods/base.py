@@ -1,4 +1,4 @@
-"""The contract between a method and the engine."""
+"""The interface between an adaptation method and the trainer."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from clan.run.method_options import MethodOptions
 Layer = TypeVar("Layer", bound=nn.Layer)
 
 Backward = Callable[[Tensor], None]
-"""Takes a scalar loss and accumulates its gradients; the engine scales, averages and synchronises."""
+"""Accumulates the gradients of a scalar loss; the trainer scales, averages and synchronises them."""
 
 
 @dataclass(frozen=True)
 class Domain:
-    """One domain's part of a batch, on the device.
+    """Images of one domain, on the device.
 
     Args:
-        images: float32 [B, 3, h, w].
-        size: base height and width (H, W).
-        is_source: whether it is the source, which may have running statistics of its own.
+        images: float32 [B, 3, h, w], normalised.
+        size: base height and width (H, W), the size of labels and resized logits.
+        is_source: whether this is the source, which has its own running statistics with per-domain batch norm.
     """
 
     images: Tensor
@@ -42,7 +42,7 @@ class Domain:
 
 @dataclass(frozen=True)
 class LabelledDomain(Domain):
-    """A domain with labels.
+    """Images of one domain with labels.
 
     Args:
         labels: uint8 trainIds [B, H, W].
@@ -53,13 +53,13 @@ class LabelledDomain(Domain):
 
 @dataclass(frozen=True)
 class Pair:
-    """What one call of `Method.train_step` sees; the target has labels for methods that ask for them.
+    """Input of one call of `Method.train_step`.
 
     Args:
-        source, target: the images.
-        random: for everything that the step draws. It begins at a state that follows from the run's seed and the pair's
-            number in the endless sequence, so that a resumed run draws the same, and every rank something else. What
-            Paddle draws, such as dropout, follows from it too.
+        source: labelled images.
+        target: images; a `LabelledDomain` if the method sets `reads_target_labels`.
+        random: generator for everything random in the step. It is seeded by the run's seed and the number of the pair,
+            so that a resumed run repeats the values and ranks differ. Paddle's generator is seeded from it.
     """
 
     source: LabelledDomain
@@ -69,7 +69,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where training stands: iteration i = 0…N−1 of `total` N, of which `warmup` warm up."""
+    """Iteration i = 0…N−1 of `total` N; the first `warmup` are the warm-up."""
 
     iteration: int
     total: int
@@ -77,31 +77,31 @@ class Progress:
 
     @property
     def fraction(self) -> float:
-        """I / N."""
+        """Fraction i/N, 0 ≤ i/N < 1."""
         return self.iteration / self.total
 
 
 class Method(ABC):
-    """An adaptation method: one readable training step over its networks.
+    """An adaptation method: its networks and one training step.
 
     Args:
-        segmenter: what is trained to be used.
+        segmenter: the network to adapt.
         config: the run.
-        class_weights: float32 [C], of the classes in the segmentation loss; None: all the same.
+        class_weights: weights of classes in the segmentation loss, float32 [C]; None: equal weights.
 
     Attributes:
         options: an instance of `options_type`.
-        networks: all networks by name, "segmenter" among them, with their roles. Subclasses `add` theirs.
+        networks: all networks with their roles, by name; the first is "segmenter". Subclasses `add` others.
     """
 
     options_type: ClassVar[type[MethodOptions]]
-    """Its own options, which name it."""
+    """The method's options; their `name` is the method's."""
     reads_target_labels: ClassVar[bool] = False
-    """Whether the target is to be sampled with labels."""
+    """Whether the target is sampled with labels."""
     has_auxiliary_head: ClassVar[bool] = False
-    """Whether the segmenter is to have a further head, on features of the backbone's third level."""
+    """Whether the segmenter has a further head on the backbone's third level."""
     fewest_heads: ClassVar[int] = 1
-    """Heads that the segmenter must have."""
+    """Smallest number of heads that the method works with."""
 
     def __init__(self, segmenter: Segmenter, config: Config, class_weights: Tensor | None = None) -> None:
         self.networks = {"segmenter": Network(segmenter, Role.STUDENT)}
@@ -112,22 +112,22 @@ class Method(ABC):
         )
 
     exports: ClassVar[str] = "segmenter"
-    """The network that is validated and saved as the run's weights: the segmenter, or a teacher of the same shape."""
+    """Name of the network that is validated and saved as weights: the segmenter, or a teacher of the same structure."""
 
     def add(self, name: str, layer: Layer, role: Role) -> Layer:
-        """Takes a further network, which the engine treats as its role says, and returns it.
+        """Registers a network, which the trainer treats by its role, and returns it.
 
         Args:
-            name: its name in states. The first discriminator is "discriminator", further ones "discriminator_…".
+            name: its name in states; "discriminator" for the first discriminator, "discriminator_…" for others.
             layer: the network.
-            role: what it is for.
+            role: its role.
         """
         self.networks[name] = Network(layer, role)
         return layer
 
     @property
     def discriminators(self) -> dict[str, nn.Layer]:
-        """The networks trained against the segmenter, by name; may be empty."""
+        """The networks with role `DISCRIMINATOR` by name; may be empty."""
         return {name: one.layer for name, one in self.networks.items() if one.role is Role.DISCRIMINATOR}
 
     @property
@@ -138,65 +138,71 @@ class Method(ABC):
         return layer
 
     def on_weights_loaded(self) -> None:  # noqa: B027 (most have nothing to do)
-        """Called before the first iteration, when the segmenter has its initial weights; not when a run is resumed.
-
-        Here teachers and references take them.
-        """
+        """Called after initial weights are loaded, but not in a resumed run; e.g. to copy them to a teacher."""
 
     def after_step(self, iteration: int) -> None:  # noqa: B027
-        """Called after the optimizers' step of an iteration, the same on all ranks; here teachers follow."""
+        """Called on all ranks after the optimizers' step of an iteration, e.g. to update a teacher."""
 
     @abstractmethod
     def train_step(self, batch: Pair, progress: Progress, backward: Backward) -> dict[str, Tensor]:
-        """Gives every loss of one batch to `backward` and returns the losses by name, for the record."""
+        """Computes one batch.
+
+        Args:
+            batch: the images.
+            progress: the iteration.
+            backward: must be called on every loss.
+
+        Returns:
+            Scalar losses by name, as recorded in `metrics.jsonl`.
+        """
 
     def logits(self, domain: Domain, **options: Any) -> tuple[Tensor, ...]:
-        """Every head's logits of a domain's images at base size, [B, C, H, W] each.
+        """Returns every head's logits at base size, float32 [B, C, H, W] each.
 
         Args:
             domain: the images.
-            options: what the backbone takes beside them.
+            options: further arguments of the backbone.
         """
         with self._statistics_of(domain):
             coarse = self.segmenter(domain.images, **options)
         return tuple(self.segmenter.resize(logits, domain.size) for logits in coarse)
 
     def all_logits(self, domain: Domain) -> tuple[Tensor, ...]:
-        """Like `logits`, and the auxiliary head's last."""
+        """Returns the same as `logits`, then the logits of the auxiliary head."""
         with self._statistics_of(domain):
             coarse = self.segmenter.all_logits(domain.images)
         return tuple(self.segmenter.resize(logits, domain.size) for logits in coarse)
 
     def pyramid(self, domain: Domain) -> tuple[Tensor, ...]:
-        """The backbone's four levels of features of a domain's images, [B, K, about H/stride, about W/stride] each."""
+        """Returns the backbone's four levels of features, float32 [B, K, about H/stride, about W/stride] each."""
         with self._statistics_of(domain):
             return self.segmenter.backbone.pyramid(domain.images)
 
     def judge(self, domain: Domain) -> dict[str, Tensor]:
-        """Every discriminator's logits of a domain's images at base size by its name, [B, 1, H, W] each."""
+        """Returns every discriminator's logits at base size by name, float32 [B, 1, H, W] each; for `clan inspect`."""
         return {}
 
     def _statistics_of(self, domain: Domain) -> AbstractContextManager[None]:
         return self.segmenter.source_statistics() if domain.is_source else nullcontext()
 
     def supervise(self, logits: Iterable[Tensor], labels: Tensor, **weights: Any) -> Tensor:
-        """The sum of every head's segmentation loss.
+        """Returns the sum of every head's segmentation loss, a scalar.
 
         Args:
-            logits: of every head, [B, C, H, W].
-            labels: [B, H, W].
+            logits: of every head, float32 [B, C, H, W].
+            labels: uint8 trainIds [B, H, W].
             weights: `weight_BHW` and `mean_over` of `segmentation_loss`.
         """
         return paddle.add_n([self.segmentation_loss(head, labels, **weights) for head in logits])
 
     def damping(self, progress: Progress) -> float:
-        """The factor d(i) = 1 − i/N, or 1 where losses do not fade."""
+        """Returns d(i) = 1 − i/N, or 1 without damping."""
         return 1.0 - progress.fraction if self.options.damping else 1.0
 
 
 @contextmanager
 def frozen(*networks: nn.Layer) -> Iterator[None]:
-    """Within the block gradients flow through the networks, but none are computed for their parameters."""
+    """Context in which gradients flow through the networks but are not computed for their parameters."""
     parameters = [parameter for network in networks for parameter in network.parameters()]
     trained = [parameter for parameter in parameters if not parameter.stop_gradient]
     for parameter in trained:

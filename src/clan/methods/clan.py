@@ -1,4 +1,7 @@
-"""CLAN: two co-trained heads, and a discriminator that pushes harder where they disagree (CVPR 2019)."""
+"""CLAN: adversarial loss weighted by the disagreement of two co-trained heads (Luo et al., CVPR 2019).
+
+The formulas are in docs/method.md.
+"""
 
 from paddle import Tensor
 
@@ -15,7 +18,7 @@ from clan.run.method_options import ClanOptions
 
 
 class CLAN(Method):
-    """Category-level adversarial adaptation; the discriminator takes class probabilities at base size."""
+    """Category-level adversarial adaptation; the discriminator reads class probabilities at base size."""
 
     options_type = ClanOptions
     options: ClanOptions
@@ -27,7 +30,7 @@ class CLAN(Method):
         self.discriminator = self.add("discriminator", judge, Role.DISCRIMINATOR)
 
     def train_step(self, batch: Pair, progress: Progress, backward: Backward) -> dict[str, Tensor]:
-        """The segmenter's turn, then the discriminator's on the same probabilities (SPEC section 3)."""
+        """Trains the segmenter, then the discriminator on the same probabilities, detached."""
         options = self.options
         damping = self.damping(progress)
 
@@ -62,7 +65,7 @@ class CLAN(Method):
         } | ({} if loss_self is None else {"loss_self": loss_self})
 
     def judge(self, domain: Domain) -> dict[str, Tensor]:
-        """The discriminator sees class probabilities of the heads' sum."""
+        """Returns the discriminator's logits of the heads' sum; see `Method.judge`."""
         logits1, logits2 = self.logits(domain)
         return {"discriminator": self._judge(class_probabilities(logits1 + logits2), domain)}
 
@@ -71,7 +74,7 @@ class CLAN(Method):
         return adaptive_weight(discrepancy, epsilon=self.options.epsilon, lambda_local=self.options.lambda_local)
 
     def _self_training(self, logits1: Tensor, logits2: Tensor, prob: Tensor, progress: Progress) -> Tensor | None:
-        """Both heads' segmentation loss on the target with its surest predictions for labels, once that has set in."""
+        """Returns the weighted loss on pseudo-labels of the target, or None before `self_training_start`."""
         options = self.options
         if options.lambda_self == 0 or progress.fraction < options.self_training_start:
             return None
@@ -79,5 +82,5 @@ class CLAN(Method):
         return options.lambda_self * self.supervise((logits1, logits2), labels)
 
     def _judge(self, prob: Tensor, domain: Domain) -> Tensor:
-        """The discriminator's logits at base size, [B, 1, H, W]."""
+        """Returns the discriminator's logits at base size, float32 [B, 1, H, W]."""
         return upsample(self.discriminator(prob), domain.size)

@@ -1,4 +1,4 @@
-"""Supervised training on the target's own labels: what adaptation, which has none, is measured against."""
+"""Supervised training on the target's labels: the upper bound that adaptation is compared with."""
 
 from paddle import Tensor
 
@@ -7,13 +7,13 @@ from clan.run.method_options import OracleOptions
 
 
 class Oracle(Method):
-    """Both heads learn from the target alone, with its labels."""
+    """Segmentation loss on the labelled target only."""
 
     options_type = OracleOptions
     reads_target_labels = True
 
     def train_step(self, batch: Pair, progress: Progress, backward: Backward) -> dict[str, Tensor]:
-        """The segmentation loss of both heads."""
+        """Trains on the segmentation loss of all heads."""
         assert isinstance(batch.target, LabelledDomain), "the target is sampled with labels"
         loss_seg = self.supervise(self.logits(batch.target), batch.target.labels)
         backward(loss_seg)

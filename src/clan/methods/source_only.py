@@ -1,4 +1,4 @@
-"""No adaptation: both heads learn from the source alone. What every method must beat."""
+"""No adaptation: supervised training on the source, the baseline of every method."""
 
 from paddle import Tensor
 
@@ -7,12 +7,12 @@ from clan.run.method_options import SourceOnlyOptions
 
 
 class SourceOnly(Method):
-    """Supervised training on the labelled domain."""
+    """Segmentation loss on the source only."""
 
     options_type = SourceOnlyOptions
 
     def train_step(self, batch: Pair, progress: Progress, backward: Backward) -> dict[str, Tensor]:
-        """The segmentation loss of both heads."""
+        """Trains on the segmentation loss of all heads."""
         loss_seg = self.supervise(self.logits(batch.source), batch.source.labels)
         backward(loss_seg)
         return {"loss_seg": loss_seg}

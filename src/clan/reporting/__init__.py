@@ -1,1 +1,1 @@
-"""Pages, pictures and figures of what runs learnt."""
+"""Report pages, galleries and figures."""

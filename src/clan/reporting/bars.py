@@ -1,4 +1,4 @@
-"""Shares as a chart of bars, coloured on a terminal, plain elsewhere."""
+"""Bar charts of shares as text, coloured on a terminal."""
 
 from collections.abc import Sequence
 
@@ -7,12 +7,12 @@ WIDTH = 40
 
 
 def print_bars(names: Sequence[str], shares: Sequence[float], colors: Sequence[tuple[int, int, int]]) -> None:
-    """Prints a line per name: its bar, as long as its share of the largest one, and its share in percent.
+    """Prints one line per name with a bar, relative to the largest share, and the share in percent.
 
     Args:
-        names: what the bars are called.
+        names: labels of the bars.
         shares: 0…1 each.
-        colors: RGB of each, used on a terminal.
+        colors: RGB of each, 0…255, used on a terminal.
     """
     from rich.bar import Bar
     from rich.console import Console
@@ -21,11 +21,13 @@ def print_bars(names: Sequence[str], shares: Sequence[float], colors: Sequence[t
     table = Table.grid(padding=(0, 2))
     largest = max([*shares, 1e-12])
     for name, share, (red, green, blue) in zip(names, shares, colors, strict=True):
-        length = max(8 * WIDTH * share / largest, share > 0)  # in eighths of a character; what is not nothing shows
+        length = max(
+            8 * WIDTH * share / largest, share > 0
+        )  # eighths of a character; at least one unless the share is 0
         drawn = Bar(8 * WIDTH, 0, length, width=WIDTH, color=f"rgb({red},{green},{blue})")
-        table.add_row(f"  {name}", drawn, _percent(share) if share else "never")
+        table.add_row(f"  {name}", drawn, _percent(share))
     console = Console(highlight=False)
-    console.print(table, markup=False, width=None if console.is_terminal else 200)  # a file is as wide as need be
+    console.print(table, markup=False, width=None if console.is_terminal else 200)  # a file has no width
 
 
 def _percent(share: float) -> str:

@@ -1,4 +1,4 @@
-"""Ten images with their labels laid over them, and what the colours mean: one look shows what is wrong."""
+"""Contact sheets: images beside their label overlays, with a legend."""
 
 from collections.abc import Sequence
 
@@ -13,22 +13,22 @@ from clan.datasets.labels import IGNORE, LabelSpace
 from clan.evaluation.overlays import BACKGROUND, FAINT, INK, legend, overlay
 
 TILE = 320
-"""Width of an image on the sheet."""
+"""Width of a panel in pixels."""
 
 COLUMNS = 4
-"""Two images a row, each beside its overlay."""
+"""Panels per row: two images, each beside its overlay."""
 
 GAP, LINE = 10, 22
 TEXT, TITLE = 13, 18
 
 
 def contact_sheet(dataset: Dataset, indices: Sequence[int], title: str) -> Image.Image:
-    """A sheet of images, each beside its overlay, under a title and above a legend.
+    """Draws images, each beside its label overlay, with a title and a legend.
 
     Args:
-        dataset: the images; without labels, they are shown alone.
-        indices: which; those that cannot be read are shown as grey panels.
-        title: what stands at the top.
+        dataset: the data set; without labels, images are drawn without overlays.
+        indices: images to draw; unreadable ones become grey panels.
+        title: heading.
     """
     space = dataset.classes.label_space
     panels = [panel for index in indices for panel in _panels(dataset, index, space)]
@@ -68,7 +68,7 @@ def _panels(dataset: Dataset, index: int, space: LabelSpace) -> list[tuple[str, 
 
 
 def _shortened(text: str) -> str:
-    """The end of a text that is wider than a panel: names differ there."""
+    """Cuts the beginning of a text that is wider than a panel, since file names differ at the end."""
     text = writable(text)
     if text_width(text, TEXT) <= TILE:
         return text

@@ -1,4 +1,4 @@
-"""Curves of a run as SVG paths: thinned out to what a screen can show."""
+"""Charts of the report as SVG paths."""
 
 import math
 from collections.abc import Sequence
@@ -7,54 +7,37 @@ from dataclasses import dataclass, field
 import numpy as np
 
 MOST_POINTS = 600
-"""A panel is at most as many pixels wide, so further points could not be told apart."""
+"""Largest number of points of a series: a panel is not wider in pixels."""
 
 SMOOTHING = 30
-"""A course is smoothed by means over this part of it."""
+"""The window of the moving average is 1 / SMOOTHING of the series."""
 
 WIDTH, HEIGHT = 380, 210
 LEFT, RIGHT, TOP, BOTTOM = 52, 12, 14, 28
-"""Margins of a panel, in its own units, as all of these."""
+"""Size and margins of a panel in SVG units."""
 
 
 @dataclass(frozen=True)
 class Series:
-    """One run's course of one number.
+    """One run's series in a chart."""
 
-    Args:
-        run: the run's position in the report.
-        x: iterations, ascending.
-        y: the numbers; finite.
-    """
-
-    run: int
-    x: np.ndarray
-    y: np.ndarray
+    run: int  # index of the run in the report
+    x: np.ndarray  # iterations, float64 [n], ascending
+    y: np.ndarray  # values, float64 [n], finite
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One chart: a number over the iterations, for every run that has it.
-
-    Args:
-        title: what the number is.
-        series: the runs' courses, thinned out.
-        total: iterations that the schedules are laid out for.
-        warmup: iterations of warm-up of the first run; 0: none to mark.
-        damped: whether the number carries the factor 1 − i/N.
-        markers: whether points are drawn; for a few of them.
-        note: the title in words.
-        noisy: whether courses are drawn smoothed too.
-    """
+    """One chart: a value over the iterations, for every run that has it."""
 
     title: str
     series: Sequence[Series]
-    total: int
-    warmup: int = 0
-    damped: bool = False
-    markers: bool = False
-    note: str = ""
-    noisy: bool = False
+    total: int  # iterations on the horizontal axis
+    warmup: int = 0  # iterations of warm-up to mark
+    damped: bool = False  # whether the value includes the factor 1 − i/N
+    markers: bool = False  # whether points are marked
+    note: str = ""  # explanation of the title
+    noisy: bool = False  # whether a smoothed series is drawn too
     bounds: tuple[float, float] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -66,30 +49,30 @@ class Panel:
         object.__setattr__(self, "bounds", (low if low == 0 else low - margin, high + margin))
 
     def x(self, iteration: float) -> float:
-        """Horizontal place of an iteration."""
+        """Returns the horizontal position of an iteration."""
         return LEFT + (WIDTH - LEFT - RIGHT) * iteration / max(self.total, 1)
 
     def y(self, value: float) -> float:
-        """Vertical place of a number."""
+        """Returns the vertical position of a value."""
         low, high = self.bounds
         return TOP + (HEIGHT - TOP - BOTTOM) * (high - value) / (high - low)
 
     def path(self, series: Series, *, smooth: bool = False) -> str:
-        """The SVG path of a course, as it is or smoothed."""
+        """Returns the SVG path of a series."""
         values = smoothed(series.y) if smooth else series.y
         points = (f"{self.x(x):.1f} {self.y(y):.1f}" for x, y in zip(series.x, values, strict=True))
         return "M" + "L".join(points)
 
     def x_ticks(self) -> list[tuple[float, str]]:
-        """Places and names of a few iterations."""
+        """Returns positions and labels of the horizontal axis."""
         return [(self.x(value), short(value)) for value in ticks(0, self.total, 5)]
 
     def y_ticks(self) -> list[tuple[float, str]]:
-        """Places and names of a few numbers."""
+        """Returns positions and labels of the vertical axis."""
         return [(self.y(value), short(value)) for value in ticks(*self.bounds, 5)]
 
     def data(self) -> dict[str, object]:
-        """What a hover read-out needs: places and numbers of every course."""
+        """Returns positions and values of every series as JSON, for the read-out."""
         return {
             "series": [
                 {
@@ -104,18 +87,21 @@ class Panel:
         }
 
     def summary(self) -> str:
-        """The chart in words, for those who do not see it."""
+        """Describes the chart in text, for screen readers."""
         parts = [f"run {one.run + 1} from {one.y[0]:.3g} to {one.y[-1]:.3g}" for one in self.series]
         return f"{self.title} over {self.total:,} iterations: " + "; ".join(parts)
 
 
 def thin(x: np.ndarray, y: np.ndarray, most: int = MOST_POINTS) -> tuple[np.ndarray, np.ndarray]:
-    """Means over equal stretches where there are more than `most` points; what is not finite is left out.
+    """Removes values that are not finite and averages neighbours until at most `most` points are left.
 
     Args:
         x: float64 [n], ascending.
         y: float64 [n].
         most: at least 1.
+
+    Returns:
+        x and y, float64 [m], m ≤ `most`.
     """
     known = np.isfinite(y)
     x, y = x[known], y[known]
@@ -127,7 +113,7 @@ def thin(x: np.ndarray, y: np.ndarray, most: int = MOST_POINTS) -> tuple[np.ndar
 
 
 def smoothed(y: np.ndarray) -> np.ndarray:
-    """Means over the neighbourhood of every point, as far as it goes: float64 [n] → float64 [n]."""
+    """Returns the centred moving average, float64 [n] → [n]; the window is cut at both ends."""
     at, reach = np.arange(len(y)), len(y) // (2 * SMOOTHING)
     first, behind = np.maximum(at - reach, 0), np.minimum(at + reach + 1, len(y))
     sums = np.concatenate([[0.0], np.cumsum(y)])
@@ -135,7 +121,7 @@ def smoothed(y: np.ndarray) -> np.ndarray:
 
 
 def ticks(low: float, high: float, about: int) -> list[float]:
-    """Round numbers between two, roughly `about` of them: 1, 2 or 5 times a power of ten apart."""
+    """Returns about `about` round numbers in low…high, spaced by 1, 2 or 5 times a power of ten."""
     rough = (high - low) / max(about, 1)
     if not rough > 0:
         return [low]
@@ -146,7 +132,7 @@ def ticks(low: float, high: float, about: int) -> list[float]:
 
 
 def short(value: float) -> str:
-    """A number in few characters, as axes have it: 20000 → 20k, 0.00025 → 2.5e-4."""
+    """Formats an axis label: 20000 → 20k, 0.00025 → 2.5e-4."""
     if value == 0:
         return "0"
     if abs(value) >= 1e6:

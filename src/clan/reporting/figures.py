@@ -1,4 +1,4 @@
-"""What `clan inspect` draws: figures for papers and slides, as PNG with a light background."""
+"""Figures of `clan inspect` for papers and slides, as PNG on white."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ STYLE: dict[Any, object] = {
     "text.parse_math": False,  # names may hold dollars
 }
 LARGEST_SHARE = 99.5
-"""Percentile of a sheet's numbers that its scale ends at, so that a few pixels do not darken all others."""
+"""Percentile of the values at the end of the colour scale, so that outliers do not darken the rest."""
 
 
 def require_matplotlib() -> None:
-    """Raises ConfigError if there is nothing to draw with."""
+    """Raises ConfigError if matplotlib is not installed."""
     try:
         import matplotlib  # noqa: F401
     except ImportError:
@@ -56,18 +56,18 @@ def require_matplotlib() -> None:
 
 @contextmanager
 def drawing(path: Path, width: float, height: float, names: Sequence[str] = ()) -> Iterator[Figure]:
-    """Within the block an empty figure, in inches, which is then written.
+    """Context with an empty figure, which is written at its end.
 
     Args:
-        path: the file.
-        width: of the figure.
-        height: likewise.
-        names: texts that people chose, which may need further fonts; they are drawn as `_written` gives them.
+        path: PNG file.
+        width: inches.
+        height: inches.
+        names: texts by users, which may need other fonts; pass them through `_written`.
 
     Raises:
         DataError: the file cannot be written.
     """
-    # Imported here: one command draws, and this takes half a second. Not pyplot, which looks for a screen.
+    # Imported here, since it takes half a second. Not pyplot, which looks for a display.
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -82,14 +82,14 @@ def drawing(path: Path, width: float, height: float, names: Sequence[str] = ()) 
 
 
 def _own_font() -> Path:
-    """Matplotlib's own font, which comes with it."""
+    """Returns the path of matplotlib's own font."""
     import matplotlib
 
     return Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf"
 
 
 def _families(names: Sequence[str]) -> list[str]:
-    """The families of fonts, made known to matplotlib, that have what its own lacks of some texts."""
+    """Registers fonts with the characters that matplotlib's own lacks; returns their families."""
     return [_family(path) for path in fonts_for(names, _own_font())]
 
 
@@ -102,26 +102,26 @@ def _family(path: Path) -> str:
 
 
 def _written(text: str) -> str:
-    """A text without anything that no font has."""
+    """Escapes characters that no font has."""
     return "\n".join(writable(line, _own_font()) for line in text.split("\n"))
 
 
 def draw_maps(
     path: Path, images: Sequence[np.ndarray], maps: Sequence[Sequence[np.ndarray]], iterations: Sequence[int]
 ) -> None:
-    """A sheet of maps of discrepancy, a row for each image, a column for each iteration, with one scale.
+    """Draws discrepancy maps, one row per image, one column per iteration, with one colour scale.
 
     Args:
-        path: the file.
-        images: uint8 RGB [H, W, 3], one a row.
-        maps: of each iteration those of the images, float32 [H, W], 0…1.
+        path: PNG file.
+        images: uint8 RGB [H, W, 3], one per row.
+        maps: for each iteration the maps of all images, float32 [H, W], 0…1.
         iterations: of the columns.
     """
     from matplotlib.colors import PowerNorm
 
     columns, proportion = 1 + len(iterations), images[0].shape[0] / images[0].shape[1]
     largest = max(1e-6, float(np.percentile(np.array(maps), LARGEST_SHARE)))
-    norm = PowerNorm(0.5, vmin=0, vmax=largest)  # by its root: most numbers are small
+    norm = PowerNorm(0.5, vmin=0, vmax=largest)  # square root: most values are small
     cell = min(3.0, max(1.5, 9 / columns))
     with drawing(path, columns * cell + 0.2, len(images) * (cell * proportion + 0.04) + 0.9) as figure:
         axes = figure.subplots(len(images), columns, squeeze=False)
@@ -140,7 +140,7 @@ def draw_maps(
         bar = figure.colorbar(
             heat, ax=axes, location="bottom", aspect=60, shrink=0.6, pad=0.02, extend="max", ticks=ticks
         )
-        bar.set_label("discrepancy 1 − cos(p₁, p₂) of the heads, colours by its root")
+        bar.set_label("discrepancy 1 − cos(p₁, p₂) of the heads, square-root colour scale")
         bar.ax.set_xticklabels([f"{tick:.2g}" for tick in ticks])
 
 
@@ -149,17 +149,17 @@ def draw_courses(
     background: Sequence[tuple[Sequence[float], Sequence[float]]] = (), background_name: str = "",
     level: tuple[float, str] | None = None, percent: bool = False,
 ) -> None:  # fmt: skip
-    """Numbers of the snapshots over the iterations.
+    """Draws values of the snapshots over the iterations.
 
     Args:
-        path: the file.
-        title: what the numbers are.
+        path: PNG file.
+        title: heading.
         iterations: of the snapshots.
-        courses: the numbers by name; a single one needs no name.
-        background: further courses, iterations and numbers, drawn faintly.
-        background_name: what they are.
-        level: a number of meaning, and what it means.
-        percent: whether they are shares, shown from 0 to 100 %.
+        courses: values by name; no legend for a single one.
+        background: further series (iterations, values), drawn faintly.
+        background_name: their name in the legend.
+        level: a reference value and its name.
+        percent: whether values are shares, 0…1, drawn as 0 to 100 %.
     """
     with drawing(path, 5.6, 3.2, [title, *courses]) as figure:
         axes = figure.add_subplot()
@@ -183,12 +183,12 @@ def draw_courses(
 
 
 def draw_table(path: Path, title: str, values: np.ndarray, rows: LabelSpace, columns: Sequence[int]) -> None:
-    """A number of every class at every iteration, as colours with the numbers on them.
+    """Draws a table of a value by class and iteration, coloured by value.
 
     Args:
-        path: the file.
-        title: what the numbers are.
-        values: [C, S], at least 0, NaN where there is none.
+        path: PNG file.
+        title: heading.
+        values: float [C, S], ≥ 0 or NaN.
         rows: the classes.
         columns: iterations.
     """
@@ -211,31 +211,23 @@ def draw_table(path: Path, title: str, values: np.ndarray, rows: LabelSpace, col
 
 @dataclass(frozen=True)
 class FeatureMap:
-    """Features in two dimensions.
+    """Features in two dimensions."""
 
-    Args:
-        title: of what network, and how they were brought to two.
-        places: [n, 2].
-        classes: [n], trainIds.
-        is_source: bool [n].
-        cut: percent of the places to leave out at every side, where a few lie far off.
-    """
-
-    title: str
-    places: np.ndarray
-    classes: np.ndarray
-    is_source: np.ndarray
-    cut: float = 0.0
+    title: str  # network and method of projection
+    places: np.ndarray  # float [n, 2]
+    classes: np.ndarray  # trainIds, int [n]
+    is_source: np.ndarray  # bool [n]
+    cut: float = 0.0  # percent of the points outside each side of the axes
 
 
 def draw_features(path: Path, rows: Sequence[Sequence[FeatureMap]], label_space: LabelSpace, note: str) -> None:
-    """Maps of features, a column for each network: classes by colour, source as dots, target as crosses.
+    """Draws feature maps, one column per network: classes by colour, source as dots, target as crosses.
 
     Args:
-        path: the file.
+        path: PNG file.
         rows: the maps.
-        label_space: the colours.
-        note: what the classes are by.
+        label_space: class names and colours.
+        note: caption of the legend.
     """
     from matplotlib.lines import Line2D
 
@@ -278,12 +270,12 @@ def _draw_feature_map(axes: Axes, one: FeatureMap, colors: np.ndarray) -> None:
 
 
 def draw_centres(path: Path, title: str, courses: Mapping[str, np.ndarray], label_space: LabelSpace) -> None:
-    """A number of every class in one network or two, as dots that a line joins.
+    """Draws a value of every class in one or two networks as connected dots.
 
     Args:
-        path: the file.
-        title: what the number is.
-        courses: float64 [C] by the name of the network, before and after; NaN where there is none.
+        path: PNG file.
+        title: heading.
+        courses: values by network, float64 [C] each, NaN where undefined.
         label_space: the classes.
     """
     places = np.arange(label_space.num_classes)

@@ -1,4 +1,4 @@
-"""Pictures for the report: the images that a run predicts worst and best, with truth, prediction and discrepancy."""
+"""The report's gallery: worst and best images with ground truth, prediction and discrepancy."""
 
 import math
 from collections.abc import Sequence
@@ -19,18 +19,18 @@ from clan.evaluation.tables import percent
 from clan.reporting.html import Example, Layer, drawing_uri, photograph_uri
 
 WIDTH = 640
-"""Of pictures on the page: sharp on a phone, and a few of them stay below a megabyte."""
+"""Width of pictures in pixels."""
 
 
 def examples(evaluated: Sequence[tuple[str, Evaluation]], count: int) -> list[Example]:
-    """The images that the first run predicts worst and best, half of each, the worst first.
+    """Draws the images with the lowest and highest mIoU of the first run, half of each, lowest first.
 
     Args:
         evaluated: names of runs and their evaluations.
-        count: how many images.
+        count: number of images.
 
     Raises:
-        DataError: an image or a label map is gone.
+        DataError: an image or a label map is missing.
     """
     first = evaluated[0][1]
     chosen = extremes(first, count)
@@ -58,7 +58,7 @@ def examples(evaluated: Sequence[tuple[str, Evaluation]], count: int) -> list[Ex
 
 
 def extremes(evaluation: Evaluation, count: int) -> list[str]:
-    """Stems of the worst and the best images, the worst first; fewer than `count` if there are fewer."""
+    """Returns stems of the images with the lowest and highest mIoU, lowest first, at most `count`."""
     ranked = sorted((miou, stem) for stem, miou in evaluation.images.items() if not math.isnan(miou))
     stems = [stem for _, stem in ranked]
     if len(stems) <= count:
@@ -68,13 +68,13 @@ def extremes(evaluation: Evaluation, count: int) -> list[str]:
 
 
 def network_of(evaluation: Evaluation) -> Predictor | None:
-    """The network that was evaluated, if its weights are still there."""
+    """Opens the evaluated network; None if its weights are missing or cannot be loaded."""
     if evaluation.weights is None or not evaluation.weights.is_file():
         return None
     try:
         options = options_for(evaluation.weights, num_classes=None, upsampling=None)
         return Predictor(evaluation.weights, options, keep_proportions=False)
-    except ClanError:  # of another shape than Cityscapes' usual, without a config.yaml beside them
+    except ClanError:  # another network without a config.yaml
         return None
 
 
@@ -82,8 +82,8 @@ def run_layers(
     number: int, name: str, evaluation: Evaluation, network: Predictor | None, image: Image.Image, stem: str,
     size: tuple[int, int],
 ) -> list[Layer]:  # fmt: skip
-    """What one run makes of one image: its label map and, if its network is there, the discrepancy of its heads."""
-    # The coloured label map holds trainIds whatever ids the grey one holds.
+    """Returns a run's label map of an image and, if its network is available, the discrepancy map."""
+    # NAME_color.png holds trainIds even if NAME.png holds other ids.
     predicted = read_id_label(evaluation.folder / f"{stem}_color.png")
     layers = [label_layer(f"prediction{number}", f"prediction, {name}", predicted, size, evaluation.label_space)]
     if network is not None:
@@ -97,5 +97,5 @@ def run_layers(
 
 
 def label_layer(key: str, name: str, train_ids: np.ndarray, size: tuple[int, int], space: LabelSpace) -> Layer:
-    """A label map in its colours."""
+    """Returns a label map in class colours; `size` is (width, height)."""
     return Layer(key, name, drawing_uri(resize_label(train_ids, size), bytes(space.palette())), name)

@@ -1,4 +1,4 @@
-"""The report: one self-contained HTML page of runs, their scores, curves and pictures."""
+"""The report's data and its rendering as one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -30,55 +30,34 @@ MINUS = "−"
 
 @dataclass(frozen=True)
 class ScoredSnapshot:
-    """What one snapshot scored.
-
-    Args:
-        name: the snapshot's.
-        iteration: after how many it was taken, if known.
-        means: 0…1 or NaN, by name.
-        best: whether it is the one whose scores the page shows.
-    """
+    """Scores of one snapshot."""
 
     name: str
-    iteration: int | None
-    means: Mapping[str, float]
-    best: bool
+    iteration: int | None  # None: unknown
+    means: Mapping[str, float]  # 0…1 or NaN
+    best: bool  # whether the page shows its scores
 
 
 @dataclass(frozen=True)
 class RunView:
-    """One run as the page shows it.
-
-    Args:
-        name: what it is called.
-        method: its method.
-        domains: source and target.
-        state: how far it came.
-        cost: what and how much, in words.
-        environment: likewise.
-        config: its `config.yaml`.
-        scores: of its best snapshot; None: it was not evaluated.
-        evaluated: what was evaluated, in words.
-        snapshots: all that were evaluated.
-        missing: what is not there, and the command to get it.
-    """
+    """Texts and scores of one run."""
 
     name: str
     method: str
-    domains: str
-    state: str
+    domains: str  # "source → target"
+    state: str  # progress in words
     cost: Mapping[str, str]
     environment: Mapping[str, str]
-    config: str
-    scores: Scores | None = None
-    evaluated: str = ""
-    snapshots: Sequence[ScoredSnapshot] = ()
-    missing: Sequence[tuple[str, str]] = ()
+    config: str  # content of config.yaml
+    scores: Scores | None = None  # of the best snapshot; None: not evaluated
+    evaluated: str = ""  # which snapshot and images, in words
+    snapshots: Sequence[ScoredSnapshot] = ()  # all that were evaluated
+    missing: Sequence[tuple[str, str]] = ()  # what is missing, and the command that adds it
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One of the pictures that the slider moves between: its key, name, data URI and description."""
+    """One picture of a slider, as a data URI."""
 
     key: str
     name: str
@@ -88,7 +67,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Example:
-    """One image of the gallery."""
+    """One image of the gallery; `size` is (width, height) in pixels."""
 
     name: str
     remark: str
@@ -98,7 +77,7 @@ class Example:
 
 @dataclass(frozen=True)
 class InspectedClass:
-    """A class's name, colour and numbers, None where there is none."""
+    """A class with its RGB colour and its numbers, None where undefined."""
 
     name: str
     color: tuple[int, int, int]
@@ -107,74 +86,46 @@ class InspectedClass:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What `clan inspect` found in a run.
-
-    Args:
-        name: the run's.
-        remark: what was looked at.
-        columns: what the numbers of the classes are.
-        rows: the classes.
-        pictures: figures.
-        courses: iterations and numbers of the charts, by their titles.
-    """
+    """Results of `clan inspect` for one run."""
 
     name: str
     remark: str
-    columns: Sequence[str]
+    columns: Sequence[str]  # headings of `InspectedClass.numbers`
     rows: Sequence[InspectedClass]
     pictures: Sequence[Layer]
-    courses: Mapping[str, tuple[np.ndarray, np.ndarray]]
+    courses: Mapping[str, tuple[np.ndarray, np.ndarray]]  # iterations and values by chart title
 
 
 @dataclass(frozen=True)
 class Page:
-    """All that the page shows.
-
-    Args:
-        title: of the page.
-        date: when it was made.
-        runs: the runs; differences are to the first.
-        notices: sentences that stand before all else.
-        label_space: the classes of the scores; None: there are none.
-        headline: the mean that decides which snapshot is best.
-        losses: charts.
-        rates: charts.
-        means: charts of the means over the snapshots.
-        validations: charts of the means in validation.
-        examples: the gallery.
-        published: figures that the first run may be compared with.
-        published_remark: why there are none.
-        options: those that differ between runs, each with every run's value.
-        inspections: of every run; None: it was not inspected.
-        inspected: their charts.
-    """
+    """Content of the page."""
 
     title: str
     date: str
-    runs: Sequence[RunView]
-    notices: Sequence[str] = ()
-    label_space: LabelSpace | None = None
-    headline: str = ""
+    runs: Sequence[RunView]  # differences are to the first
+    notices: Sequence[str] = ()  # sentences at the top
+    label_space: LabelSpace | None = None  # classes of the scores; None: no scores
+    headline: str = ""  # name of the mean that selects the best snapshot
     losses: Sequence[Panel] = ()
     rates: Sequence[Panel] = ()
-    means: Sequence[Panel] = ()
-    validations: Sequence[Panel] = ()
+    means: Sequence[Panel] = ()  # means of the snapshots
+    validations: Sequence[Panel] = ()  # means in validation
     examples: Sequence[Example] = ()
-    published: Sequence[Published] = ()
-    published_remark: str = ""
-    options: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    inspections: Sequence[Inspection | None] = ()
-    inspected: Sequence[Panel] = ()
+    published: Sequence[Published] = ()  # comparable published scores
+    published_remark: str = ""  # why there are none
+    options: Mapping[str, Sequence[str]] = field(default_factory=dict)  # differing options with every run's value
+    inspections: Sequence[Inspection | None] = ()  # of every run; None: not inspected
+    inspected: Sequence[Panel] = ()  # charts of the inspections
 
     @property
     def scored(self) -> list[tuple[int, RunView]]:
-        """The runs that have scores, with their positions."""
+        """The runs with scores and their indices."""
         return [(index, run) for index, run in enumerate(self.runs) if run.scores is not None]
 
 
 def render(page: Page) -> str:
-    """The page as HTML that needs nothing else."""
-    # Imported here: most commands write no report.
+    """Returns the page as self-contained HTML."""
+    # Imported here, since most commands write no report.
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     jinja = Environment(
@@ -196,7 +147,7 @@ def render(page: Page) -> str:
 
 
 def write_report(page: Page, path: Path) -> None:
-    """Writes the page as a whole or not at all.
+    """Writes the page atomically.
 
     Raises:
         DataError: the file cannot be written.
@@ -205,7 +156,7 @@ def write_report(page: Page, path: Path) -> None:
 
 
 def delta(ours: float, reference: float) -> str:
-    """The difference of two scores in percent points with its sign, or `ABSENT`."""
+    """Formats the difference of two scores (0…1) in percentage points with sign; `ABSENT` for NaN."""
     points = 100 * (ours - reference)
     if math.isnan(points):
         return ABSENT
@@ -214,11 +165,14 @@ def delta(ours: float, reference: float) -> str:
 
 
 def confusions(scores: Scores, most: int) -> list[tuple[str, str, float, float]]:
-    """What costs the most pixels: true class, predicted class, share of the true class and share of all, 0…1.
+    """Returns the confusions with the most pixels.
 
     Args:
         scores: of a run.
-        most: how many to name; fewer if there are fewer.
+        most: largest number to return.
+
+    Returns:
+        True class, predicted class, share of the true class's pixels and share of all pixels, 0…1.
     """
     wrong = scores.confusion.copy()
     wrong[range(len(wrong)), range(len(wrong))] = 0
@@ -235,24 +189,24 @@ def confusions(scores: Scores, most: int) -> list[tuple[str, str, float, float]]
 
 
 def share(part: float, whole: float) -> float:
-    """Part of a whole, 0…1; NaN of nothing."""
+    """Returns part / whole, NaN if the whole is 0."""
     return float(part) / float(whole) if whole else math.nan
 
 
 def photograph_uri(rgb: np.ndarray) -> str:
-    """A photograph, uint8 RGB [H, W, 3], as a data URI."""
+    """Encodes a photograph, uint8 RGB [H, W, 3], as a JPEG data URI."""
     return _uri(Image.fromarray(rgb), "JPEG", quality=82)
 
 
 def drawing_uri(indices: np.ndarray, palette: bytes) -> str:
-    """A picture of few colours, uint8 [H, W], as a data URI; the palette is 768 bytes, RGB."""
+    """Encodes palette indices, uint8 [H, W], as a PNG data URI; the palette is 768 bytes, RGB."""
     image = Image.fromarray(indices).copy()
     image.putpalette(palette)
     return _uri(image, "PNG", optimize=True)
 
 
 def figure_uri(path: Path) -> str:
-    """A figure, which has photographs and fine marks, as a data URI of a fifth of its PNG file's size."""
+    """Encodes a figure as a WebP data URI, a fifth of the size of its PNG file."""
     with Image.open(path) as image:
         return _uri(image, "WEBP", quality=90)
 
@@ -264,7 +218,7 @@ def _uri(image: Image.Image, kind: str, **options: Any) -> str:
 
 
 def _json(value: object) -> str:
-    """JSON that can stand in a script element."""
+    """Returns JSON that is safe in a script element."""
     from markupsafe import Markup
 
     text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)

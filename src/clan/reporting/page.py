@@ -1,7 +1,7 @@
-"""`clan report`: runs in, one page out."""
+"""`clan.report`: collects runs and evaluations into one page."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -19,20 +19,21 @@ from clan.reporting.inspection import page as inspected
 from clan.reporting.published import IMAGES, comparable
 from clan.run.records import RunRecords, read_run
 
+Courses = Mapping[str, tuple[np.ndarray, np.ndarray]]
+"""Iterations and values of one run by name."""
 DAMPED = ("loss_adv", "loss_weight", "loss_entropy")
-"""Losses that carry the factor 1 − i/N where damping is on."""
-
+"""Losses that include the factor 1 − i/N if damping is on."""
 
 NOTES = {
     "loss_seg": "segmentation, sum of both heads",
-    "loss_adv": "adversarial, the segmenter's turn",
-    "loss_weight": "likeness of the heads' weights",
+    "loss_adv": "adversarial, segmenter",
+    "loss_weight": "cosine of the heads' weights",
     "loss_D_s": "discriminator on the source",
     "loss_D_t": "discriminator on the target",
     "learning_rate": "segmenter",
     "learning_rate_D": "discriminator",
 }
-"""What a number of `metrics.jsonl` is, where its name does not say."""
+"""Explanations of names in `metrics.jsonl`."""
 
 
 def make_report(
@@ -44,18 +45,21 @@ def make_report(
     images: int = 6,
     notices: Sequence[str] = (),
 ) -> Page:
-    """Writes the report of some runs and returns what it shows.
+    """Writes an HTML report of runs.
 
     Args:
-        folders: the runs'; differences are to the first.
+        folders: run folders; differences are to the first.
         output: the HTML file.
-        results: folders of folders of label maps; besides them, `result` beside each run is searched.
-        evaluations: folders of label maps, one per run in their order, instead of what the search finds.
-        images: images of the gallery.
-        notices: what the page says before all else.
+        results: folders that are searched for evaluations, besides `result` beside each run.
+        evaluations: folders of label maps, one per run in the same order, instead of the search.
+        images: number of images in the gallery.
+        notices: sentences at the top of the page.
+
+    Returns:
+        The content of the page.
 
     Raises:
-        ClanError: a folder is no run's, evaluations do not fit the runs, or the page cannot be written.
+        ClanError: a folder is not a run, evaluations do not fit the runs, or the page cannot be written.
     """
     if evaluations and len(evaluations) != len(folders):
         raise ConfigError(f"{len(evaluations)} evaluations for {len(folders)} runs: name one for every run, in order")
@@ -84,11 +88,11 @@ def make_report(
 
 
 def make_page(runs: Sequence[RunRecords], found: Sequence[Sequence[Evaluation]]) -> Page:
-    """The page without its gallery.
+    """Returns the page without its gallery.
 
     Args:
         runs: the runs.
-        found: every run's evaluations, all of the same classes.
+        found: the evaluations of every run, all of the same classes.
     """
     every = [evaluation for of_run in found for evaluation in of_run]
     names = run_names([run.folder for run in runs])
@@ -102,7 +106,7 @@ def make_page(runs: Sequence[RunRecords], found: Sequence[Sequence[Evaluation]])
         source = runs[first_index].config.source.dataset.name
         published = comparable(source, evaluation.dataset, len(evaluation.images), evaluation.label_space)
         remark = "" if published else (
-            f"No published figures are shown: they are of the {IMAGES} images of Cityscapes val in its classes, and "
+            f"No published scores are shown: they are of the {IMAGES} images of Cityscapes val in its classes, and "
             f"these scores are of {len(evaluation.images)} images in {evaluation.dataset.get('root', '?')}, "
             f"{evaluation.label_space.num_classes} classes."
         )  # fmt: skip
@@ -115,8 +119,8 @@ def make_page(runs: Sequence[RunRecords], found: Sequence[Sequence[Evaluation]])
         headline=headline,
         losses=panels(runs, "loss_"),
         rates=panels(runs, "learning_rate"),
-        means=list(mean_panels(runs, found)),
-        validations=list(validation_panels(runs)),
+        means=mean_panels(runs, found),
+        validations=validation_panels(runs),
         published=published,
         published_remark=remark,
         options=differing_options(runs),
@@ -126,7 +130,7 @@ def make_page(runs: Sequence[RunRecords], found: Sequence[Sequence[Evaluation]])
 
 
 def run_names(folders: Sequence[Path]) -> list[str]:
-    """The folders' names, with as many of the folders above as tell them apart."""
+    """Returns the folders' names, with as many parent folders as needed to be unique."""
     parts = [folder.resolve().parts for folder in folders]
     depth = 1
     while len({one[-depth:] for one in parts}) < len(set(parts)):
@@ -135,13 +139,13 @@ def run_names(folders: Sequence[Path]) -> list[str]:
 
 
 def best(evaluations: Sequence[Evaluation], headline: str) -> Evaluation:
-    """The one with the highest headline mean, the last of those if none has any."""
+    """Returns the evaluation with the highest headline mean; the last one if all are NaN."""
     known = [one for one in evaluations if not math.isnan(one.scores.means[headline])]
     return max(known, key=lambda one: one.scores.means[headline]) if known else evaluations[-1]
 
 
 def run_view(name: str, run: RunRecords, evaluations: Sequence[Evaluation], headline: str) -> RunView:
-    """A run in words."""
+    """Returns the texts and scores of a run."""
     config = run.config
     view = RunView(
         name=name,
@@ -181,7 +185,7 @@ def _missing(run: RunRecords, evaluations: Sequence[Evaluation]) -> Iterator[tup
     elif not run.snapshots:
         yield "No snapshot is saved yet: wait for the first, or continue the run.", f"{again} --resume"
     elif not evaluations:
-        yield "No snapshot of it was evaluated.", f"clan evaluate {run.folder}"
+        yield "No snapshot was evaluated.", f"clan evaluate {run.folder}"
 
 
 def _state(run: RunRecords) -> str:
@@ -195,7 +199,7 @@ def _state(run: RunRecords) -> str:
 
 
 def _cost(run: RunRecords) -> dict[str, str]:
-    """What the run cost so far."""
+    """Returns time, speed and memory of a run in words."""
     seconds = run.metrics.get("seconds", np.empty(0))
     seconds = seconds[np.isfinite(seconds) & (seconds > 0)]
     facts = {"iterations": f"{run.done:,}"}
@@ -215,58 +219,58 @@ def _cost(run: RunRecords) -> dict[str, str]:
 
 
 def panels(runs: Sequence[RunRecords], prefix: str) -> list[Panel]:
-    """A chart of every number whose name begins so, over all runs that have it."""
-    names = dict.fromkeys(name for run in runs for name in run.metrics if name.startswith(prefix))
-    total = max(run.config.num_steps for run in runs)
+    """Returns a chart of every value of `metrics.jsonl` whose name has this prefix."""
+    found = [{name: (run.metrics["iteration"], y) for name, y in run.metrics.items()} for run in runs]
     made = []
-    for name in names:
-        series = []
-        for index, run in enumerate(runs):
-            x, y = thin(run.metrics["iteration"], run.metrics[name]) if name in run.metrics else (np.empty(0),) * 2
-            if len(x):
-                series.append(Series(index, x, y))
-        if series:
-            config = runs[series[0].run].config
-            damped = name in DAMPED and getattr(config.method, "damping", False)
-            words = {"note": NOTES.get(name, ""), "noisy": prefix == "loss_"}
-            made.append(Panel(name, series, total=total, warmup=config.warmup, damped=damped, **words))
+    for panel in _charts(runs, found, prefix):
+        config = runs[panel.series[0].run].config
+        damped = panel.title in DAMPED and getattr(config.method, "damping", False)
+        note = NOTES.get(panel.title, "")
+        made.append(replace(panel, warmup=config.warmup, damped=damped, note=note, noisy=prefix == "loss_"))
     return made
 
 
-def mean_panels(runs: Sequence[RunRecords], found: Sequence[Sequence[Evaluation]]) -> Iterator[Panel]:
-    """Every mean over the iterations of the snapshots, where a run has several."""
+def mean_panels(runs: Sequence[RunRecords], found: Sequence[Sequence[Evaluation]]) -> list[Panel]:
+    """Returns a chart of every mean over the snapshots, if a run has several."""
     placed = [[one for one in of_run if one.iteration is not None] for of_run in found]
     if max(map(len, placed), default=0) < 2:
-        return
-    total = max(run.config.num_steps for run in runs)
-    for name in next(of_run[0].scores.means for of_run in placed if of_run):
-        series = []
-        for index, of_run in enumerate(placed):
-            x = np.array([one.iteration for one in of_run], np.float64)
-            x, y = thin(x, np.array([100 * one.scores.means[name] for one in of_run]))
-            if len(x):
-                series.append(Series(index, x, y))
-        if series:
-            yield Panel(f"{name} of the snapshots, %", series, total=total, markers=True)
+        return []
+    courses = [_courses([(one.iteration, one.scores.means) for one in of_run]) for of_run in placed]
+    return _mean_charts(runs, courses, "of the snapshots")
 
 
-def validation_panels(runs: Sequence[RunRecords]) -> Iterator[Panel]:
-    """Every mean over the iterations of the validations."""
+def validation_panels(runs: Sequence[RunRecords]) -> list[Panel]:
+    """Returns a chart of every mean over the validations."""
+    courses = [_courses([(one.iteration, one.means) for one in run.validations]) for run in runs]
+    return _mean_charts(runs, courses, "in validation")
+
+
+def _courses(points: Sequence[tuple[int | None, Mapping[str, float]]]) -> Courses:
+    """Iterations and percentages of every mean by name."""
+    courses = {}
+    for name in dict.fromkeys(name for _, means in points for name in means):
+        known = np.array([(at, 100 * means[name]) for at, means in points if name in means], np.float64)
+        courses[name] = known[:, 0], known[:, 1]
+    return courses
+
+
+def _mean_charts(runs: Sequence[RunRecords], courses: Sequence[Courses], where: str) -> list[Panel]:
+    charts = _charts(runs, courses)
+    return [replace(panel, title=f"{panel.title} {where}, %", markers=True) for panel in charts]
+
+
+def _charts(runs: Sequence[RunRecords], courses: Sequence[Courses], prefix: str = "") -> Iterator[Panel]:
+    """A chart of every name with this prefix, over all runs that have a finite value of it."""
     total = max(run.config.num_steps for run in runs)
-    for name in dict.fromkeys(name for run in runs for one in run.validations for name in one.means):
-        series = []
-        for index, run in enumerate(runs):
-            scored = [one for one in run.validations if name in one.means]
-            x = np.array([one.iteration for one in scored], np.float64)
-            x, y = thin(x, np.array([100 * one.means[name] for one in scored], np.float64))
-            if len(x):
-                series.append(Series(index, x, y))
+    for name in dict.fromkeys(name for of_run in courses for name in of_run if name.startswith(prefix)):
+        thinned = {index: thin(*of_run[name]) for index, of_run in enumerate(courses) if name in of_run}
+        series = [Series(index, x, y) for index, (x, y) in thinned.items() if len(x)]
         if series:
-            yield Panel(f"{name} in validation, %", series, total=total, markers=True)
+            yield Panel(name, series, total=total)
 
 
 def differing_options(runs: Sequence[RunRecords]) -> dict[str, list[str]]:
-    """Options by their whole name with every run's value, where these differ."""
+    """Returns options that differ between runs, by full name, with every run's value."""
     flat = [run.config.options() for run in runs]
     names = dict.fromkeys(name for options in flat for name in options)
     values = {name: [str(options.get(name, "–")) for options in flat] for name in names}
@@ -277,6 +281,4 @@ def _require_one_label_space(found: Sequence[Sequence[Evaluation]]) -> None:
     spaces = [one for of_run in found for one in of_run]
     for one in spaces:
         if one.label_space.names != spaces[0].label_space.names:
-            raise ConfigError(
-                f"{spaces[0].folder} and {one.folder} score different classes: report these runs apart"
-            )  # fmt: skip
+            raise ConfigError(f"{spaces[0].folder} and {one.folder} score different classes: report them separately")

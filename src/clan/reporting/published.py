@@ -1,4 +1,4 @@
-"""Published figures on Cityscapes val, IoU in % (SPEC section 8)."""
+"""Published scores on Cityscapes val, IoU in %."""
 
 import math
 from collections.abc import Mapping
@@ -8,29 +8,21 @@ from clan.datasets.labels import CITYSCAPES, LabelSpace
 
 
 class Published(NamedTuple):
-    """One published result.
-
-    Args:
-        name: whose.
-        mean: which mean it is.
-        value: that mean, in %.
-        iou: of every class of that mean, in % and the order of trainIds; none: they were not published.
-        remark: what to know about them.
-    """
+    """One published result."""
 
     name: str
-    mean: str
-    value: float
-    iou: tuple[float, ...] = ()
+    mean: str  # name of the mean
+    value: float  # the mean in %
+    iou: tuple[float, ...] = ()  # of every class of the mean in % by trainId; empty: not published
     remark: str = ""
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The names of the classes of that mean."""
+        """Names of the mean's classes."""
         return tuple(CITYSCAPES.names[train_id] for train_id in CITYSCAPES.subsets[self.mean])
 
     def of(self, name: str) -> float:
-        """The IoU of a class, 0…1, or NaN."""
+        """Returns the IoU of a class, 0…1, or NaN."""
         return self.iou[self.classes.index(name)] / 100 if self.iou and name in self.classes else math.nan
 
 
@@ -58,22 +50,22 @@ FIGURES: Mapping[str, tuple[Published, ...]] = {
         Published("CLAN, official code's log, last of that run", "mIoU-19", 41.32),
     ),
 }
-"""By source data set."""
+"""Published results by source data set."""
 
 IMAGES = 500
-"""Images of Cityscapes val."""
+"""Number of images of Cityscapes val."""
 
 
 def comparable(
     source: str, dataset: Mapping[str, Any], images: int, space: LabelSpace = CITYSCAPES
 ) -> tuple[Published, ...]:
-    """The figures that an evaluation may be compared with; none unless it was of all of Cityscapes val.
+    """Returns the published results on the same images and classes; empty unless all of Cityscapes val was evaluated.
 
     Args:
         source: name of the run's source data set.
-        dataset: name and split of what was evaluated.
-        images: how many.
-        space: the classes that were scored; a mean over other classes is no other one's equal.
+        dataset: "name" and "split" of the evaluated data set.
+        images: number of evaluated images.
+        space: the scored classes.
     """
     whole = dataset.get("name") == "cityscapes" and dataset.get("split") == "val" and images == IMAGES
     means = {name: tuple(space.names[train_id] for train_id in subset) for name, subset in space.subsets.items()}

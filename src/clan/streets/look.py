@@ -1,4 +1,4 @@
-"""How a street looks: light, textures and haze on its surfaces, then the faults of a camera."""
+"""Appearance of a street: light, textures and haze on its surfaces, then the camera's imperfections."""
 
 from dataclasses import dataclass
 
@@ -15,51 +15,30 @@ JOINTS = {Material.PAVING: (0.9, 0.9, 0.06), Material.MASONRY: (0.6, 0.3, 0.05)}
 
 @dataclass(frozen=True)
 class Look:
-    """Light, textures and the camera's faults; every range is drawn from once per image.
+    """Light, textures and camera imperfections; each range is sampled once per image."""
 
-    Args:
-        ambient: light that falls everywhere.
-        sunlight: light that falls on surfaces that face the sun.
-        sun: direction to the sun.
-        shadow: part of the light that a shadow takes.
-        softness: blur of the shadows' edges, pixels.
-        sight: metres after which haze leaves 1/e of a colour.
-        haze: its colour.
-        clouds: cover of the sky, 0…1.
-        grain: strength of the irregular texture per `Material`.
-        joints: strength of paving's and masonry's joints per `Material`.
-        balance: factors on red, green and blue.
-        saturation: 1 leaves colours as they are.
-        gamma: above 1 darkens the middle tones.
-        vignette: light lost in the corners.
-        blur: standard deviation of the defocus, pixels.
-        motion: length of the horizontal motion blur, pixels.
-        noise: standard deviation of the sensor's noise.
-        jpeg: quality of a JPEG that the image went through; 100 means none.
-    """
-
-    ambient: Range
-    sunlight: Range
-    sun: tuple[float, float, float]
-    shadow: Range
-    softness: float
-    sight: Range
-    haze: np.ndarray
-    clouds: Range
-    grain: tuple[float, ...]
-    joints: tuple[float, ...]
-    balance: tuple[Range, Range, Range]
-    saturation: Range
-    gamma: Range
-    vignette: Range
-    blur: Range
-    motion: Range
-    noise: Range
-    jpeg: tuple[int, int]
+    ambient: Range  # light on every surface
+    sunlight: Range  # additional light on surfaces that face the sun
+    sun: tuple[float, float, float]  # direction to the sun
+    shadow: Range  # fraction of the light lost in shadow
+    softness: float  # blur of shadow edges, pixels
+    sight: Range  # distance in metres at which haze leaves 1/e of a colour
+    haze: np.ndarray  # colour of the haze, float32 RGB [3], 0…1
+    clouds: Range  # cloud cover, 0…1
+    grain: tuple[float, ...]  # strength of the irregular texture, by `Material`
+    joints: tuple[float, ...]  # strength of joints between stones, by `Material`
+    balance: tuple[Range, Range, Range]  # factors on red, green and blue
+    saturation: Range  # 1: unchanged
+    gamma: Range  # above 1: darker midtones
+    vignette: Range  # light lost in the corners, 0…1
+    blur: Range  # standard deviation of the defocus, pixels
+    motion: Range  # length of the horizontal motion blur, pixels
+    noise: Range  # standard deviation of the sensor noise
+    jpeg: tuple[int, int]  # quality of JPEG compression; 100: none
 
 
 def shade(look: Look, scene: Scene, surfaces: Surfaces, rng: np.random.Generator) -> np.ndarray:
-    """Colours of all visible surfaces: float32 RGB [H, W, 3], about 0…1."""
+    """Returns the colours of all visible surfaces, float32 RGB [H, W, 3], about 0…1."""
     number, material = surfaces.number, surfaces.material.take(surfaces.number)
     depth = _depth(scene.camera, surfaces)
     noise, joints = _texture(scene.camera, surfaces, material, depth, rng)
@@ -85,14 +64,14 @@ def shade(look: Look, scene: Scene, surfaces: Surfaces, rng: np.random.Generator
 
 
 def _depth(camera: Camera, surfaces: Surfaces) -> np.ndarray:
-    """Metres ahead of the camera at every pixel: float32 [H, W]."""
+    """Returns the depth of every pixel in metres, float32 [H, W]."""
     across, up = camera.rays(surfaces.number.shape[1], surfaces.number.shape[0])
     a, b, c = (column.take(surfaces.number) for column in surfaces.inverse_depth.T)
     return 1 / np.clip(a * across + b * up + c, 1 / FAR, 1 / NEAR)
 
 
 def _shadow_mask(look: Look, scene: Scene, material: np.ndarray) -> np.ndarray:
-    """How much of the sun is hidden, on the ground only: float32 [H, W] in 0…1."""
+    """Returns the fraction of sunlight blocked on the ground, float32 [H, W], 0…1; 0 elsewhere."""
     mask = np.zeros(material.shape, np.uint8)
     for outline in scene.shadows:
         corners = np.maximum(outline, (-np.inf, -np.inf, NEAR))
@@ -104,10 +83,9 @@ def _shadow_mask(look: Look, scene: Scene, material: np.ndarray) -> np.ndarray:
 def _texture(
     camera: Camera, surfaces: Surfaces, material: np.ndarray, depth: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Irregular noise (mean 0) and the lines between stones (0 or 1), as they lie on the surfaces.
+    """Returns irregular noise (mean 0) and joints between stones (0…1) in surface coordinates, float32 [H, W] each.
 
-    Level surfaces are textured in x and z, upright ones in height and the distance along them, for which
-    x + z serves: streets and houses are square to each other.
+    Horizontal surfaces are textured in x and z, vertical ones in height and x + z: walls are parallel to an axis.
     """
     across, up = camera.rays(depth.shape[1], depth.shape[0])
     level = (np.abs(surfaces.normal[:, 1]) > 0.5).take(surfaces.number)
@@ -130,7 +108,7 @@ def _texture(
 
 
 def _noise_tile(rng: np.random.Generator) -> np.ndarray:
-    """Noise with detail at all scales that repeats seamlessly: float32 [TILE, TILE], mean 0, variance 1."""
+    """Returns seamless 1/f noise, float32 [TILE, TILE], mean 0, variance 1."""
     frequency = np.hypot(np.fft.fftfreq(TILE)[:, None], np.fft.rfftfreq(TILE)[None, :])
     frequency[0, 0] = np.inf
     spectrum = np.fft.rfft2(rng.standard_normal((TILE, TILE))) / frequency
@@ -139,7 +117,7 @@ def _noise_tile(rng: np.random.Generator) -> np.ndarray:
 
 
 def photograph(look: Look, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The image that the camera makes of colours: float32 RGB [H, W, 3] → uint8."""
+    """Applies the camera: float32 RGB [H, W, 3], about 0…1 → uint8 RGB [H, W, 3]."""
     height, width = image.shape[:2]
     gray = image.mean(axis=2, keepdims=True)
     image = gray + np.float32(rng.uniform(*look.saturation)) * (image - gray)

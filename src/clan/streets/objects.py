@@ -1,6 +1,6 @@
-"""What stands and moves in a street, built from the few primitives of `scene.Thing`.
+"""Vehicles, people, street furniture and trees, built from the primitives of `scene.Thing`.
 
-Each function draws one object around its thing's foot point, in metres, with chance from `rng`.
+Each function draws one object around the foot point of its `Thing`. Dimensions are metres; variation is from `rng`.
 """
 
 import numpy as np
@@ -19,12 +19,12 @@ HAIRS = tuple(map(rgb, ("#1d1712", "#4a3222", "#8d6a3a", "#b9b3aa")))
 
 
 def pick(rng: np.random.Generator, choices: tuple[Color, ...]) -> Color:
-    """One of the colours, a little lighter or darker."""
+    """Returns a random colour of several, slightly lighter or darker."""
     return np.minimum(choices[rng.integers(len(choices))] * rng.uniform(0.88, 1.1), 1)
 
 
 def at(right: float, up: float, forward: float = 0.0) -> np.ndarray:
-    """A point of an object, to which others can be added."""
+    """Returns a point in an object's coordinates as an array."""
     return np.array([right, up, forward])
 
 
@@ -48,7 +48,7 @@ def car(thing: Thing, rng: np.random.Generator, paint: Color) -> None:
 
 
 def lights(thing: Thing, name: str, *, length: float, width: float, up: float) -> None:
-    """Two lamps, a number plate and a bumper on the end that the camera sees."""
+    """Two lamps, a number plate and a bumper on the visible end."""
     end = thing.near_end * (length / 2 + 0.02)
     lamp = HEADLIGHT if thing.near_end > 0 else TAILLIGHT
     panel(thing, name, RUBBER, (0, up - 0.24, end), (width * 1.15, 0.16))
@@ -85,7 +85,7 @@ def bus(thing: Thing, rng: np.random.Generator, paint: Color) -> None:
 
 
 def person(thing: Thing, rng: np.random.Generator, clothes: tuple[Color, ...]) -> None:
-    """Someone who stands or walks, 1.55 to 1.9 m tall."""
+    """A standing or walking person, 1.55 to 1.9 m tall."""
     tall, stride, swing = rng.uniform(0.9, 1.1), rng.uniform(0.02, 0.32), rng.uniform(-0.25, 0.25)
     skin, shirt, trousers = pick(rng, SKINS), pick(rng, clothes), pick(rng, clothes) * 0.6
     neck, hip = at(0.0, 1.42) * tall, at(0.0, 0.86) * tall
@@ -103,7 +103,7 @@ def person(thing: Thing, rng: np.random.Generator, clothes: tuple[Color, ...]) -
 
 
 def head(thing: Thing, neck: np.ndarray, skin: Color, hair: Color, name: str) -> None:
-    """A head with hair, or a helmet of that colour, on a neck."""
+    """A head with hair, or a helmet in that colour."""
     thing.blob(neck + at(0, 0.2), 0.145, name, hair)
     thing.blob(neck + at(0.02, 0.15), 0.125, name, skin)
     thing.limb(neck + at(-0.13, 0.25), neck + at(0.13, 0.25), (0.14, 0.14), name, hair)
@@ -115,17 +115,12 @@ def two_wheeler(thing: Thing, name: str, paint: Color) -> None:
     radius, base, tube = (0.33, 0.68, 0.16) if heavy else (0.36, 0.54, 0.07)
     hub = CHROME * (0.45 if heavy else 0.75)
     for forward in (-base, base):
-        # Seen from behind, a wheel is no wider than its tyre.
+        # From behind, a wheel is as wide as its tyre.
         thing.limb((0, 0, forward), (0, 2 * radius, forward), (tube, tube), name, TYRE)
         thing.wheel(0, forward, radius, name, TYRE)
         thing.wheel(0.01 * thing.near_side, forward, radius - tube * 0.9, name, hub)
     bars, saddle, crank = (0, 1.02, base * 0.7), (0, 0.9, -0.24), (0, 0.36, -0.06)
-    for start, end in (
-        (bars, (0, radius, base)),
-        (crank, saddle),
-        (crank, bars),
-        ((0, radius, -base), crank),
-    ):
+    for start, end in ((bars, (0, radius, base)), (crank, saddle), (crank, bars), ((0, radius, -base), crank)):
         thing.limb(start, end, (tube, tube), name, paint)
     thing.limb((-0.3, 1.04, base * 0.6), (0.3, 1.04, base * 0.6), (0.07, 0.07), name, BLACK)
     thing.limb((0, 0.92, -0.4), (0, 0.92, -0.1), (0.1, 0.08), name, BLACK)
@@ -140,7 +135,7 @@ def two_wheeler(thing: Thing, name: str, paint: Color) -> None:
 
 
 def rider(thing: Thing, rng: np.random.Generator, clothes: tuple[Color, ...]) -> None:
-    """Whoever sits on a two-wheeler, helmeted."""
+    """A rider with a helmet."""
     skin, shirt, trousers = pick(rng, SKINS), pick(rng, clothes), pick(rng, clothes) * 0.55
     hip, neck = at(0, 0.95, -0.22), at(0, 1.45, 0.08)
     for side, pedal in ((-1, 0.5), (1, 0.24)):
@@ -154,14 +149,14 @@ def rider(thing: Thing, rng: np.random.Generator, clothes: tuple[Color, ...]) ->
 
 
 def lamp_post(thing: Thing, metal: Color) -> None:
-    """A street lamp that leans over the road at its left (right is turned away from the road)."""
+    """A street lamp whose arm is over the road, on its left."""
     thing.limb((0, 0, 0), (0, 6.4, 0), (0.2, 0.13), "pole", metal)
     thing.limb((0, 6.4, 0), (-1.3, 6.8, 0), (0.12, 0.1), "pole", metal)
     thing.limb((-1.1, 6.72, 0), (-1.8, 6.86, 0), (0.2, 0.2), "pole", metal * 1.15)
 
 
 def traffic_light(thing: Thing, rng: np.random.Generator, metal: Color) -> None:
-    """Signal heads on a post: one at its side, often one more over the road at its left."""
+    """Signal heads: one on the post, often another over the road, on its left."""
     tall = rng.random() < 0.6
     thing.limb((0, 0, 0), (0, 5.4 if tall else 3.0, 0), (0.2, 0.15), "pole", metal)
     heads = [(0.0, 2.9)]
@@ -177,7 +172,7 @@ def traffic_light(thing: Thing, rng: np.random.Generator, metal: Color) -> None:
 
 
 def sign(thing: Thing, rng: np.random.Generator, metal: Color) -> None:
-    """A traffic sign of one of five kinds on its post."""
+    """A traffic sign of one of five kinds."""
     thing.limb((0, 0, 0), (0, 2.5, 0), (0.12, 0.12), "pole", metal)
     kind, center = rng.integers(5), (0.0, 2.45, 0.0)
     if kind < 2:  # a limit or a ban
@@ -199,7 +194,7 @@ def sign(thing: Thing, rng: np.random.Generator, metal: Color) -> None:
 
 
 def crown(thing: Thing, rng: np.random.Generator, center: tuple[float, float], radius: float, leaves: Color) -> None:
-    """Foliage: a heap of ragged clumps, the upper ones in the light."""
+    """Foliage: overlapping irregular polygons, lighter towards the top."""
     for height in np.sort(rng.uniform(-0.75, 0.75, 8)):
         reach = np.sqrt(1 - height**2) * radius * 0.75
         clump = (center[0] + rng.uniform(-reach, reach), center[1] + height * radius, 0.0)
@@ -209,7 +204,7 @@ def crown(thing: Thing, rng: np.random.Generator, center: tuple[float, float], r
 
 
 def tree(thing: Thing, rng: np.random.Generator, leaves: Color, bark: Color) -> None:
-    """A street tree; its trunk counts as vegetation, as in Cityscapes."""
+    """A street tree; the trunk has class vegetation, as in Cityscapes."""
     height, radius = rng.uniform(3.4, 5.2), rng.uniform(1.3, 2.1)
     for lean in (-0.5, 0.5):
         thing.limb((0, height * 0.5, 0), (lean, height, 0), (0.18, 0.1), "vegetation", bark)

@@ -1,9 +1,9 @@
-"""Coloured polygons in space, seen by a camera.
+"""Coloured polygons in 3D, seen by a pinhole camera.
 
-A scene is drawn once, into a map that holds the *number* of the visible polygon at every pixel. Colour,
-class, instance and depth are look-ups in that map, so image and labels cannot disagree.
+`rasterize` stores the number of the visible polygon at every pixel. Colour, class, instance and depth are looked up by
+that number, so image and label agree at every pixel.
 
-Coordinates are metres: x to the right, y up from the road's surface, z ahead of the camera.
+Coordinates are metres: x to the right, y up from the road surface, z ahead of the camera.
 """
 
 import math
@@ -24,12 +24,12 @@ TRAIN_ID = {name: train_id for train_id, name in enumerate(CITYSCAPES.names)}
 Range = tuple[float, float]
 Point = np.ndarray | tuple[float, float, float]
 
-NEAR, FAR = 1.2, 500.0  # metres; nearer is cut off, farther looks like FAR
+NEAR, FAR = 1.2, 500.0  # metres; depth is clipped to this range
 SUBPIXEL_BITS = 4
 
 
 class Material(IntEnum):
-    """What a polygon is made of: the texture that a world's look gives it."""
+    """Selects the texture of a polygon."""
 
     SKY = 0
     ROAD = 1
@@ -40,9 +40,9 @@ class Material(IntEnum):
 
 
 class Part(NamedTuple):
-    """One flat polygon: float corners [N, 3] in the street's metres and what is known of its surface."""
+    """One flat polygon with its surface."""
 
-    corners: np.ndarray
+    corners: np.ndarray  # float64 [N, 3], metres
     train_id: int
     color: np.ndarray
     material: Material
@@ -50,32 +50,26 @@ class Part(NamedTuple):
 
 
 def rgb(color: str) -> np.ndarray:
-    """Colour of a "#rrggbb" string: float32 [3] in 0…1."""
+    """Converts "#rrggbb" to float32 [3], 0…1."""
     return np.frombuffer(bytes.fromhex(color[1:]), np.uint8).astype(np.float32) / 255
 
 
 @dataclass(frozen=True)
 class Camera:
-    """A pinhole that looks along the street; a small pitch or pan is a shift of the vanishing point.
+    """A pinhole camera along the street; small pitch and pan are approximated by moving the vanishing point."""
 
-    Args:
-        eye: position in metres.
-        focal: focal length in pixels.
-        vanishing: (u, v) where the street meets the horizon, in pixels.
-    """
-
-    eye: tuple[float, float, float]
-    focal: float
-    vanishing: tuple[float, float]
+    eye: tuple[float, float, float]  # position, metres
+    focal: float  # focal length, pixels
+    vanishing: tuple[float, float]  # (u, v) of the street's vanishing point, pixels
 
     def project(self, points: np.ndarray) -> np.ndarray:
-        """Pixel coordinates of points before the camera: [N, 3] → [N, 2]."""
+        """Projects points in front of the camera: metres [N, 3] → pixels [N, 2]."""
         x, y, z = (points - self.eye).T
         u0, v0 = self.vanishing
         return np.stack([u0 + self.focal * x / z, v0 - self.focal * y / z], axis=1)
 
     def rays(self, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
-        """Slopes of the lines of sight: x/z for every column [1, W] and y/z for every row [H, 1]."""
+        """Returns the slopes x/z of every column, float32 [1, W], and y/z of every row, float32 [H, 1]."""
         u0, v0 = self.vanishing
         across = (np.arange(width, dtype=np.float32) - u0) / self.focal
         up = (v0 - np.arange(height, dtype=np.float32)) / self.focal
@@ -84,9 +78,9 @@ class Camera:
 
 @dataclass
 class Thing:
-    """Something that stands in the street: parts around a foot point, later parts covering earlier ones.
+    """An object in the street, drawn in the order of its parts.
 
-    Its own coordinates are (right, up, forward); `yaw` turns forward from z, away from the camera, to x.
+    Local coordinates are (right, up, forward) from the foot point; `yaw` rotates forward from z to x, in radians.
     """
 
     eye: tuple[float, float, float]
@@ -103,25 +97,14 @@ class Thing:
         self.near_side, _, self.near_end = np.where(self._seen_from < 0, -1, 1)
 
     def face(
-        self,
-        corners: np.ndarray | Sequence[Point],
-        name: str,
-        color: np.ndarray,
-        material: Material = Material.PLAIN,
+        self, corners: np.ndarray | Sequence[Point], name: str, color: np.ndarray, material: Material = Material.PLAIN
     ) -> None:
-        """Add a flat polygon with corners [N, 3] of class `name`."""
+        """Adds a flat polygon with corners [N, 3] of class `name`."""
         placed = np.asarray(corners, np.float64) @ self._turn + self._foot
         self.parts.append(Part(placed, TRAIN_ID[name], color, material, self.instance))
 
-    def limb(
-        self,
-        start: Point,
-        end: Point,
-        widths: tuple[float, float],
-        name: str,
-        color: np.ndarray,
-    ) -> None:
-        """Add a bar between two points that shows its whole width to the camera, however it is turned."""
+    def limb(self, start: Point, end: Point, widths: tuple[float, float], name: str, color: np.ndarray) -> None:
+        """Adds a bar between two points that always faces the camera; `widths` are those at start and end."""
         ends = np.array([start, end]) @ self._turn
         x, y, _ = ends[1] - ends[0]
         across = np.array([-y, x, 0.0]) / max(math.hypot(x, y), 1e-6) / 2
@@ -137,34 +120,34 @@ class Thing:
         color: np.ndarray,
         material: Material = Material.PLAIN,
     ) -> None:
-        """Add a disc that faces the camera; an array of radii, one per corner, gives it an outline."""
+        """Adds a disc that faces the camera, or a polygon with one radius per corner."""
         radius = np.atleast_1d(radii)[:, None]
         circle = _circle(16 if len(radius) == 1 else len(radius)) * radius
         corners = circle + (np.array(center) @ self._turn + self._foot)
         self.parts.append(Part(corners, TRAIN_ID[name], color, material, self.instance))
 
     def wheel(self, right: float, forward: float, radius: float, name: str, color: np.ndarray) -> None:
-        """Add a disc that stands on the ground and rolls forward."""
+        """Adds a wheel on the ground."""
         disc = _circle(14)[:, [2, 1, 0]] * radius
         self.face(disc + np.array([right, radius, forward]), name, color)
 
     def prism(
         self, profile: Sequence[tuple[float, float]], width: float, name: str, colors: Sequence[np.ndarray]
     ) -> None:
-        """Add the visible faces of a convex (forward, up) profile that is `width` wide.
+        """Adds the visible faces of a convex (forward, up) profile extruded to `width`.
 
         Args:
-            profile: corners; edge i runs from corner i to corner i + 1.
-            width: extent to the right and left together.
+            profile: corners; edge i connects corner i to corner i + 1.
+            width: total extent across, metres.
             name: class of all faces.
-            colors: the sides' colour, then one per edge of the profile.
+            colors: colour of the two sides, then one per edge of the profile.
         """
         outline = np.array(profile, np.float64)
         following = np.roll(outline, -1, axis=0)
         for right in (-width / 2, width / 2):
             if self._seen_from[0] / right > 1:
                 self.face(np.insert(outline[:, ::-1], 0, right, axis=1), name, colors[0])
-        # An edge is seen when the eye is on its other side than the middle of the profile.
+        # An edge is visible if the eye and the profile's centre are on opposite sides of it.
         eye_side = _side_of(self._seen_from[[2, 1]], outline, following)
         inner_side = _side_of(outline.mean(axis=0), outline, following)
         for edge in np.flatnonzero(eye_side * inner_side < 0):
@@ -176,22 +159,15 @@ class Thing:
 
 @dataclass(frozen=True)
 class Wall:
-    """An upright plane of a thing, on which panels are placed by the distance along it and the height.
+    """A vertical plane; panels on it are placed by distance along the wall and height."""
 
-    Args:
-        thing: that the panels become part of.
-        name: their class.
-        corner: (x, z) from which `along` counts.
-        direction: (x, z) of the way along, of length 1.
-    """
-
-    thing: Thing
-    name: str
-    corner: tuple[float, float]
-    direction: tuple[float, float]
+    thing: Thing  # receives the panels
+    name: str  # class of the panels
+    corner: tuple[float, float]  # (x, z) of the origin
+    direction: tuple[float, float]  # unit vector (x, z) along the wall
 
     def panel(self, along: Range, up: Range, color: np.ndarray, material: Material = Material.PLAIN) -> None:
-        """Add a rectangle, over what is already there."""
+        """Adds a rectangle on top of earlier ones."""
         (x, z), (dx, dz) = self.corner, self.direction
         (x0, z0), (x1, z1) = ((x + distance * dx, z + distance * dz) for distance in along)
         corners = [(x0, up[0], z0), (x1, up[0], z1), (x1, up[1], z1), (x0, up[1], z0)]
@@ -199,21 +175,21 @@ class Wall:
 
 
 def _side_of(point: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """On which side of each line from start to end, [N, 2], a point lies: the sign of float [N]."""
+    """Returns float [N] whose sign is the side of each line (start → end, [N, 2] each) that a point is on."""
     (dx, dy), (px, py) = (ends - starts).T, (point - starts).T
     return dx * py - dy * px
 
 
 @lru_cache
 def _circle(corners: int) -> np.ndarray:
-    """The unit circle as a polygon in x and y: float [corners, 3]."""
+    """Returns the unit circle in x and y as a polygon, float64 [corners, 3]."""
     angles = np.linspace(0, 2 * np.pi, corners, endpoint=False)
     return np.stack([np.cos(angles), np.sin(angles), np.zeros(corners)], axis=1)
 
 
 @dataclass
 class Scene:
-    """Things before a sky, the camera that sees them and the shadows they cast on the ground."""
+    """Objects with their distances, the camera and the shadows on the ground."""
 
     camera: Camera
     things: list[tuple[float, Thing]] = field(default_factory=list)
@@ -222,19 +198,19 @@ class Scene:
     def add(
         self, distance: float, position: tuple[float, float] = (0.0, 0.0), yaw: float = 0.0, instance: int = 0
     ) -> Thing:
-        """A new thing; nearer things will cover it."""
+        """Adds an empty object, which nearer objects occlude."""
         thing = Thing(self.camera.eye, position, yaw, instance)
         self.things.append((distance, thing))
         return thing
 
     def parts(self) -> list[Part]:
-        """All parts, farthest thing first."""
+        """Returns all parts, farthest object first."""
         ordered = sorted(self.things, key=lambda entry: -entry[0])
         return [part for _, thing in ordered for part in thing.parts]
 
 
 class Surfaces(NamedTuple):
-    """What is visible where: `number` [H, W] indexes the other arrays, which have one row per part."""
+    """Visible surfaces: `number` [H, W] indexes the other arrays, which have one row per part."""
 
     number: np.ndarray
     train_id: np.ndarray
@@ -246,23 +222,22 @@ class Surfaces(NamedTuple):
 
 
 def rasterize(camera: Camera, parts: Sequence[Part], width: int, height: int) -> Surfaces:
-    """Draw parts in their order and describe the plane that each lies in.
+    """Draws parts in order and computes the plane of each.
 
-    Along the line of sight (across, up, 1) a plane's 1/z is linear: a·across + b·up + c. Its coefficients
-    are `inverse_depth`; they give every pixel its depth, and so its place in the street.
+    On a plane, 1/z is linear in the ray's slopes: a·across + b·up + c. `inverse_depth` holds (a, b, c) of each part.
 
     Args:
-        camera: where the parts are seen from.
-        parts: polygons; those that start behind the camera must run along z, as streets do.
-        width: of the map, in pixels.
-        height: of the map, in pixels.
+        camera: the camera.
+        parts: polygons; edges that begin behind the camera must be parallel to z.
+        width: of the map, pixels.
+        height: of the map, pixels.
 
     Returns:
-        The map and the tables it points into; normals face the camera.
+        The map and the tables it indexes; normals face the camera.
     """
     starts = np.cumsum([0] + [len(part.corners) for part in parts])
     corners = np.concatenate([part.corners for part in parts])
-    # The clamp is an exact clip for walls and ground, whose edges run along z.
+    # Clamping is exact clipping for walls and ground, whose edges are parallel to z.
     corners[:, 2] = np.maximum(corners[:, 2], NEAR)
     pixels = (camera.project(corners) * (1 << SUBPIXEL_BITS)).clip(-1e6, 1e6).round().astype(np.int32)
 

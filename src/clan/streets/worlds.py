@@ -1,10 +1,9 @@
-"""Two small street worlds that need no download: one looks rendered, one looks photographed.
+"""Two small drawn data sets that need no download: one looks rendered, one photographed.
 
-Both draw the same kinds of things by the same geometry, so every label is exact. What differs is what
-differs between SYNTHIA and Cityscapes: streets, paints, light, textures and the camera's faults. A network
-that has only seen the first world does poorly in the second, and adaptation has something to win.
+Both draw the same kinds of objects with exact labels. Layout, colours, light, textures and camera imperfections differ,
+as between SYNTHIA and Cityscapes, so that a network trained on the first scores poorly on the second.
 
-The files have the formats and folders of the two real data sets, so all of CLAN's code reads them.
+Files have the formats and folders of SYNTHIA-RAND-CITYSCAPES and Cityscapes.
 """
 
 from collections.abc import Mapping
@@ -19,14 +18,14 @@ from clan.core.yaml_file import read_yaml
 from clan.datasets.labels import CITYSCAPES_TO_TRAIN_ID, SYNTHIA_TO_TRAIN_ID
 from clan.streets.look import Look, photograph, shade
 from clan.streets.scene import rasterize, rgb
-from clan.streets.street import Layout, Palette, build_street, colors
+from clan.streets.street import Layout, Palette, build_street
 
 OVERSAMPLING = 2
 
 
 @dataclass(frozen=True)
 class World:
-    """A kind of street and how it looks."""
+    """Layout, colours and appearance of one data set."""
 
     layout: Layout
     palette: Palette
@@ -34,19 +33,19 @@ class World:
 
 
 class Picture(NamedTuple):
-    """An image, uint8 RGB [H, W, 3], with trainIds and instance numbers, uint8 [H, W]."""
+    """An image with its label."""
 
-    image: np.ndarray
-    train_ids: np.ndarray
-    instances: np.ndarray
+    image: np.ndarray  # uint8 RGB [H, W, 3]
+    train_ids: np.ndarray  # uint8 [H, W]
+    instances: np.ndarray  # uint8 [H, W], from 1; 0: none
 
 
 def _world(name: str) -> World:
-    """A world by the name of its file."""
+    """Reads NAME.yaml beside this module."""
     parts = read_yaml(Path(__file__).with_name(f"{name}.yaml")).values
-    palette = {surface: colors(*hexes) for surface, hexes in parts["palette"].items()}
+    palette: Palette = {surface: tuple(map(rgb, hexes)) for surface, hexes in parts["palette"].items()}
     look = parts["look"] | {"haze": rgb(parts["look"]["haze"])}
-    return World(Layout(**parts["layout"]), Palette(**palette), Look(**look))
+    return World(Layout(**parts["layout"]), palette, Look(**look))
 
 
 RENDERED, CAMERA = _world("rendered"), _world("camera")
@@ -62,18 +61,21 @@ def write_worlds(
     size: tuple[int, int] = (320, 160),
     seed: int,
 ) -> None:
-    """Write both worlds in the formats of SYNTHIA-RAND-CITYSCAPES and Cityscapes.
+    """Writes both data sets in the formats of SYNTHIA-RAND-CITYSCAPES and Cityscapes.
 
-    An image depends on nothing but the seed, its split and its number: a larger data set begins with the
-    images of a smaller one. The target is labelled for validation only.
+    An image depends only on the seed, its split and its number: a larger data set begins with the images of a smaller
+    one. Only the target's val split has labels.
 
     Args:
-        root: folder that gets `SYNTHIA/RAND_CITYSCAPES` and `Cityscapes`.
-        source_images: images of the rendered world.
-        target_train_images: images of the photographed world to adapt to.
-        target_val_images: labelled images of the photographed world to score.
-        size: width and height.
-        seed: of all chance.
+        root: `SYNTHIA/RAND_CITYSCAPES` and `Cityscapes` are written below it.
+        source_images: number of rendered images.
+        target_train_images: number of target training images.
+        target_val_images: number of labelled target images.
+        size: width and height, pixels.
+        seed: random seed.
+
+    Raises:
+        OSError: a file cannot be written.
     """
     synthia, cityscapes = root / "SYNTHIA/RAND_CITYSCAPES", root / "Cityscapes"
     for index in range(source_images):
@@ -92,12 +94,12 @@ def write_worlds(
 
 
 def draw(world: World, key: tuple[int, ...], size: tuple[int, int] = (320, 160)) -> Picture:
-    """One picture of a world.
+    """Draws one image with its label.
 
     Args:
         world: `RENDERED` or `CAMERA`.
-        key: what the picture depends on; the same key gives the same picture.
-        size: width and height.
+        key: random seed.
+        size: width and height, pixels.
     """
     rng = np.random.default_rng(key)
     width, height = size[0] * OVERSAMPLING, size[1] * OVERSAMPLING
@@ -110,7 +112,7 @@ def draw(world: World, key: tuple[int, ...], size: tuple[int, int] = (320, 160))
 
 
 def _write_synthia(root: Path, name: str, picture: Picture) -> None:
-    """Write an image and its label, whose 16-bit red channel is the class and green the instance."""
+    """Writes an image and its 16-bit label: class in red, instance in green."""
     label = np.zeros((*picture.train_ids.shape, 3), np.uint16)
     label[..., 2] = _inverse(SYNTHIA_TO_TRAIN_ID)[picture.train_ids]  # OpenCV writes blue first
     label[..., 1] = picture.instances
@@ -119,12 +121,12 @@ def _write_synthia(root: Path, name: str, picture: Picture) -> None:
 
 
 def _inverse(id_to_train_id: Mapping[int, int]) -> np.ndarray:
-    """The data set's id of every trainId: uint8 [19]."""
+    """Returns the data set's id of every trainId, uint8 [19]."""
     return np.array(sorted(id_to_train_id, key=id_to_train_id.__getitem__), np.uint8)
 
 
 def _write(path: Path, image: np.ndarray) -> None:
-    """Write a PNG, BGR or grey."""
+    """Writes a PNG from BGR or grey."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if not cv2.imwrite(str(path), image):
         raise OSError(f"OpenCV could not write {path}")

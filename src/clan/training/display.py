@@ -1,11 +1,14 @@
-"""What a user sees of a run while it goes: a display on a terminal, lines in a log, JSON for programs, or nothing."""
+"""Progress of a run: a display on a terminal, lines in a log, JSON for programs, or nothing."""
 
 from __future__ import annotations
 
+import math
 import os
 import sys
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,7 +16,6 @@ from clan.core.files import as_json
 from clan.core.output import Pace, clock, one_line, worded, write_unbuffered
 from clan.evaluation.tables import percent
 from clan.run.observer import Observer, Step, Validation
-from clan.training.meter import SPAN, Meter
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -21,8 +23,72 @@ if TYPE_CHECKING:
 Output = Literal["text", "json", "quiet"]
 
 
+SPAN = 100
+"""Iterations of the exponential average of displayed losses; weights decay by 1 − 2 / (SPAN + 1) per iteration."""
+RECENT = 50
+"""Iterations that speed is averaged over."""
+
+
+class Meter:
+    """Smoothed losses, speed and remaining time.
+
+    Remaining time is estimated from the last `RECENT` iterations and the average time between iterations (validation,
+    saving). The first iteration is left out: it may include compilation.
+
+    Args:
+        done: iterations done before.
+        total: iterations of the whole run.
+    """
+
+    def __init__(self, done: int, total: int) -> None:
+        self.done, self.total = done, total
+        self.losses: dict[str, float] = {}
+        self._sums: dict[str, tuple[float, float]] = {}
+        self._seconds: deque[float] = deque(maxlen=RECENT)
+        self._images = self._steps = 0
+        self._between = 0.0
+        self._at = monotonic()
+
+    def step(self, step: Step) -> None:
+        """Adds an iteration."""
+        now = monotonic()
+        self._between += max(0.0, now - self._at - step.seconds) if self._steps else 0.0
+        self._at = now
+        self._steps += 1
+        self.done = step.iteration + 1
+        self._images = step.images
+        if self._steps == 2:
+            self._seconds.clear()
+        self._seconds.append(step.seconds)
+        keep = 1 - 2 / (SPAN + 1)
+        for name, value in step.losses.items():
+            total, weight = self._sums.get(name, (0.0, 0.0))
+            if math.isfinite(value):
+                total, weight = keep * total + (1 - keep) * value, keep * weight + (1 - keep)
+                self._sums[name] = total, weight
+            self.losses[name] = total / weight if weight else value
+
+    @property
+    def images_per_second(self) -> float:
+        """Images of both domains in all processes; 0 before the first iteration."""
+        return self._images * len(self._seconds) / sum(self._seconds) if self._seconds else 0.0
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Remaining time; None before the second iteration."""
+        if self._steps < 2:
+            return 0.0 if self._steps and self.done == self.total else None
+        each = sum(self._seconds) / len(self._seconds) + self._between / (self._steps - 1)
+        return max(0.0, (self.total - self.done) * each - (monotonic() - self._at))
+
+    @property
+    def time_left(self) -> str:
+        """Remaining time in words; empty before the second iteration."""
+        return "" if self.seconds_left is None else f"{clock(self.seconds_left)} left"
+
+
 class Display(Observer):
-    """Shows a run; as a context, from the first sentence to the last."""
+    """Base of all displays; a context manager that calls `close`."""
 
     def __enter__(self) -> Display:
         return self
@@ -33,15 +99,15 @@ class Display(Observer):
         self.close()
 
     def note(self, sentence: str) -> None:
-        """A sentence for the user."""
+        """Prints a sentence."""
         print(worded(sentence), flush=True)
 
     def warn(self, sentence: str) -> None:
-        """A sentence that nobody should overlook: on a line of its own on stderr, whatever else is shown."""
+        """Prints a warning to stderr between empty lines, in every output mode."""
         print(f"\nwarning: {worded(sentence)}\n", file=sys.stderr, flush=True)
 
     def interrupted(self, sentence: str) -> None:
-        """A signal came; called in its handler."""
+        """Reports a signal; called in the signal handler."""
         write_unbuffered(sentence)
 
     def validated(self, validation: Validation, best: Validation | None) -> None:
@@ -53,30 +119,30 @@ class Display(Observer):
         )
 
     def finished(self, snapshot: Path) -> None:
-        """The run came to its end."""
+        """Reports the last snapshot of a finished run."""
         self.note(f"saved {snapshot}")
 
 
 def scores(validation: Validation) -> str:
-    """The mean that counts, as "mIoU-13 47.80"."""
+    """Returns the headline mean, as "mIoU-13 47.80"."""
     return f"{validation.headline} {percent(validation.score)}"
 
 
 def open_display(output: Output) -> Display:
-    """What suits the user's wish and, for text, where it goes."""
+    """Returns the display for an output mode; "text" depends on whether stderr is a terminal."""
     if output == "json":
         return Json()
     if output == "quiet":
         return Quiet()
-    # A terminal that cannot move its cursor says so by this name.
+    # TERM of terminals without cursor movement.
     return Live() if sys.stderr.isatty() and os.environ.get("TERM") not in ("dumb", "unknown") else Lines()
 
 
 class Quiet(Display):
-    """Says where the last snapshot is, and nothing else."""
+    """Prints only the path of the last snapshot."""
 
     def note(self, sentence: str) -> None:
-        """Nothing."""
+        """Discards the sentence."""
 
     def finished(self, snapshot: Path) -> None:
         """See `Display`."""
@@ -84,7 +150,7 @@ class Quiet(Display):
 
 
 class Lines(Display):
-    """A line now and then, on stderr, for logs."""
+    """Prints a line to stderr at most every half minute, for logs."""
 
     def __init__(self) -> None:
         self._pace = Pace()
@@ -98,9 +164,8 @@ class Lines(Display):
         """See `Observer`."""
         self._meter.step(step)
         if self._pace.due():
-            left = self._meter.seconds_left
             losses = " ".join(f"{name} {number(value)}" for name, value in short(self._meter.losses).items())
-            self._print(None if left is None else f"{clock(left)} left", losses, *facts(self._meter, step))
+            self._print(self._meter.time_left, losses, *facts(self._meter, step))
 
     def finished(self, snapshot: Path) -> None:
         """See `Display`."""
@@ -108,13 +173,13 @@ class Lines(Display):
             self._print(f"done in {clock(self._pace.elapsed)}")
         super().finished(snapshot)
 
-    def _print(self, *remarks: str | None) -> None:
+    def _print(self, *remarks: str) -> None:
         line = [f"training {self._meter.done}/{self._meter.total}", *filter(None, remarks)]
         print(", ".join(line), file=sys.stderr, flush=True)
 
 
 class Json(Display):
-    """One object a line on stdout, each with its "event": note, warning, start, step, validation, snapshot, end."""
+    """Prints JSON objects, one per line; "event" is note, warning, start, step, validation, snapshot or end."""
 
     def started(self, iteration: int, total: int) -> None:
         """See `Observer`."""
@@ -123,7 +188,7 @@ class Json(Display):
         self._say("start", iteration=iteration, total=total)
 
     def step(self, step: Step) -> None:
-        """Says how far it is, at the pace of lines, and at the end; losses are averages."""
+        """Prints a step event at most every half minute and at the end; losses are exponential averages."""
         meter = self._meter
         meter.step(step)
         if self._pace.due() or meter.done == meter.total:
@@ -164,7 +229,7 @@ class Json(Display):
 
 
 class Live(Display):
-    """A bar with the time left, and losses and other facts below it, redrawn in place on stderr."""
+    """Draws a progress bar with losses, speed and memory below it on stderr."""
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -179,7 +244,7 @@ class Live(Display):
         bar = (TextColumn("training"), BarColumn(bar_width=None), MofNCompleteColumn(), TaskProgressColumn(), left)
         console = Console(stderr=True)
         self._progress = Progress(*bar, console=console, expand=True)
-        # What else is printed meanwhile appears above the bar, unless it goes into a file.
+        # Other output appears above the bar, unless it is redirected to a file.
         self._live = Live(
             get_renderable=self._drawn,
             console=console,
@@ -198,10 +263,8 @@ class Live(Display):
         """See `Observer`."""
         assert self._meter is not None
         self._meter.step(step)
-        left = self._meter.seconds_left
-        words = "" if left is None else f"{clock(left)} left"
-        self._progress.update(self._progress.task_ids[0], completed=self._meter.done, left=words)
-        # Of one width, so that nothing jumps about.
+        self._progress.update(self._progress.task_ids[0], completed=self._meter.done, left=self._meter.time_left)
+        # Padded to a fixed width, so that columns do not move.
         self._items = [f"{name} {number(value):<8}" for name, value in short(self._meter.losses).items()]
         rates = short({name: rate for name, rate in step.numbers.items() if "rate" in name})
         self._measured = [*facts(self._meter, step), *(f"{name} {rate:.2e}" for name, rate in rates.items())]
@@ -225,7 +288,7 @@ class Live(Display):
             super().note(sentence)
 
     def interrupted(self, sentence: str) -> None:
-        """See `Display`; the next refresh shows it, since a handler must not draw."""
+        """See `Display`. Drawn by the next refresh, since a signal handler must not draw."""
         self._signal = sentence
 
     def finished(self, snapshot: Path) -> None:
@@ -251,17 +314,17 @@ class Live(Display):
 
 
 def short(named: Mapping[str, float]) -> dict[str, float]:
-    """The same under names that leave out what all have: loss_seg → seg, learning_rate_D → rate_D."""
+    """Shortens names: loss_seg → seg, learning_rate_D → rate_D."""
     return {name.removeprefix("loss_").replace("learning_", ""): value for name, value in named.items()}
 
 
 def number(value: float) -> str:
-    """A number in at most 8 characters."""
+    """Formats a number in at most 8 characters."""
     return f"{value:.3g}"
 
 
 def facts(meter: Meter, step: Step) -> list[str]:
-    """Speed and memory in words."""
+    """Returns speed and memory as text."""
     held = (
         f"{amount / 1e9:.2f} GB" + ("" if place == "host" else f" {place}") for place, amount in step.memory.items()
     )

@@ -1,4 +1,4 @@
-"""`environment.json`: what a run was computed with, and the most memory that it took."""
+"""`environment.json`: versions, hardware and peak memory of a run."""
 
 import contextlib
 import json
@@ -25,7 +25,7 @@ class RunRecord(Observer):
     """Writes `environment.json` into a run's folder when the run starts, and again with every snapshot.
 
     Args:
-        folder: the run's.
+        folder: the run's folder.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -54,14 +54,14 @@ class RunRecord(Observer):
         self.update()
 
     def update(self) -> None:
-        """Writes the file with the peak memory of now."""
+        """Writes the file with the current peak memory."""
         self._facts["peak_memory_bytes"] = peak_memory()
         text = json.dumps(self._facts, indent=2, ensure_ascii=False)
         write_atomically(self._path, lambda file: file.write(encoded(text)), sync=False)
 
 
 def _started(path: Path) -> str:
-    """When the run began, in ISO 8601: now, unless this process goes on with it; empty where that was not recorded."""
+    """Returns the start of the run in ISO 8601: the recorded one of a resumed run ("" if missing), else now."""
     if path.is_file():
         with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
             return str(json.loads(path.read_bytes())["started"])
@@ -70,7 +70,7 @@ def _started(path: Path) -> str:
 
 
 def peak_memory() -> dict[str, int]:
-    """The most memory this process has held, in bytes: of the machine ("host") and of the GPU if it computes there."""
+    """Returns the peak memory of this process in bytes: "host", and "gpu" on a GPU."""
     peak = {}
     if sys.platform != "win32":
         import resource
@@ -83,7 +83,7 @@ def peak_memory() -> dict[str, int]:
 
 
 def memory() -> dict[str, int]:
-    """The memory that this process holds now, in bytes, by the same names; the most so far where no more is known."""
+    """Returns the current memory like `peak_memory`; the peak where the system does not report it."""
     held = peak_memory()
     with contextlib.suppress(OSError):
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])

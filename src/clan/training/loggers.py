@@ -1,7 +1,7 @@
-"""TensorBoard, VisualDL and Weights & Biases, each told the same of a run: `LOGGERS` by name.
+"""Loggers for TensorBoard, VisualDL and Weights & Biases; `clan.run.config.LOGGERS` lists them.
 
-Points lie at the number of iterations done, as snapshots are numbered. A resumed run leaves none twice: whatever lies
-beyond the iteration that it goes on from is taken back first.
+The step of a point is the number of iterations done, as in snapshot names. A resumed run first discards points after
+the iteration that it continues from.
 """
 
 import importlib.util
@@ -23,35 +23,40 @@ from clan.run.config import LOGGERS
 from clan.run.observer import Observer, Step, Validation, writing
 
 FLUSH_SECONDS = 30.0
-"""How long a point may wait to be seen."""
+"""Interval between flushes."""
 
 
 class Logger(Observer):
-    """Turns what it is told into numbers and pictures with names, whose writing is left to subclasses.
+    """Base of all loggers: names scalars and images, which subclasses write.
 
     Args:
-        folder: where it writes.
+        folder: output folder; created.
+        start: iterations done before.
+        options: the run's configuration.
+
+    Raises:
+        CheckpointError: the folder cannot be written.
     """
 
     package = ""
-    """What is to be installed for it."""
+    """The package that must be installed."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, start: int, options: Mapping[str, Any]) -> None:
         self.folder = folder
         self._flushed = time.monotonic()
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Writes numbers."""
+        """Writes scalars by name."""
         raise NotImplementedError
 
     def images(self, step: int, paths: Mapping[str, Path]) -> None:
-        """Writes PNGs."""
+        """Writes PNG files by name."""
         raise NotImplementedError
 
     def step(self, step: Step) -> None:
-        """Losses, rates, counts and speed."""
+        """Writes losses, rates, counts and speed."""
         values = {f"loss/{name.removeprefix('loss_')}": value for name, value in step.losses.items()}
         values |= {f"{'rate' if 'rate' in name else 'count'}/{name}": value for name, value in step.numbers.items()}
         values["speed/images_per_second"] = step.images / step.seconds
@@ -61,14 +66,14 @@ class Logger(Observer):
             self.flush()
 
     def validated(self, validation: Validation, best: Validation | None) -> None:
-        """Means, and the IoU of every class that occurs."""
+        """Writes means and the IoU of every class that occurs."""
         values = {f"validation/{name}": value for name, value in validation.means.items()}
         values |= {f"iou/{name}": value for name, value in validation.iou.items()}
         with writing(self.folder):
             self.scalars(validation.iteration, {name: value for name, value in values.items() if value == value})
 
     def saved(self, iteration: int, snapshot: Path, previews: Mapping[str, Path]) -> None:
-        """Colour masks."""
+        """Writes colour masks."""
         with writing(self.folder):
             self.images(iteration, {f"preview/{one_line(name)}": path for name, path in previews.items()})
 
@@ -83,21 +88,16 @@ class Logger(Observer):
 
 
 class TensorBoard(Logger):
-    """Event files; those of a resumed run begin with the mark that what lies beyond is void.
+    """Writes event files; that of a resumed run begins with a START event, which discards later points.
 
-    The records are written here and not by a `SummaryWriter`: its thread dies on a full disk, and the run would then
-    wait for it without end.
-
-    Args:
-        folder: where it writes.
-        start: iterations done.
-        options: of the run; not used.
+    Records are written directly: the thread of `SummaryWriter` ends when the disk is full, and the run would then wait
+    for it forever.
     """
 
     package = "tensorboardX"
 
     def __init__(self, folder: Path, start: int, options: Mapping[str, Any]) -> None:
-        super().__init__(folder)
+        super().__init__(folder, start, options)
         self._proto: Any = import_module("tensorboardX.proto.event_pb2")
         name = f"events.out.tfevents.{time.time_ns()}.{start}"
         with writing(folder):
@@ -134,18 +134,12 @@ class TensorBoard(Logger):
 
 
 class VisualDL(Logger):
-    """One file of records, which is all that VisualDL shows of a folder; a resumed run goes on with it.
-
-    Args:
-        folder: where it writes.
-        start: iterations done.
-        options: of the run; not used.
-    """
+    """Writes a single file, since VisualDL shows only one per folder; a resumed run appends to it."""
 
     package = "visualdl"
 
     def __init__(self, folder: Path, start: int, options: Mapping[str, Any]) -> None:
-        super().__init__(folder)
+        super().__init__(folder, start, options)
         record = import_module("visualdl.proto.record_pb2").Record
         path = folder / "vdlrecords.0000000001.log"
         with writing(folder):
@@ -173,7 +167,7 @@ class VisualDL(Logger):
 
 
 def _records(path: Path) -> Iterator[bytes]:
-    """The records of a file of VisualDL's, each behind its length, 8 bytes; one that was cut off is left out."""
+    """Yields the records of a VisualDL file, each preceded by its 8-byte length; an incomplete last one is skipped."""
     content = path.read_bytes() if path.exists() else b""
     place = 0
     while place + 8 <= len(content):
@@ -184,12 +178,7 @@ def _records(path: Path) -> Iterator[bytes]:
 
 
 class WandB(Logger):
-    """A run of Weights & Biases, online or, with WANDB_MODE=offline, in files; a resumed run goes on with it.
-
-    Args:
-        folder: where it writes.
-        start: iterations done.
-        options: of the run, shown beside it.
+    """Logs to a run of Weights & Biases, online or, with WANDB_MODE=offline, to files; a resumed run continues it.
 
     Raises:
         ConfigError: it cannot be started.
@@ -198,7 +187,7 @@ class WandB(Logger):
     package = "wandb"
 
     def __init__(self, folder: Path, start: int, options: Mapping[str, Any]) -> None:
-        super().__init__(folder)
+        super().__init__(folder, start, options)
         self._wandb: Any = import_module("wandb")
         identity = folder / "id"
         known = bool(start) and identity.is_file()
@@ -231,7 +220,7 @@ class WandB(Logger):
             self._run.log({name: self._wandb.Image(str(path)) for name, path in paths.items()}, step=step)
 
     def _flush(self) -> None:
-        """Its own process sees to that."""
+        """Nothing to do: W&B flushes in its own process."""
 
     def close(self) -> None:
         """See `Observer`."""
@@ -239,10 +228,10 @@ class WandB(Logger):
 
 
 def require(names: Sequence[str]) -> None:
-    """Makes sure that what loggers need is installed.
+    """Checks that the packages of loggers are installed.
 
     Raises:
-        ConfigError: something is not.
+        ConfigError: one is missing.
     """
     for name in names:
         package = find(LOGGERS[name]).package
@@ -253,15 +242,15 @@ def require(names: Sequence[str]) -> None:
 
 
 def open_loggers(names: Sequence[str], folder: Path, start: int, options: Mapping[str, Any]) -> list[Logger]:
-    """The named loggers of a run.
+    """Opens the loggers of a run.
 
     Args:
         names: keys of `clan.run.config.LOGGERS`.
-        folder: the run's.
-        start: iterations done.
-        options: of the run.
+        folder: the run's folder; each logger writes to a subfolder with its name.
+        start: iterations done before.
+        options: the run's configuration.
 
     Raises:
         ClanError: one cannot write or start.
     """
-    return [find(LOGGERS[name])(folder / name, start, options) for name in dict.fromkeys(names)]  # pyright: ignore[reportCallIssue]
+    return [find(LOGGERS[name])(folder / name, start, options) for name in dict.fromkeys(names)]

@@ -1,4 +1,4 @@
-"""Training: a configuration in, a folder of snapshots out."""
+"""`clan.train`: trains a configuration."""
 
 from pathlib import Path
 
@@ -13,16 +13,21 @@ from clan.training.trainer import Trainer
 
 
 def train(config: Config, *, resume: Resume = False, accept_changes: bool = False, output: Output = "text") -> Path:
-    """Runs a configuration to its end, showing how it goes, and returns the last snapshot.
+    """Trains a configuration and writes snapshots, states and records to `config.snapshot_dir`.
 
     Args:
-        config: the run.
-        resume: see `Trainer`; with "auto", a run that is finished stays as it is.
-        accept_changes: see `Trainer`.
-        output: what is shown.
+        config: the run, e.g. from a preset or `clan.load_config`.
+        resume: True: continue from the latest state; "auto": continue if there is a state, else start; a finished run
+            is left unchanged.
+        accept_changes: continue even if options differ from the state's.
+        output: "text" (display or log lines), "json" (one object per line on stdout) or "quiet".
+
+    Returns:
+        Path of the segmenter's last snapshot.
 
     Raises:
-        ClanError, Interrupted: see `Trainer`.
+        ClanError: data, weights, folder or device do not fit, or training fails.
+        Interrupted: a signal stopped the run after its state was saved.
     """
     if not resume:
         require_names(config.source.dataset, config.target.dataset, classes=config.classes)
@@ -37,7 +42,7 @@ def train(config: Config, *, resume: Resume = False, accept_changes: bool = Fals
             if config.network.backbone != "resnet-tiny":
                 display.warn(
                     "no initial weights are given, so the network starts from random ones and will not "
-                    "reproduce any published score: docs/weights.md tells where to get them; name the file with "
+                    "reproduce any published score: docs/weights.md says where to get them; name the file with "
                     "--network.restore-from"
                 )
             else:

@@ -23,15 +23,13 @@ from clan.run.folder import BAD_SAMPLES
 from clan.run.observer import Everyone, Observer, Step, Validation
 from clan.run.records import EventLog
 from clan.training import health, loggers
-from clan.training.bad_samples import BadSamples
-from clan.training.balance import loss_weights
 from clan.training.batches import build_samplers, sample_names, to_device
-from clan.training.disk import check_space, needed_space
 from clan.training.environment import memory
-from clan.training.export import Snapshots, make_folder, write_config
+from clan.training.export import Snapshots, check_space, make_folder, needed_space, write_config
+from clan.training.health import BadSamples
 from clan.training.interruption import Interruption, Resume
+from clan.training.labels import loss_weights, shortcomings
 from clan.training.learner import Learner, load_initial_weights
-from clan.training.supervision import shortcomings
 from clan.training.validation import Validator
 
 MOST_SKIPPED_IN_A_ROW = 100

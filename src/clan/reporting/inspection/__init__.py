@@ -1,1 +1,1 @@
-"""clan inspect: where heads disagree, how features align."""
+"""`clan inspect`: disagreement of heads, alignment of features."""

@@ -1,23 +1,23 @@
-"""How source and target features lie to each other, class by class."""
+"""Alignment of source and target features by class."""
 
 import numpy as np
 
 FEWEST = 10
-"""Cells from which on their mean counts as a class's centre."""
+"""Smallest number of cells that a class centre is computed from."""
 COMPONENTS, PERPLEXITY = 50, 30.0
-"""Principal components that t-SNE is given, and how many neighbours it weighs, as is usual."""
+"""Input dimensions and perplexity of t-SNE: the usual values."""
 
 
 class FeatureSample:
-    """Features of one domain: the centre of every class, over all cells, and a few random cells of each.
+    """Features of one domain: class means over all cells, and a random sample of cells of each class.
 
     Args:
         num_classes: C.
-        points: cells to keep of each class.
-        seed: what decides which.
+        points: sample size of each class.
+        seed: random seed.
 
     Attributes:
-        cells: int64 [C], cells seen of each class.
+        cells: number of cells of each class, int64 [C].
     """
 
     def __init__(self, num_classes: int, points: int, seed: tuple[int, ...]) -> None:
@@ -28,11 +28,11 @@ class FeatureSample:
         self._kept: list[tuple[np.ndarray, np.ndarray] | None] = [None] * num_classes
 
     def add(self, features: np.ndarray, train_ids: np.ndarray) -> None:
-        """Takes in the cells of an image.
+        """Adds the cells of an image.
 
         Args:
             features: float32 [n, K].
-            train_ids: uint8 [n]; others than 0…C−1 are left out.
+            train_ids: uint8 [n]; cells of other values than 0…C−1 are ignored.
         """
         keys = self._random.random(len(train_ids))
         for train_id in range(len(self.cells)):
@@ -43,7 +43,7 @@ class FeatureSample:
             before = self._sums[train_id]
             self._sums[train_id] = total if before is None else before + total
             self.cells[train_id] += len(own)
-            # The cells with the smallest keys of all are a uniform sample, whatever number there will be.
+            # The cells with the smallest random keys are a uniform sample of a stream of unknown length.
             own = own[np.argsort(keys[own])[: self.points]]
             chosen = keys[own], features[own]
             if kept is not None:
@@ -52,12 +52,12 @@ class FeatureSample:
             self._kept[train_id] = chosen[0][first], chosen[1][first]
 
     def centre(self, train_id: int) -> np.ndarray | None:
-        """Mean of a class's cells, float64 [K]; None where they are fewer than `FEWEST`."""
+        """Returns the mean of a class's cells, float64 [K], or None for fewer than `FEWEST` cells."""
         total = self._sums[train_id]
         return None if total is None or self.cells[train_id] < FEWEST else total / self.cells[train_id]
 
     def sample(self) -> tuple[np.ndarray, np.ndarray]:
-        """The kept cells, float32 [m, K], and their classes, int64 [m], in order."""
+        """Returns the sampled cells, float32 [m, K], and their trainIds, int64 [m], ascending."""
         kept = [(train_id, one[1]) for train_id, one in enumerate(self._kept) if one is not None]
         if not kept:
             return np.empty((0, 0), np.float32), np.empty(0, np.int64)
@@ -66,20 +66,18 @@ class FeatureSample:
 
 
 def centre_distances(source: FeatureSample, target: FeatureSample) -> tuple[np.ndarray, np.ndarray]:
-    """The distance between a class's centres in the two domains, as it is and relative to that of other classes.
+    """Computes the distance between the source and target centres of each class, absolute and relative.
 
-    With μ the mean feature of class c in the source s or the target t, d_c = ‖μ_c^s − μ_c^t‖, in the features' own
-    units, and r_c = d_c / mean over k≠c of ‖μ_c^s − μ_k^s‖: 0 where the domains' centres are one, 1 where a class is
-    as far from itself in the other domain as from the other classes in its own. r does not change when all features
-    are scaled, turned or shifted together, so that networks can be compared by it.
+    With μ the mean feature of class c in source s and target t: d_c = ‖μ_c^s − μ_c^t‖ and
+    r_c = d_c / mean over k≠c of ‖μ_c^s − μ_k^s‖. r is 0 if the centres coincide, and 1 if a class is as far from itself
+    in the other domain as from other classes. It is invariant to scaling, rotation and translation of all features, so
+    networks can be compared by it.
 
-    It stands for the cluster centre distance of Luo et al. (CVPR 2019, section 4.4), whose code was never published:
-    the authors say of it that it is computed on a t-SNE map (issue 26 of their repository). Distances there depend on
-    the map's seed and mean little between clusters, so that this is computed on the features themselves, and not said
-    to be their number.
+    This is not the cluster centre distance of Luo et al. (CVPR 2019, section 4.4), which is computed on a t-SNE map
+    without published code; distances on such maps depend on the seed.
 
     Returns:
-        d and r, float64 [C]; NaN for classes with too few cells in either domain.
+        d and r, float64 [C]; NaN for classes with fewer than `FEWEST` cells in a domain.
     """
     number = len(source.cells)
     distance, relative = np.full(number, np.nan), np.full(number, np.nan)
@@ -96,18 +94,18 @@ def centre_distances(source: FeatureSample, target: FeatureSample) -> tuple[np.n
 
 
 def principal_components(points: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Coordinates along the directions of largest variance.
+    """Computes a principal component analysis.
 
     Args:
-        points: [n, K].
-        count: directions wanted; there are min(n, K) at most.
+        points: float [n, K].
+        count: number of components, at most min(n, K).
 
     Returns:
-        float64 [n, count] and, of each direction, its share of the variance.
+        Coordinates, float64 [n, count], and each component's share of the variance, float64 [count].
     """
     centred = points.astype(np.float64) - points.mean(axis=0, dtype=np.float64)
     left, scales, directions = np.linalg.svd(centred, full_matrices=False)
-    # Their signs are arbitrary: the largest entry of each direction is to be positive.
+    # Signs are arbitrary: make the largest entry of each direction positive.
     largest = np.abs(directions).argmax(axis=1)
     signs = np.where(directions[np.arange(len(directions)), largest] < 0, -1.0, 1.0)
     variance = scales**2
@@ -115,11 +113,11 @@ def principal_components(points: np.ndarray, count: int) -> tuple[np.ndarray, np
 
 
 def tsne(points: np.ndarray, seed: int) -> np.ndarray | None:
-    """A map of points that keeps neighbours together (van der Maaten and Hinton, 2008).
+    """Computes a t-SNE map (van der Maaten and Hinton, 2008).
 
     Args:
-        points: [n, K], at least 4.
-        seed: of the optimisation.
+        points: float [n, K], n ≥ 4.
+        seed: random seed.
 
     Returns:
         float64 [n, 2]; None if scikit-learn is not installed.

@@ -1,4 +1,4 @@
-"""`inspect.json`: every number that `clan inspect` found, for the report and for others' scripts."""
+"""`inspect.json`: all results of `clan inspect`, for the report and for scripts."""
 
 import json
 from collections.abc import Sequence
@@ -15,32 +15,32 @@ from clan.core.output import encoded
 FOLDER, NAME = "inspect", "inspect.json"
 
 Labels = Literal["ground truth", "prediction"]
-"""What says which class a pixel is of."""
+"""Source of the classes of pixels."""
 
 
 class Record(BaseModel):
-    """A group of findings: immutable; numbers that do not exist are null."""
+    """Base of all records: immutable; undefined values are null."""
 
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
 
 class Accuracy(Record):
-    """Shares of pixels, 0…1, that a discriminator assigns to the domain that they are of; 0.5: it cannot tell."""
+    """Accuracy of a discriminator on the pixels of each domain, 0…1."""
 
     source: float
     target: float
 
 
 class SnapshotFindings(Record):
-    """One snapshot."""
+    """Measurements of one snapshot."""
 
     iteration: int
     weights: str
-    """Its file."""
+    """File name."""
     discrepancy: float | None
     """Mean over all pixels of all images of 1 − cosine of the heads' class probabilities.
 
-    Null where there are not two heads, as are the numbers below that need two.
+    Null without two heads, like the other values that compare heads.
     """
     discrepancy_of_image: list[float]
     discrepancy_of_class: list[float | None]
@@ -48,18 +48,18 @@ class SnapshotFindings(Record):
     head_cosine: float | None
     """Cosine of the heads' weights and biases."""
     discriminators: dict[str, Accuracy]
-    """By name; empty where there is none."""
+    """By name; empty without a discriminator."""
 
 
 class Course(Record):
-    """The heads' cosine while training, from the loss that holds it; means of equal stretches of a long run."""
+    """Cosine of the heads' weights during training, from `loss_weight`; averaged for long runs."""
 
     iteration: list[float]
     head_cosine: list[float]
 
 
 class Features(Record):
-    """Features of source and target cells in one network."""
+    """Features of source and target cells of one network."""
 
     network: str
     target_labels: Labels
@@ -69,16 +69,16 @@ class Features(Record):
     """By class; see `clan.reporting.inspection.alignment.centre_distances`."""
     centre_distance_relative: list[float | None]
     point_class: list[int]
-    """The trainId of every sampled cell."""
+    """TrainId of every sampled cell."""
     point_is_source: list[bool]
     pca: list[tuple[float, float]]
     pca_variance: tuple[float, float]
-    """The share of the variance along both axes."""
+    """Share of the variance of both axes."""
     tsne: list[tuple[float, float]] | None
 
 
 class InspectionFindings(Record):
-    """Everything that was found in a run."""
+    """All results for a run."""
 
     version: Literal[1] = 1
     date: str
@@ -89,18 +89,18 @@ class InspectionFindings(Record):
     split: str
     images: list[str]
     labels: Labels
-    """What the classes of `discrepancy_of_class` are by."""
+    """Source of the classes in `discrepancy_of_class`."""
     seed: int
     snapshots: list[SnapshotFindings]
     training: Course | None
     features: list[Features]
-    """Before and after, or of the only network."""
+    """Of the two compared networks, or of the only one."""
     remarks: list[str]
-    """What is not there, and why."""
+    """What is missing, and why."""
 
 
 def known(values: Sequence[float] | np.ndarray) -> list[float | None]:
-    """Numbers as JSON has them, which knows no NaN."""
+    """Replaces NaN by None, since JSON has no NaN."""
     return finite(np.asarray(values, np.float64).tolist())
 
 
@@ -114,7 +114,7 @@ def write_findings(findings: InspectionFindings, folder: Path) -> None:
 
 
 def read_findings(folder: Path) -> InspectionFindings | None:
-    """What `write_findings` wrote; None if it never did.
+    """Reads `inspect.json`; None if there is none.
 
     Raises:
         DataError: the file is damaged.

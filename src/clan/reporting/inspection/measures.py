@@ -1,4 +1,4 @@
-"""What is measured of one snapshot's networks, in eval mode, as they are used."""
+"""Measurements of one snapshot's networks in eval mode."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -22,11 +22,11 @@ from clan.reporting.inspection.findings import Accuracy
 from clan.run.config import AugmentationConfig, Config
 
 OnImage = Callable[..., object]
-"""Called after each image, or with a number after several."""
+"""Called after each image, or with a number of images."""
 
 
 def open_networks(config: Config) -> Method:
-    """A run's networks, to be filled from its snapshots; the segmenter in eval mode."""
+    """Builds a run's networks for `load_snapshot`; the segmenter in eval mode."""
     method = build_method(config)
     if config.network.batch_norm == "per-domain":
         method.segmenter.separate_statistics()
@@ -35,7 +35,7 @@ def open_networks(config: Config) -> Method:
 
 
 def load_snapshot(method: Method, path: Path) -> list[str]:
-    """Fills the networks from a snapshot, and returns the names of the discriminators that were saved with it.
+    """Loads a snapshot; returns the names of the discriminators that were saved with it.
 
     Raises:
         WeightsError: a file cannot be read or does not fit.
@@ -51,7 +51,7 @@ def load_snapshot(method: Method, path: Path) -> list[str]:
 
 
 def plain_sampler(config: Config, dataset: Dataset, size: tuple[int, int], *, labelled: bool) -> DomainSampler:
-    """The images of a data set, one after another, at a width and height, as a run's network wants them."""
+    """Returns a sampler of single images in order, without augmentation; `size` is (width, height)."""
     return DomainSampler(
         dataset,
         size=size,
@@ -66,34 +66,27 @@ def plain_sampler(config: Config, dataset: Dataset, size: tuple[int, int], *, la
 
 @dataclass(frozen=True)
 class Discrepancies:
-    """Where the two heads disagree on some images: M = 1 − cosine of their class probabilities (SPEC section 3).
+    """Discrepancy of the two heads on a set of images: M = 1 − cosine of their class probabilities."""
 
-    Args:
-        of_image: float64 [n], means.
-        of_class: float64 [C], means over all pixels of a class, NaN where there are none.
-        pixels: int64 [C], those pixels.
-        maps: float32 [H, W] of the first few images.
-    """
-
-    of_image: np.ndarray
-    of_class: np.ndarray
-    pixels: np.ndarray
-    maps: list[np.ndarray]
+    of_image: np.ndarray  # mean of each image, float64 [n]
+    of_class: np.ndarray  # mean over all pixels of a class, float64 [C]; NaN without pixels
+    pixels: np.ndarray  # pixels of each class, int64 [C]
+    maps: list[np.ndarray]  # of the first images, float32 [H, W]
 
 
 @paddle.no_grad()
 def discrepancies(
     method: Method, sampler: DomainSampler, num_classes: int, *, keep: int, on_image: OnImage
 ) -> Discrepancies:
-    """Looks at every image of a target sampler with two heads.
+    """Computes the discrepancy of every image of a target sampler.
 
-    Classes are by its labels, or by prediction where it gives none.
+    Classes of pixels are the sampler's labels, or the prediction if it has none.
 
     Args:
-        method: the networks.
+        method: networks with two heads.
         sampler: the images.
         num_classes: C.
-        keep: maps to keep.
+        keep: number of maps to keep.
         on_image: called after each image.
     """
     sums, pixels, of_image, maps = np.zeros(256), np.zeros(256, np.int64), [], []
@@ -114,25 +107,25 @@ def discrepancies(
 
 
 def head_cosine(segmenter: Segmenter) -> float:
-    """Cosine of all weights and biases of the two heads: 1 where they are the same view, 0 where they share nothing."""
+    """Returns the cosine of the two heads' weights and biases, −1…1."""
     head1, head2 = segmenter.heads
     return float(weight_divergence(head1.parameters(), head2.parameters())) - 1.0
 
 
 @paddle.no_grad()
 def discriminator_accuracy(method: Method, pairs: Iterable[Pair], names: Iterable[str]) -> dict[str, Accuracy]:
-    """The share of pixels that discriminators tell right; an output of exactly 0, which is no answer, counts half.
+    """Returns the share of pixels that each discriminator classifies correctly; a logit of exactly 0 counts half.
 
     Args:
         method: the networks.
-        pairs: images of both domains, of base sizes that are all the same.
-        names: discriminators to ask.
+        pairs: images of both domains with equal base sizes.
+        names: discriminators to measure.
     """
     shares: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
     for pair in pairs:
         source, target = method.judge(pair.source), method.judge(pair.target)
         for name, of_pairs in shares.items():
-            # Source is label 0, a negative logit, and target 1.
+            # Source has label 0 (negative logit), target 1.
             signs = float(source[name].sign().mean()), float(target[name].sign().mean())
             of_pairs.append(((1 - signs[0]) / 2, (1 + signs[1]) / 2))
     means = {name: np.mean(of_pairs, axis=0) for name, of_pairs in shares.items()}
@@ -143,10 +136,9 @@ def discriminator_accuracy(method: Method, pairs: Iterable[Pair], names: Iterabl
 def collect_features(
     method: Method, sampler: DomainSampler, sample: FeatureSample, *, is_source: bool, on_image: OnImage
 ) -> None:
-    """Adds what the backbone makes of every image of a sampler, cell by cell, to a sample.
+    """Adds the backbone's features of every image, cell by cell, to a sample.
 
-    A cell's class is the label of the pixel that it stands for, corners aligned as in upsampling, or the prediction
-    there, where the sampler gives no labels.
+    The class of a cell is the label at its position (aligned corners), or the prediction if the sampler has no labels.
     """
     segmenter = method.segmenter
     for number in range(len(sampler.dataset)):
@@ -164,7 +156,7 @@ def collect_features(
 
 
 def at_cells(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Of [H, W], the entries that the cells of a map of `size` (h, w) stand for, corners aligned: [h, w]."""
+    """Samples labels [H, W] at the cells of a map of `size` (h, w), corners aligned: [h, w]."""
     rows, columns = (
         np.rint(np.linspace(0, length - 1, number)).astype(int)
         for length, number in zip(labels.shape, size, strict=True)

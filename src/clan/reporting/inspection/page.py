@@ -1,4 +1,4 @@
-"""What the report shows of an inspection."""
+"""Inspections in the report."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,11 +13,11 @@ PICTURES = {
     "discrepancy_maps.png": "Where the heads disagree",
     "features.png": "Features of both domains",
 }
-"""Figures that the page has no chart or table for."""
+"""Figures that the page shows; the others have a chart or table."""
 
 
 def inspections(names: Sequence[str], folders: Sequence[Path]) -> list[Inspection | None]:
-    """What was found in runs; None for a run that was not inspected.
+    """Returns the inspection of every run; None for a run that was not inspected.
 
     Raises:
         DataError: an `inspect.json` is damaged.
@@ -30,7 +30,7 @@ def inspections(names: Sequence[str], folders: Sequence[Path]) -> list[Inspectio
 
 
 def inspection(name: str, findings: InspectionFindings, folder: Path) -> Inspection:
-    """One run's, with the pictures that are still there."""
+    """Returns the inspection of one run with the figures that exist."""
     snapshots = findings.snapshots[:1] + findings.snapshots[1:][-1:]
     compared = [one for one in snapshots if one.discrepancy is not None]
     columns = {f"discrepancy, {one.iteration:,}": one.discrepancy_of_class for one in compared}
@@ -57,7 +57,7 @@ def inspection(name: str, findings: InspectionFindings, folder: Path) -> Inspect
 
 
 def courses(findings: InspectionFindings) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Iterations and numbers by what these are."""
+    """Returns iterations and values by chart title."""
     iterations = np.array([one.iteration for one in findings.snapshots], np.float64)
     made = {}
     if all(one.discrepancy is not None for one in findings.snapshots):
@@ -70,16 +70,16 @@ def courses(findings: InspectionFindings) -> dict[str, tuple[np.ndarray, np.ndar
         }
         shares["all"] = (shares["source"] + shares["target"]) / 2
         for role, of_role in shares.items():
-            made[f"{role} pixels that the {name.replace('_', ' ')} tells right, %"] = iterations, 100 * of_role
+            made[f"{role} pixels that the {name.replace('_', ' ')} classifies correctly, %"] = iterations, 100 * of_role
     return made
 
 
 def panels(found: Sequence[Inspection | None], total: int) -> Iterator[Panel]:
-    """A chart of every number, over all runs that have it.
+    """Yields a chart of every value, over all runs that have it.
 
     Args:
-        found: of every run.
-        total: iterations that the charts span.
+        found: the inspection of every run.
+        total: iterations on the horizontal axis.
     """
     for title in dict.fromkeys(title for one in found if one for title in one.courses):
         drawn = [

@@ -1,4 +1,4 @@
-"""`clan inspect`: the folder of a run in; figures and `inspect.json` out."""
+"""`clan inspect`: measures a run's snapshots, writes figures and `inspect.json`."""
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -25,21 +25,21 @@ from clan.run.method_options import ClanOptions
 from clan.run.records import RunRecords
 
 SHEET_ROWS = 4
-"""Images whose maps are drawn."""
+"""Number of images whose discrepancy maps are drawn."""
 PCA_CUT = 3.0
-"""Percent of the cells that lie beyond each side of a map by PCA: features have a few that are far off."""
+"""Percent of the cells outside each side of a PCA map, since features have outliers."""
 
 
 def inspect_run(folder: Path, output: Path | None = None, *, options: Options | None = None) -> InspectionFindings:
-    """Looks into a run, finished or still going, showing progress, and writes what it finds.
+    """Inspects a finished or unfinished run, showing progress; writes figures and `inspect.json`.
 
     Args:
-        folder: the run's; nothing of it is changed.
-        output: folder of the figures and `inspect.json`; None: the run's own folder "inspect", where the report looks.
-        options: what is looked at.
+        folder: the run's folder; only `output` is written.
+        output: output folder; None: `inspect` in the run's folder, which the report reads.
+        options: see `Options`.
 
     Raises:
-        ClanError: the folder is no run's, has no snapshot, or data, weights or output do not fit.
+        ClanError: the folder is not a run or has no snapshot, or data, weights or output do not fit.
     """
     figures.require_matplotlib()
     subject = Subject(folder, options or Options())
@@ -80,7 +80,7 @@ def inspect_run(folder: Path, output: Path | None = None, *, options: Options | 
 
 
 def remarks(subject: Subject, snapshots: Sequence[SnapshotFindings], features: Sequence[Features]) -> Iterator[str]:
-    """What is not there, and why; each a sentence."""
+    """Yields a sentence for everything that is missing."""
     if not subject.two_heads:
         yield "The network has one head, so there is no discrepancy and no cosine of two."
     if not subject.method.discriminators:
@@ -94,7 +94,7 @@ def remarks(subject: Subject, snapshots: Sequence[SnapshotFindings], features: S
 
 
 def cosine_while_training(run: RunRecords) -> Course | None:
-    """The heads' cosine of every iteration, which loss_weight is a known multiple of: m·λ_w·d(i)·(1 + cosine)."""
+    """Returns the heads' cosine of every iteration, from loss_weight = m·λ_w·d(i)·(1 + cosine)."""
     config, method = run.config, run.config.method
     if not isinstance(method, ClanOptions) or "loss_weight" not in run.metrics:
         return None
@@ -108,7 +108,7 @@ def cosine_while_training(run: RunRecords) -> Course | None:
 
 
 def draw(findings: InspectionFindings, output: Path, space: LabelSpace) -> None:
-    """The figures that need the numbers alone."""
+    """Draws all figures except the discrepancy maps."""
     if findings.snapshots[0].discrepancy is not None:
         draw_heads(findings, output, space)
     draw_accuracy(findings, output)
@@ -116,7 +116,7 @@ def draw(findings: InspectionFindings, output: Path, space: LabelSpace) -> None:
 
 
 def draw_heads(findings: InspectionFindings, output: Path, space: LabelSpace) -> None:
-    """What the two heads have in common, over the snapshots."""
+    """Draws discrepancy and cosine of the heads over the snapshots."""
     snapshots = findings.snapshots
     iterations = [one.iteration for one in snapshots]
     figures.draw_courses(
@@ -143,28 +143,28 @@ def draw_heads(findings: InspectionFindings, output: Path, space: LabelSpace) ->
         iterations,
         {"snapshots": [one.head_cosine for one in snapshots if one.head_cosine is not None]},
         background=[(training.iteration, training.head_cosine)] if training else (),
-        background_name="while training",
+        background_name="during training",
     )
 
 
 def draw_accuracy(findings: InspectionFindings, output: Path) -> None:
-    """Each discriminator's figure, over the snapshots that have it."""
+    """Draws the accuracy of each discriminator over the snapshots that have it."""
     for name in dict.fromkeys(name for one in findings.snapshots for name in one.discriminators):
         asked = [one for one in findings.snapshots if name in one.discriminators]
         shares = {role: [getattr(one.discriminators[name], role) for one in asked] for role in ("source", "target")}
         shares["mean of both"] = np.mean(list(shares.values()), axis=0).tolist()
         figures.draw_courses(
             output / f"{name}.png",
-            f"pixels that the {name.replace('_', ' ')} tells right",
+            f"pixels that the {name.replace('_', ' ')} classifies correctly",
             [one.iteration for one in asked],
             shares,
-            level=(0.5, "fooled"),
+            level=(0.5, "chance"),
             percent=True,
         )
 
 
 def draw_alignment(findings: InspectionFindings, output: Path, space: LabelSpace) -> None:
-    """Maps of the features, and the distances of their classes' centres."""
+    """Draws feature maps and distances of class centres."""
 
     def feature_map(title: str, one: Features, places: object, cut: float = 0.0) -> figures.FeatureMap:
         title = f"{one.network}\n{title}"

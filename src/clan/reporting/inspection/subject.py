@@ -1,4 +1,4 @@
-"""A run as `clan inspect` looks at it: its networks, the images they are shown, and what they make of them."""
+"""The networks and images that `clan inspect` compares."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,26 +25,20 @@ from clan.training.trainer import build_samplers, to_device
 
 @dataclass(frozen=True)
 class Options:
-    """What is looked at, and how closely.
+    """Options of `clan inspect`.
 
-    Args:
-        split: of the target; None: val, or test where there is no val.
-        images: of each domain.
-        snapshots: at most so many, evenly chosen, the first and the last among them.
-        points: cells of each class and domain in the maps of features.
-        against: a run whose last network stands beside this run's last, instead of this run's first.
-        data_dir, data_dir_target: folders of the source and the target instead of those in `config.yaml`.
-        seed: of the choice of images and cells, and of t-SNE.
+    Raises:
+        ConfigError: a number is too small.
     """
 
-    split: str | None = None
-    images: int = 20
-    snapshots: int = 8
-    points: int = 50
-    against: Path | None = None
-    data_dir: Path | None = None
-    data_dir_target: Path | None = None
-    seed: int = 0
+    split: str | None = None  # of the target; None: val, else test
+    images: int = 20  # of each domain
+    snapshots: int = 8  # largest number, evenly spaced, with the first and the last
+    points: int = 50  # cells of each class and domain in feature maps
+    against: Path | None = None  # run whose last network is compared with this run's last, instead of this run's first
+    data_dir: Path | None = None  # folder of the source; None: that of config.yaml
+    data_dir_target: Path | None = None  # folder of the target; None: that of config.yaml
+    seed: int = 0  # of the choice of images and cells, and of t-SNE
 
     def __post_init__(self) -> None:
         for name in ("images", "snapshots", "points"):
@@ -56,7 +50,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Network:
-    """One network whose features are looked at: its run's configuration, its weights and what it is called."""
+    """A network whose features are compared."""
 
     config: Config
     weights: Path
@@ -64,14 +58,14 @@ class Network:
 
 
 class Subject:
-    """A run, and the images that are shown to its networks: the same ones for every snapshot.
+    """A run and a choice of images, the same for every snapshot.
 
     Args:
-        folder: the run's.
-        options: what is looked at.
+        folder: the run's folder.
+        options: see `Options`.
 
     Raises:
-        ClanError: the folder is no run's or has no snapshot, or there are no such images.
+        ClanError: the folder is not a run or has no snapshot, or the data set has no such images.
     """
 
     def __init__(self, folder: Path, options: Options) -> None:
@@ -91,32 +85,32 @@ class Subject:
         self.method = measures.open_networks(self.config)
 
     def _choose(self, dataset: Dataset, role: int) -> list[int]:
-        """Indices of the images that are shown, in random order."""
+        """Returns random indices of images."""
         random = np.random.default_rng([self.options.seed, role])
         return random.permutation(len(dataset))[: self.options.images].tolist()
 
     @property
     def labels(self) -> Labels:
-        """What the classes of target pixels are by."""
+        """Source of the classes of target pixels."""
         return "ground truth" if self.labelled else "prediction"
 
     @property
     def two_heads(self) -> bool:
-        """Whether there are two heads to compare."""
+        """Whether the network has two heads."""
         return len(self.method.segmenter.heads) == 2
 
     @property
     def images(self) -> int:
-        """Images that the network sees of each snapshot."""
+        """Number of images that each snapshot processes."""
         return len(self.target) + (2 * self.pairs if self.method.discriminators else 0)
 
     @property
     def pairs(self) -> int:
-        """Pairs that the discriminators are asked about."""
+        """Number of pairs for the discriminators."""
         return max(len(self.source), len(self.target))
 
     def look(self, snapshot: Snapshot, keep: int, on_image: OnImage) -> tuple[SnapshotFindings, list[np.ndarray]]:
-        """What one snapshot is like, and maps of discrepancy, float32 [H, W], of the first `keep` target images."""
+        """Measures a snapshot; returns also the discrepancy maps of the first `keep` images, float32 [H, W]."""
         asked = measures.load_snapshot(self.method, snapshot.path)
         sampler, classes = self._target_sampler(self.config), self.label_space.num_classes
         if self.two_heads:
@@ -136,7 +130,7 @@ class Subject:
         ), found.maps if found else []
 
     def _training_pairs(self, on_image: OnImage) -> Iterator[Pair]:
-        """Pairs of training images as this run sees them, with its augmentation."""
+        """Yields pairs of training images with the run's augmentation."""
         if not self.method.discriminators:
             return
         loader = PairedLoader(*build_samplers(self.config))
@@ -165,7 +159,7 @@ class Subject:
         ]
 
     def features(self, network: Network, on_image: OnImage) -> Features:
-        """What a network makes of cells of both domains; the cells are the same for every network."""
+        """Returns features of cells of both domains; the cells are the same for every network."""
         options, classes = self.options, self.label_space.num_classes
         method = measures.open_networks(network.config)
         measures.load_snapshot(method, network.weights)
@@ -204,7 +198,7 @@ class Subject:
 
 
 def numbered(folder: Path, snapshots: list[Snapshot], most: int) -> list[Snapshot]:
-    """At most so many of the snapshots that have an iteration, evenly chosen; the last one is always among them.
+    """Returns at most `most` snapshots with an iteration, evenly spaced, including the last.
 
     Raises:
         WeightsError: there is none.
@@ -217,7 +211,7 @@ def numbered(folder: Path, snapshots: list[Snapshot], most: int) -> list[Snapsho
 
 
 def moved(run: RunRecords, options: Options) -> Config:
-    """The configuration with the folders, the seed and the batches that are asked for here."""
+    """Returns the configuration with the folders and the seed of the options, and batch size 1."""
     changes: dict[str, Any] = {"seed": options.seed, "batch_size": 1}
     for role, root in (("source", options.data_dir), ("target", options.data_dir_target)):
         domain = getattr(run.config, role)

@@ -12,7 +12,7 @@ from paddle.nn import functional as F
 from clan.losses.entropy import mean_entropy, self_information
 from clan.losses.segmentation import segmentation_loss
 from clan.losses.self_training import IGNORED, pseudo_labels
-from clan.training.balance import class_weights, count_classes
+from clan.training.labels import class_weights, count_classes
 from clan.training.trainer import Trainer, build_samplers
 
 
