@@ -5,11 +5,11 @@ Nothing here imports Paddle, so that a configuration is read at once.
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, Protocol, TypeAlias
+from typing import Annotated, Literal, Protocol
 
 from pydantic import Field, model_validator
 
-from clan.core.schema import Section
+from clan.core.schema import OneOf, Section
 from clan.models.normalization import SCHEMES, Normalization, Scheme
 
 BACKBONES = {
@@ -25,13 +25,13 @@ A backbone has `channels` and `strides` of four levels, a method `pyramid` that 
 """
 
 HEADS = {"deeplab": "clan.models.heads:Head"}
-"""The kinds of heads. Each says by `reads` which levels of the pyramid it takes, and has `of` to make one."""
+"""The kinds of heads.
 
-if TYPE_CHECKING:
-    Backbone: TypeAlias = str
-    HeadKind: TypeAlias = str
-else:
-    Backbone, HeadKind = Literal[tuple(BACKBONES)], Literal[tuple(HEADS)]
+Each says by `reads` which levels of the pyramid it takes, and has `of` to make one and `run_together` to run several.
+"""
+
+Backbone = Annotated[str, OneOf(BACKBONES)]
+HeadKind = Annotated[str, OneOf(HEADS)]
 Dilation = Annotated[int, Field(ge=1, le=1024)]
 
 
