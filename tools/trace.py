@@ -6,8 +6,8 @@ A tiny run of method clan is followed with a profiler, on Paddle's own operators
 before, since running a module's top level is no part of the way. Counted are
 
 - files of `clan` in which a function is called, in the thread that reads samples too;
-- steps up: pairs of files where a function of the first, on a lower floor, calls one of the second, on a higher one. The
-  caller is the nearest function of `clan` on the stack; the floors are those of the layers in pyproject.toml;
+- steps up: pairs of files where a function of the first, on a lower floor, calls one of the second, on a higher one.
+  The caller is the nearest function of `clan` on the stack; the floors are those of the layers in pyproject.toml;
 - calls of functions of `clan`.
 
 Each is given for the whole way, and for the iteration alone, from `Trainer._advance` on.
@@ -64,7 +64,7 @@ def floors() -> dict[str, int]:
 
 def floor(file: str) -> int:
     """The floor of a file, by its path below `clan`; 0 of a file that is in no room."""
-    return floors().get(file.partition("/")[0], 0)
+    return floors().get(file.partition("/")[0].removesuffix(".py"), 0)
 
 
 def file_of(frame: FrameType) -> str | None:
