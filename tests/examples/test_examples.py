@@ -195,5 +195,20 @@ def test_contributing_names_every_example_and_registry_and_file():
     for registry, file in re.findall(r"`([A-Z_]+)`\s+\(`([\w/.]+)`\)", adding):
         module = importlib.import_module("clan." + file.removesuffix(".py").removesuffix("/__init__").replace("/", "."))
         assert isinstance(getattr(module, registry), dict), registry
-    for file in re.findall(r"`([\w/]+\.(?:py|yaml|yml|md))`", text):
+    for file in set(re.findall(r"`([\w/]+\.(?:py|yml|md))`", text)):
         assert (ROOT / "src/clan" / file).exists() or (ROOT / file).exists(), file
+
+
+def test_contributing_names_every_dependency_and_its_lower_bound():
+    text = (ROOT / "CONTRIBUTING.md").read_text().partition("## Dependencies")[2]
+    rows = re.findall(r"^\| ([\w., -]+?)(?: \(.*?\))? \| ([\d., ]+?)(?:, below .*?)? \|", text, re.MULTILINE)
+    listed = {
+        name: bound for names, bounds in rows for name, bound in zip(names.split(", "), bounds.split(", "), strict=True)
+    }
+    required = re.findall(r"[\"\[]([\w.-]+)>=([\d.]+)", (ROOT / "pyproject.toml").read_text())
+    required = {name: bound for name, bound in required if name != "setuptools"}
+
+    def plain(bounds):
+        return {name: re.sub(r"(\.0)+$", "", bound) for name, bound in bounds.items()}
+
+    assert plain(listed) == plain(required)
