@@ -6,12 +6,10 @@ import cv2
 import numpy as np
 import pytest
 
-from clan.core.schema import find
 from clan.data.dataset import Dataset
 from clan.data.loader import DomainSampler, PairedLoader
 from clan.data.sampling import Uniform, largest_share
-from clan.run.config import SAMPLINGS, AugmentationConfig
-from clan.training.batches import build_samplers
+from clan.run.config import AugmentationConfig
 from tests.conftest import assert_same_end
 
 
@@ -122,20 +120,3 @@ def test_a_cropped_run_resumes_bit_for_bit(tiny, tmp_path):
     run(snapshot_dir=tmp_path / "halves", num_steps_stop=2)
     run(snapshot_dir=tmp_path / "halves", resume=True)
     assert_same_end(tmp_path / "run", tmp_path / "halves")
-
-
-def test_a_run_samples_by_the_strategy_that_it_names(tiny, monkeypatch):
-    monkeypatch.setitem(SAMPLINGS, "white", "tests:white")
-    made = []
-
-    def white(dataset, seed, config):
-        made.append((seed, config.shuffle))
-        return MostlyWhite(len(dataset), seed, shuffle=True)
-
-    monkeypatch.setattr("clan.training.batches.find", lambda place: white if place == "tests:white" else find(place))
-    config = tiny()
-    config = config.model_copy(update={"source": config.source.model_copy(update={"sampling": "white"})})
-    source, target = build_samplers(config)
-    assert made == [((config.seed, 0), True)]
-    assert {source.index(position) for position in range(9)} == {0}
-    assert {target.index(position) for position in range(9)} == {0, 1, 2}

@@ -3,12 +3,10 @@
 import numpy as np
 import paddle
 import pytest
-from paddle import nn
 from paddle.nn import functional as F
 
 from clan.cli import main as cli
 from clan.core.errors import ConfigError
-from clan.core.schema import find
 from clan.evaluation.label_maps import load_segmenter, options_for
 from clan.methods import METHODS, build_method
 from clan.methods.base import Progress
@@ -82,34 +80,13 @@ def test_the_label_map_of_one_head_is_its_largest_logit(one_head):
     assert logits.shape[1] == 19
 
 
-class SumHead(nn.Layer):
-    """Logits of two levels, added at the finer one's resolution; a head of tests alone."""
-
-    reads = (1, 3)
-
-    def __init__(self, fine, coarse, num_classes):
-        super().__init__()
-        self.fine, self.coarse = nn.Conv2D(fine, num_classes, 1), nn.Conv2D(coarse, num_classes, 1)
-
-    @classmethod
-    def of(cls, network, *channels):
-        return cls(*channels, network.num_classes)
-
-    def forward(self, fine, coarse):
-        logits = self.fine(fine)
-        return logits + F.interpolate(self.coarse(coarse), size=logits.shape[2:], mode="bilinear")
-
-    @staticmethod
-    def run_together(heads, *levels):
-        return [head(*levels) for head in heads]
-
-
 @pytest.mark.parametrize("backbone", sorted(set(BACKBONES) - {"resnet101", "resnet50"}))
 def test_heads_say_which_levels_they_read(backbone, monkeypatch):
-    monkeypatch.setitem(HEADS, "sum", "tests:SumHead")
-    monkeypatch.setattr("clan.models.segmenter.find", lambda place: SumHead if place == HEADS["sum"] else find(place))
-    network = NetworkConfig(backbone=backbone, num_classes=4, num_heads=1, output_stride=32, align_corners=False)
-    segmenter = build_segmenter(network.model_copy(update={"model": "sum"}))
+    monkeypatch.setitem(HEADS, "sum", "tests.examples.head:SumHead")
+    network = NetworkConfig(
+        model="sum", backbone=backbone, num_classes=4, num_heads=1, output_stride=32, align_corners=False
+    )
+    segmenter = build_segmenter(network)
     (logits,) = segmenter(paddle.ones([1, 3, 64, 96]))
     assert all(length in (fine, fine + 1) for length, fine in zip(logits.shape[2:], (8, 12), strict=True))
     whole = segmenter.resize(logits, (64, 96))

@@ -6,67 +6,48 @@ import shutil
 import numpy as np
 import paddle
 import pytest
-from paddle import nn
-from paddle.nn import functional as F
 
 from clan.core.errors import ConfigError
 from clan.core.ranks import Ranks
 from clan.evaluation.label_maps import load_segmenter
 from clan.methods import METHODS
-from clan.methods.base import Method
-from clan.methods.networks import STATISTICS, Role, assign, duplicate, follow
+from clan.methods.networks import STATISTICS, Role, assign, duplicate
 from clan.models.options import NetworkConfig
 from clan.models.segmenter import batch_norms
 from clan.models.weight_files import read_arrays
 from clan.models.weights import to_file_names
 from clan.run.checkpoint import States
-from clan.run.method_options import METHOD_OPTIONS, MethodOptions
+from clan.run.method_options import METHOD_OPTIONS
 from clan.training.trainer import Trainer
 from tests.conftest import assert_same_end, metrics
+from tests.examples.method import Consistency, ConsistencyOptions
 
 
-class MimicOptions(MethodOptions):
+class MimicOptions(ConsistencyOptions):
     """Options of a method that exists in tests alone."""
 
     name = "mimic"
 
-    alpha: float = 0.9
-    """EMA decay of the teacher."""
 
-
-class Mimic(Method):
-    """Learns from the source, and from a teacher on a random part of the target's pixels."""
+class Mimic(Consistency):
+    """The example with a frozen reference too, which notes what it draws."""
 
     options_type = MimicOptions
-    exports = "teacher"
 
     def __init__(self, segmenter, config, class_weights=None):
         super().__init__(segmenter, config, class_weights)
-        self.teacher = self.add("teacher", duplicate(segmenter), Role.TEACHER)
         self.reference = self.add("reference", duplicate(segmenter.backbone), Role.REFERENCE)
-        self.dropout = nn.Dropout(0.3)
         self.drawn = []
 
     def on_weights_loaded(self):
-        assign(self.teacher, self.segmenter)
+        super().on_weights_loaded()
         assign(self.reference, self.segmenter.backbone)
 
-    def after_step(self, iteration):
-        follow(self.teacher, self.segmenter, min(1 - 1 / (iteration + 2), self.options.alpha))
-
     def train_step(self, batch, progress, backward):
-        logits = [self.dropout(head) for head in self.logits(batch.source)]
-        loss_seg = self.supervise(logits, batch.source.labels)
-        backward(loss_seg)
+        losses = super().train_step(batch, progress, backward)
+        self.drawn.append(float(batch.random.random()))
         with paddle.no_grad():
-            wanted = sum(self.teacher(batch.target.images)[1:], self.teacher(batch.target.images)[0])
-            features = self.reference(batch.target.images)
-        kept = paddle.to_tensor(batch.random.random(wanted.shape[2:]) < 0.5).astype("float32")
-        self.drawn.append(float(kept.sum()))
-        given = sum(self.segmenter(batch.target.images)[1:], self.segmenter(batch.target.images)[0])
-        loss_mimic = (F.sigmoid(given) - F.sigmoid(wanted)).square().mul(kept).mean()
-        backward(loss_mimic)
-        return {"loss_seg": loss_seg, "loss_mimic": loss_mimic, "size_features": features.square().mean()}
+            return losses | {"size_features": self.reference(batch.target.images).square().mean()}
 
 
 @pytest.fixture(autouse=True)

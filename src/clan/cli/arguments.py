@@ -85,7 +85,8 @@ def value_of(annotation: Any, readers: Readers = {}) -> Value | None:  # noqa: B
     if origin is Annotated:
         inner = value_of(arguments[0], readers)
         names = tuple(one for one in arguments[1:] if isinstance(one, str))
-        return inner and replace(inner, aliases=names)
+        choices = tuple(name for one in arguments[1:] for name in getattr(one, "registry", ()))
+        return inner and replace(inner, aliases=names, choices=choices or inner.choices)
     if origin in (Union, UnionType):
         (inner,) = (value_of(one, readers) for one in arguments if one is not NoneType)
         return inner and replace(inner, optional=True)
@@ -195,6 +196,8 @@ def fields(section: Section, readers: Readers, prefix: str = "") -> Iterator[tup
     """Name, type, value and help of every field, those of sections within it as "loss.gamma"."""
     for name, field in type(section).model_fields.items():
         value, annotation = getattr(section, name), field.annotation
+        for choice in (one for one in field.metadata if hasattr(one, "registry")):
+            annotation = Annotated[annotation, choice]
         if hasattr(annotation, "model_fields") and annotation not in readers:
             yield from fields(value, readers, f"{prefix}{name}.")
         else:

@@ -2,12 +2,13 @@
 
 import difflib
 import reprlib
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, ValidationError
+from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError, core_schema
 
 from clan.core.errors import ConfigError
 from clan.core.files import quoted
@@ -43,6 +44,25 @@ def refuse(message: str, *keys: str | int) -> NoReturn:
         PydanticCustomError: always.
     """
     raise PydanticCustomError("clan", "{message}", {"message": message, "keys": keys})
+
+
+class OneOf:
+    """Metadata of a text: it must name an entry of a registry, as that is when the value is given.
+
+    Args:
+        registry: the entries by name.
+    """
+
+    def __init__(self, registry: Mapping[str, Any]) -> None:
+        self.registry = registry
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def _check(self, name: str) -> str:
+        if name not in self.registry:
+            refuse(f"expected {', '.join(self.registry)}, got {name!r}")
+        return name
 
 
 def find(place: str) -> Any:

@@ -21,10 +21,8 @@ Encoding = Literal["ids", "red", "green", "blue", "colors"]
 MAX_CLASSES = 254
 """Labels are 8-bit trainIds: 255 is ignored, 254 marks what no description names."""
 
-PACKAGED = ("synthia", "gta5", "cityscapes")
-"""The data sets that come described."""
-
-FOLDER = Path(__file__).parent
+PACKAGED = {name: Path(__file__).with_name(f"{name}.yaml") for name in ("synthia", "gta5", "cityscapes")}
+"""The descriptions of the data sets that are known by name."""
 
 
 def _keys(value: Any) -> Any:
@@ -255,4 +253,4 @@ def packaged(name: str) -> Description:
     """
     if name not in PACKAGED:
         raise ConfigError(f"{name!r} is neither a description file nor one of {', '.join(PACKAGED)}")
-    return load_section(Description, FOLDER / f"{name}.yaml", name=name)
+    return load_section(Description, PACKAGED[name], name=name)

@@ -2,11 +2,11 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, Protocol, TypeAlias
+from typing import Annotated, Literal, Protocol
 
 from pydantic import Field, model_validator
 
-from clan.core.schema import Section
+from clan.core.schema import OneOf, Section
 from clan.models.normalization import SCHEMES, Normalization, Scheme
 
 BACKBONES = {
@@ -22,16 +22,16 @@ last one.
 """
 
 HEADS = {"deeplab": "clan.models.heads:Head"}
-"""Head classes by name. `reads` lists the pyramid levels that a head takes, `of` builds one."""
+"""Head classes by name.
+
+`reads` lists the pyramid levels that a head takes, `of` builds one, and `run_together` runs several on the same levels.
+"""
 
 DILATIONS = (6, 12, 18, 24)
 """Default dilations of a head's branches."""
 
-if TYPE_CHECKING:
-    Backbone: TypeAlias = str
-    HeadKind: TypeAlias = str
-else:
-    Backbone, HeadKind = Literal[tuple(BACKBONES)], Literal[tuple(HEADS)]
+Backbone = Annotated[str, OneOf(BACKBONES)]
+HeadKind = Annotated[str, OneOf(HEADS)]
 Dilation = Annotated[int, Field(ge=1, le=1024)]
 
 

@@ -161,17 +161,10 @@ class _Budget:
 
 def _reader_of(data: bytes) -> Callable[[bytes, _Budget], Contents]:
     """Returns the reader for the format, recognised by the first bytes."""
-    # Safetensors begins with the length of its JSON header. The first eight bytes of a pickle or of a zip,
-    # read as such a length, are far beyond the limit.
-    if data[8:9] == b"{" and int.from_bytes(data[:8], "little") <= _LARGEST_FILE:
-        return _read_safetensors
-    if data.startswith(b"PK\x03\x04"):
-        return _read_torch_zip
-    if _TORCH_MAGIC in data[:32]:
-        return _read_torch_legacy
-    if data.startswith(b"\x80"):
-        return _read_paddle
-    raise UnfitFile("is none of .pdparams, .pth, .pt, .safetensors: did its download end in a web page?")
+    for fits, reader in READERS.values():
+        if fits(data):
+            return reader
+    raise UnfitFile(f"is none of {', '.join(WRITERS)}: did its download end in a web page?")
 
 
 def _read_safetensors(data: bytes, budget: _Budget) -> Contents:
@@ -263,6 +256,20 @@ def _read_torch_legacy(data: bytes, budget: _Budget) -> Contents:
         storage.raw = memoryview(data)[start:end]
         stream.seek(end)
     return _named_arrays(table, budget)
+
+
+READERS: dict[str, tuple[Callable[[bytes], bool], Callable[[bytes, _Budget], Contents]]] = {
+    # Safetensors begins with the length of its JSON header. The first eight bytes of a pickle or of a zip,
+    # read as such a length, are far beyond the limit.
+    "safetensors": (
+        lambda data: data[8:9] == b"{" and int.from_bytes(data[:8], "little") <= _LARGEST_FILE,
+        _read_safetensors,
+    ),
+    "torch": (lambda data: data.startswith(b"PK\x03\x04"), _read_torch_zip),
+    "torch before 1.6": (lambda data: _TORCH_MAGIC in data[:32], _read_torch_legacy),
+    "paddle": (lambda data: data.startswith(b"\x80"), _read_paddle),
+}
+"""What tells a format by a file's bytes, and what reads it within a budget; the first that fits is taken."""
 
 
 def _named_arrays(content: Any, budget: _Budget) -> Contents:

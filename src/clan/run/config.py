@@ -6,7 +6,7 @@ flag of `clan train` and a key of `config.yaml`.
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BeforeValidator,
@@ -18,7 +18,7 @@ from pydantic import (
 
 from clan.core.errors import ConfigError
 from clan.core.runtime import Precision
-from clan.core.schema import Fraction, NonNegativeInt, PositiveInt, Section, Size, load_section, refuse
+from clan.core.schema import Fraction, NonNegativeInt, OneOf, PositiveInt, Section, Size, load_section, refuse
 from clan.datasets import CITYSCAPES_CLASSES, NAMED_CLASSES, PACKAGED, Classes, Description, packaged
 from clan.models.options import NetworkConfig
 from clan.run.method_options import ClanOptions, MethodOptions, move_options, read_method, write_method
@@ -41,15 +41,10 @@ LOGGERS = {
 }
 """Loggers by name; each writes into a folder of that name in the run's folder."""
 
-if TYPE_CHECKING:
-    Schedule: TypeAlias = str
-    Algorithm: TypeAlias = str
-    SamplingName: TypeAlias = str
-    LoggerName: TypeAlias = str
-else:
-    Schedule, Algorithm, SamplingName, LoggerName = (
-        Literal[tuple(names)] for names in (SCHEDULES, OPTIMIZERS, SAMPLINGS, LOGGERS)
-    )
+Schedule = Annotated[str, OneOf(SCHEDULES)]
+Algorithm = Annotated[str, OneOf(OPTIMIZERS)]
+SamplingName = Annotated[str, OneOf(SAMPLINGS)]
+LoggerName = Annotated[str, OneOf(LOGGERS)]
 Beta = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 MOST_PIXELS = 2**28
