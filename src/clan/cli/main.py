@@ -12,6 +12,7 @@ from clan.cli.arguments import parse_call, parse_section
 from clan.cli.commandline import Parser, add_resume, fail, resumes, run
 from clan.cli.show import convert, inspect, predict, report
 from clan.core import runtime
+from clan.core.errors import LESS_MEMORY
 from clan.core.output import speak
 from clan.core.runtime import Precision
 from clan.models.normalization import Scheme
@@ -85,7 +86,9 @@ def evaluate(  # noqa: PLR0913 (the signature is the command line)
         device: where to compute.
         gpu: index of the GPU among the visible ones.
     """
-    speak({"--root": "--data-dir"})
+    speak(
+        {"--root": "--data-dir", LESS_MEMORY: "lower --batch-size or --input-size, or give --precision bf16 on a GPU"}
+    )
     runtime.import_paddle()
     from clan.core.device import select_device
     from clan.core.precision import check_precision
@@ -187,6 +190,7 @@ def demo(folder: Path = Path("demo"), /, *, steps: int = 300, seed: int = 0) -> 
             "lower the learning rates, look at these samples": "give another --seed",
             ", or go on without such steps (--resume --on-nonfinite skip)": "",
             "start without --resume": "name another folder",
+            LESS_MEMORY: "stop other programs that use it",
             "--data-timeout sets how long to wait": "start the demo again",
         }
     )

@@ -8,7 +8,7 @@ first, so that a state appears under its name only when both are complete.
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,14 +34,15 @@ VERSION = 3
 class State:
     """Arrays by name ("segmenter/…", "sgd/…", "discriminator/…", "adam/…"), and the iteration that comes next.
 
-    `ranks` is how many processes train together: their number decides which pairs an iteration takes. `notes` is
-    what else goes on with the run: JSON values by name.
+    `ranks` is how many processes train together, `pairs` how many pairs of batches they have seen, which is the
+    position in the data. `notes` is what else goes on with the run: JSON values by name.
     """
 
     iteration: int
     arrays: Mapping[str, np.ndarray]
     config_yaml: str
     ranks: int = 1
+    pairs: int = 0
     notes: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -149,6 +150,7 @@ def _pack(state: State) -> bytes:
         "iteration": str(state.iteration),
         "config": state.config_yaml,
         "ranks": str(state.ranks),
+        "pairs": str(state.pairs),
         "notes": json.dumps(dict(state.notes)),
     }
     # Safetensors scrambles arrays that are not in C order.
@@ -172,11 +174,15 @@ def read_state(path: Path) -> State:
             # Before version 3 the backbone was called the trunk.
             names = {name: name.replace("/trunk.", "/backbone.", 1) for name in file.keys()}  # noqa: SIM118
             arrays = {today: file.get_tensor(name) for name, today in names.items()}
+        iteration, ranks = int(metadata["iteration"]), int(metadata.get("ranks", "1"))
+        # Older states leave the position to be computed.
+        pairs = metadata.get("pairs") or iteration * ranks * _passes(metadata["config"])
         return State(
-            int(metadata["iteration"]),
+            iteration,
             arrays,
             metadata["config"],
-            ranks=int(metadata.get("ranks", "1")),
+            ranks,
+            int(pairs),
             notes=json.loads(metadata.get("notes", "{}")),
         )
     except OSError as error:
@@ -210,23 +216,30 @@ def _check(path: Path) -> None:
         raise Damaged("is damaged (its SHA-256 is not that of its manifest)")
 
 
+def _passes(config_yaml: str) -> int:
+    """The passes of an iteration on each rank."""
+    return int(parse_yaml(encoded(config_yaml), Path("the state's configuration")).values.get("iter_size", 1))
+
+
 def check_fits(state: State, config: Config, *, ranks: int = 1, accept_changes: bool = False) -> str:
     """What changed between a state's configuration and this one, if that is accepted; else nothing may have.
+
+    Another number of ranks is no change where `iter_size` makes up for it, so that an iteration takes as many pairs.
 
     Raises:
         CheckpointError: configuration or number of ranks differ in what they compute.
     """
-    place = f"the state of iteration {state.iteration}"
-    if state.ranks != ranks:
-        raise CheckpointError(
-            f"cannot resume {place}, of {state.ranks} processes, on {ranks}: "
-            "start as many, as docs/distributed.md tells"
-        )
-    changed = changes(state.config_yaml, to_yaml(config))
+    before, after = state.ranks * _passes(state.config_yaml), ranks * config.iter_size
+    changed = changes(state.config_yaml, to_yaml(config), besides=("iter_size",) if before == after else ())
+    if before != after and ranks != state.ranks:
+        counts = f"ranks: {state.ranks} → {ranks}, so pairs of an iteration: {before} → {after}"
+        changed = f"{counts}, {changed}" if changed else counts
     if changed and not accept_changes:
+        remedy = "give the same options, or --resume-with-changes to go on with these"
+        if ranks != state.ranks and not before % ranks:
+            remedy = f"--iter-size {before // ranks} keeps the pairs of an iteration, and --resume-with-changes accepts"
         raise CheckpointError(
-            f"cannot resume {place}: the configuration changed in {changed}; give the same options, or "
-            "--resume-with-changes to go on with these"
+            f"cannot resume the state of iteration {state.iteration}: the configuration changed in {changed}; {remedy}"
         )
     return changed
 
@@ -238,12 +251,19 @@ FREE_TO_CHANGE = (
 """Options that leave the numbers as they are, or that the user changes in answer to what stopped the run."""
 
 
-def changes(old: str, new: str) -> str:
-    """What differs between two configurations as `option: old → new, …`; empty when nothing that counts does."""
+def changes(old: str, new: str, besides: Sequence[str] = ()) -> str:
+    """What differs between two configurations as `option: old → new, …`; empty when nothing that counts does.
+
+    Args:
+        old: one as YAML.
+        new: the other.
+        besides: further options that do not count.
+    """
     before, after = (parse_yaml(encoded(text), Path("the state's configuration")).values for text in (old, new))
     try:  # with the defaults of options that were added since
         before, after = (build(Config, values).options() for values in (before, after))
     except ConfigError:  # an option has gone or changed its meaning: let the comparison name it
         before, after = (dict(flat_options(values)) for values in (before, after))
-    names = [name for name in before | after if name not in FREE_TO_CHANGE and before.get(name) != after.get(name)]
+    free = {*FREE_TO_CHANGE, *besides}
+    names = [name for name in before | after if name not in free and before.get(name) != after.get(name)]
     return ", ".join(f"{name}: {before.get(name)} → {after.get(name)}" for name in names)
