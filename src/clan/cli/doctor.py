@@ -112,8 +112,8 @@ def _about_paddle(paddle: Facts, nvidia_gpu: bool) -> list[str]:
     found = []
     if not paddle["devices"] and runtime.is_older(paddle["version"], runtime.NEWEST_PADDLE):
         found.append(
-            f"PaddlePaddle {paddle['version']} is older than {runtime.NEWEST_PADDLE}, with which the kernels for the CPU "
-            f"were measured: {runtime.how_to_install(gpu=False)}"
+            f"PaddlePaddle {paddle['version']} is older than {runtime.NEWEST_PADDLE}, with which the kernels for "
+            f"the CPU were measured: {runtime.how_to_install(gpu=False)}"
         )
     if paddle["problem"]:
         found.append(paddle["problem"])

@@ -160,18 +160,32 @@ def iou(
     print(format_scores(scores))
 
 
-def doctor(*, json: bool = False) -> None:
+def doctor(*, json: bool = False, selftest: bool = False) -> None:
     """Tell what this machine, its Paddle and its settings are, and what of them makes training slow.
 
     Args:
         json: print it as JSON.
+        selftest: compute a small case at every precision, compare it with recorded numbers and time training steps, in
+            one to two minutes; exit code 1 when something deviates.
     """
     from json import dumps
 
     from clan.cli.doctor import complaints, examine, report
 
     facts = examine()
-    print(dumps({**facts, "complaints": complaints(facts)}, indent=2) if json else report(facts))
+    found = {**facts, "complaints": complaints(facts)}
+    text, deviates = report(facts), False
+    if selftest:
+        runtime.import_paddle()  # says why it cannot
+        from clan.cli import selftest as test
+
+        results = test.selftest()
+        found["selftest"] = test.as_json(results)
+        text += "\n" + test.report(results)
+        deviates = any(result.deviations for result in results)
+    print(dumps(found, indent=2) if json else text)
+    if deviates:
+        raise SystemExit(1)
 
 
 def demo(folder: Path = Path("demo"), /, *, steps: int = 300, seed: int = 0) -> None:

@@ -49,7 +49,8 @@ def assigned_gpu() -> int | None:
 
     It starts a single process too, with `--devices 3` for example, and then tells all GPUs that it was given.
     """
-    given = os.environ.get("FLAGS_selected_gpus", "").partition(",")[0].strip()
+    selected = "FLAGS_selected_gpus"
+    given = os.environ.get(selected, "").partition(",")[0].strip()
     return int(given) if "PADDLE_TRAINER_ID" in os.environ and given.isdecimal() else None
 
 
@@ -75,7 +76,7 @@ def probe(name: str) -> None:
 NO_KERNELS = f"which seems to have no kernels for this GPU: install the build that fits; {how_to_install(gpu=True)}"
 
 OUT_OF_MEMORY = re.compile(
-    r"ResourceExhausted|Out of memory error on|CUDA error\(2\)|cudaErrorMemoryAllocation|out of memory|STATUS_ALLOC_FAILED",
+    r"ResourceExhausted|out of memory|CUDA error\(2\)|cudaErrorMemoryAllocation|STATUS_ALLOC_FAILED",
     re.IGNORECASE,
 )
 MISSING_KERNELS = re.compile(
@@ -84,7 +85,7 @@ MISSING_KERNELS = re.compile(
     re.IGNORECASE,
 )
 MISSING_LIBRARY = re.compile(
-    r"dynamic library \((?P<file>[^)]+)\)|Cannot load (?P<name>\w+) shared library|(?P<so>\blib(?:cu|nccl|nv)\w*\.so[.\d]*)"
+    r"dynamic library \(([^)]+)\)|Cannot load (\w+) shared library|(\blib(?:cu|nccl|nv)\w*\.so[.\d]*)"
 )
 
 

@@ -98,6 +98,6 @@ class Heartbeat:
 def lost_sentence(rank: int, timeout: float) -> str:
     """What to say of a rank that is gone."""
     return (
-        f"rank {rank} is lost, nothing was heard of it for {timeout:g} s: see what its machine's log says, then start all "
-        f"again with --resume from the last state, which is intact ({VARIABLE} sets how long to wait)"
+        f"rank {rank} is lost, nothing was heard of it for {timeout:g} s: see what its machine's log says, then start "
+        f"all again with --resume from the last state, which is intact ({VARIABLE} sets how long to wait)"
     )
