@@ -64,7 +64,7 @@ class Mimic(Method):
         kept = paddle.to_tensor(batch.random.random(wanted.shape[2:]) < 0.5).astype("float32")
         self.drawn.append(float(kept.sum()))
         given = sum(self.segmenter(batch.target.images)[1:], self.segmenter(batch.target.images)[0])
-        loss_mimic = (F.sigmoid(given) - F.sigmoid(wanted)).square().mul(kept).mean()
+        loss_mimic = (F.sigmoid(given) - F.sigmoid(wanted)).square().multiply(kept).mean()
         backward(loss_mimic)
         return {"loss_seg": loss_seg, "loss_mimic": loss_mimic, "size_features": features.square().mean()}
 

@@ -22,11 +22,12 @@ from clan.core.device import explained, select_device
 from clan.core.errors import ConfigError, DeviceError
 from clan.core.precision import allow_tf32, autocast, check_precision
 from clan.core.runtime import Precision
+from clan.core.schema import build
 from clan.data.transforms import normalize
 from clan.methods import build_method
 from clan.methods.base import Domain, LabelledDomain, Method, Pair
 from clan.models.options import NetworkConfig
-from clan.run.config import Config, DomainConfig, OptimizerConfig
+from clan.run.config import Config
 from clan.training.environment import peak_memory
 from clan.training.learner import Learner
 
@@ -46,6 +47,7 @@ TOLERANCES: dict[Precision, dict[str, float]] = {
 
 SMALL: tuple[Size, Size] = ((512, 256), (512, 256))
 FULL: tuple[Size, Size] = ((1280, 760), (1024, 512))
+DOMAINS = ("synthia", "cityscapes")
 TINY: tuple[Size, Size] = ((32, 32), (32, 32))
 """Width and height of source and target in what is timed; at the last, a GPU waits for Python."""
 
@@ -230,16 +232,9 @@ def fill(method: Method) -> None:
 
 def _config(sizes: tuple[Size, Size], precision: Precision, network: NetworkConfig | None = None) -> Config:
     """CLAN on the two domains; the warm-up ends before the third step, so that all losses take part."""
-    source, target = sizes
-    return Config(
-        source=DomainConfig(dataset="synthia", root=Path(), size=source),
-        target=DomainConfig(dataset="cityscapes", root=Path(), size=target),
-        network=network or NetworkConfig(),
-        optimizer=OptimizerConfig(),
-        num_steps=10,
-        warmup_steps=1,
-        precision=precision,
-    )
+    source, target = ({"dataset": name, "root": ".", "size": size} for name, size in zip(DOMAINS, sizes, strict=True))
+    values = {"source": source, "target": target, "network": (network or NetworkConfig()).model_dump()}
+    return build(Config, {**values, "num_steps": 10, "warmup_steps": 1, "precision": precision})
 
 
 def _time(result: Result) -> None:
@@ -268,11 +263,11 @@ class Steps:
     def seconds(self, sizes: tuple[Size, Size], within: float) -> float:
         """The median of the steps that fit into a time, at least one, after one that does not count."""
         draws = np.random.default_rng(0)
-        (width, height), target = sizes
+        (width, height), (target_width, target_height) = sizes
         images = [draws.uniform(-100, 100, (1, 3, h, w)).astype(np.float32) for w, h in sizes]
         labels = paddle.to_tensor(draws.integers(0, 19, (1, height, width)).astype(np.uint8))
         source = LabelledDomain(paddle.to_tensor(images[0]), (height, width), labels, is_source=True)
-        pair = Pair(source, Domain(paddle.to_tensor(images[1]), target[::-1]))
+        pair = Pair(source, Domain(paddle.to_tensor(images[1]), (target_height, target_width)))
         self._step(pair)
         taken: list[float] = []
         while sum(taken) < within and len(taken) < 50:
