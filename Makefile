@@ -1,10 +1,10 @@
-# make setup | programs | test | check | docs | demo: each sets up what it needs.
+# make setup | programs | test | versions | check | docs | demo: each sets up what it needs.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
 
-.PHONY: setup programs test check docs demo clean
+.PHONY: setup programs test versions check docs demo clean
 
 setup: $(VENV)/ready
 
@@ -22,6 +22,11 @@ programs:
 test: setup
 	$(BIN)/python -m pytest -n $(JOBS)
 	$(BIN)/python -m pytest -n $(JOBS) -rs --plain
+	$(MAKE) versions
+
+# The oldest and the newest Paddle and Python, where such interpreters are found.
+versions:
+	JOBS=$(JOBS) tools/versions.sh
 
 check: docs
 	$(BIN)/ruff check .
@@ -37,4 +42,4 @@ demo: setup
 	$(BIN)/clan demo
 
 clean:
-	rm -rf $(VENV) .cache site demo build dist
+	rm -rf $(VENV) .versions .cache site demo build dist

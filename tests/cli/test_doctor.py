@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from clan.cli import doctor
 from clan.cli.doctor import complaints, examine, report
 
 GOOD = {
@@ -62,9 +63,9 @@ def test_a_good_machine_has_nothing_to_complain_of():
         (("settings", "OMP_WAIT_POLICY", "value"), "active", "OMP_WAIT_POLICY is active"),
         (("settings", "MKL_DEBUG_CPU_TYPE", "value"), "3", "MKL_DEBUG_CPU_TYPE is 3"),
         (("paddle", "version"), "3.0.0", "3.0.0 is older than 3.3.1"),
-        (("paddle", "version"), "2.6.2", "2.6.2 is older than 3.3.1"),
+        (("paddle", "problem"), "gpu:0 computes nothing: mend it", "gpu:0 computes nothing"),
         (("paddle", "cuda"), "12.6", "no GPU is visible"),
-        (("nvidia_gpu",), True, "CPU build: install its CUDA build"),
+        (("nvidia_gpu",), True, "CPU build: uninstall paddlepaddle"),
         (("processor", "vectors"), ["avx"], "has no AVX2"),
         (("matrix_product_gflops",), 40.0, "40 GFLOP/s on 4 cores"),
         (("kernels",), {"active": False, "remark": "CLAN_KERNELS is 0: unset it"}, "CLAN_KERNELS is 0"),
@@ -123,3 +124,30 @@ def test_the_command_tells_who_set_what_and_complains(monkeypatch):
     assert facts["settings"]["OMP_WAIT_POLICY"] == {"value": "ACTIVE", "by": "you"}
     assert facts["settings"]["OMP_NUM_THREADS"]["by"] == "clan"
     assert any("OMP_WAIT_POLICY is ACTIVE" in complaint for complaint in facts["complaints"])
+
+
+class TwoGpus:
+    """Answers in place of the processes that probe GPUs."""
+
+    def __init__(self, monkeypatch, *answers):
+        self.answers = list(answers)
+        monkeypatch.setattr(doctor.subprocess, "run", self)
+
+    def __call__(self, command, **options):
+        return subprocess.CompletedProcess(command, *self.answers.pop(0))
+
+
+def test_every_gpu_is_probed_in_a_process_of_its_own(monkeypatch):
+    assert doctor._problem_of_gpus(0) is None
+    TwoGpus(monkeypatch, (0, "", ""), (0, "", ""))
+    assert doctor._problem_of_gpus(2) is None
+    TwoGpus(monkeypatch, (0, "", ""), (1, "", "gpu:1 computes a convolution wrongly: install\n"))
+    assert doctor._problem_of_gpus(2) == "gpu:1 computes a convolution wrongly: install"
+    TwoGpus(monkeypatch, (-6, "", "terminate called after throwing an instance of 'thrust::system_error'\n"))
+    assert "GPU 0 ends the process: terminate called" in doctor._problem_of_gpus(1)
+
+
+def test_the_probe_runs():
+    """Here it fails with a sentence, since there is no GPU, or computes."""
+    problem = doctor._problem_of_gpus(1)
+    assert problem is None or problem.startswith("--device gpu, but")

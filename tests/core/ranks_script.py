@@ -1,7 +1,8 @@
 # ruff: noqa: E402
 """What `test_distributed` starts on two ranks: laws of `Ranks` that need more than one process.
 
-Writes what went wrong to stderr and exits with 1 then; with "die" rank 1 ends without a word.
+Writes what went wrong to stderr and exits with 1 then; with "die" rank 1, with "die-first" rank 0 ends
+without a word, with "slow" rank 1 takes longer than ranks may be silent.
 """
 
 import os
@@ -17,6 +18,7 @@ runtime.import_paddle()
 
 import paddle
 
+from clan.cli.commandline import run
 from clan.core.errors import DataError
 from clan.core.ranks import RankError, connect
 
@@ -52,12 +54,21 @@ except RankError as error:
 else:
     raise AssertionError("nobody complained")
 
-if sys.argv[1:] == ["die"]:
-    if not ranks.first:
-        os.kill(os.getpid(), signal.SIGKILL)
+
+def meet() -> None:
     with ranks.together():
         pass
-    raise AssertionError("rank 0 went on without rank 1")
+
+
+if sys.argv[1:] == ["slow"] and not ranks.first:
+    time.sleep(3.0)
+
+if sys.argv[1:] in (["die"], ["die-first"]):
+    if ranks.first == (sys.argv[1] == "die-first"):
+        time.sleep(2.0)  # the other one waits by now
+        os.kill(os.getpid(), signal.SIGKILL)
+    run(meet)
+    raise AssertionError("a rank went on without the other")
 
 for number in range(20):  # a fast rank's next meeting never mixes with a slow one's last
     with ranks.together():

@@ -3,9 +3,11 @@
 import numpy as np
 import paddle
 import pytest
+from paddle import nn
+from paddle.base import core
 
 from clan.core.errors import ConfigError, TrainingError
-from clan.core.precision import LossScale, autocast
+from clan.core.precision import LossScale, autocast, check_precision, tf32_allowed
 from clan.methods import build_method
 from clan.methods.networks import synchronise_batch_norms
 from clan.run.checkpoint import States
@@ -27,7 +29,7 @@ def test_on_the_cpu_half_precision_says_that_it_computes_in_float32_and_does(tin
     _, said = train(half)
     assert f"--precision {precision}: Paddle's autocast acts on GPUs alone, so the CPU computes in float32" in said
     _, said = train(whole)
-    assert not any("precision" in sentence for sentence in said)
+    assert not any("--precision" in sentence for sentence in said)
     added = {"loss_scale": 2.0**16, "skipped_steps": 0} if precision == "fp16" else {}
     assert metrics(half.snapshot_dir) == [line | added for line in metrics(whole.snapshot_dir)]
     left, right = (States(config.snapshot_dir).latest().arrays for config in (half, whole))
@@ -103,3 +105,61 @@ def test_synchronised_batch_norm_keeps_names_parameters_and_what_is_trained(tiny
     assert all(after[name] is parameter for name, parameter in before.items())
     kinds = {type(layer).__name__ for layer in method.segmenter.sublayers() if "BatchNorm" in type(layer).__name__}
     assert kinds == {"SyncBatchNorm"}
+
+
+def test_synchronised_batch_norms_keep_the_statistics_of_both_domains(tiny, tmp_path, monkeypatch):
+    """Alone, a synchronised norm computes what a usual one does; its own forward pass needs a GPU."""
+    usual, synchronised = (tiny(network__batch_norm="per-domain", snapshot_dir=tmp_path / name) for name in "ab")
+    synchronised = synchronised.model_copy(update={"sync_batch_norm": True})
+    train(usual)
+    monkeypatch.setattr(nn.SyncBatchNorm, "_check_data_format", nn.BatchNorm2D._check_data_format)
+    monkeypatch.setattr(nn.SyncBatchNorm, "_check_input_dim", nn.BatchNorm2D._check_input_dim, raising=False)
+    monkeypatch.setattr(nn.SyncBatchNorm, "_use_global_stats", None, raising=False)
+    monkeypatch.setattr(nn.SyncBatchNorm, "forward", nn.BatchNorm2D.forward)
+    device = paddle.device.get_device
+    monkeypatch.setattr("clan.methods.networks.paddle.device.get_device", lambda: "gpu:0")
+    method = build_method(synchronised)
+    method.segmenter.separate_statistics()  # in any order
+    kept = set(method.segmenter.state_dict())
+    synchronise_batch_norms(method.networks)
+    assert set(method.segmenter.state_dict()) == kept
+    monkeypatch.setattr(paddle.device, "get_device", device)
+    monkeypatch.setattr("clan.training.trainer.synchronise_batch_norms", convert_without_a_gpu)
+    train(synchronised)
+    left, right = (States(config.snapshot_dir).latest().arrays for config in (usual, synchronised))
+    assert any("_source_mean" in name for name in left)
+    assert left.keys() == right.keys()
+    for name, value in left.items():  # the kernels do not know synchronised norms: up to rounding
+        np.testing.assert_allclose(right[name], value, rtol=0, atol=1e-3 * np.abs(value).max(), err_msg=name)
+
+
+def convert_without_a_gpu(networks):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(paddle.device, "get_device", lambda: "gpu:0")
+        synchronise_batch_norms(networks)
+
+
+@pytest.mark.parametrize(
+    ("precision", "capability", "ok"), [("tf32", (8, 0), True), ("tf32", (7, 5), False), ("fp32", (7, 5), True)]
+)
+def test_tf32_is_what_is_asked_for(monkeypatch, precision, capability, ok):
+    said = []
+    monkeypatch.setattr(paddle.device, "is_compiled_with_cuda", lambda: True)
+    monkeypatch.setattr(paddle.device, "get_device", lambda: "gpu:0")
+    monkeypatch.setattr(paddle.device.cuda, "get_device_capability", lambda: capability)
+    for library in ("cublas", "cudnn"):
+        monkeypatch.setattr(core, f"set_{library}_switch", said.append, raising=False)
+        monkeypatch.setattr(core, f"get_{library}_switch", lambda: said[-1], raising=False)
+    if ok:
+        assert check_precision(precision) is None
+    else:
+        with pytest.raises(ConfigError, match="does not compute in tf32: use --precision fp32"):
+            check_precision(precision)
+    assert said == [precision == "tf32"] * 2
+    assert tf32_allowed() is (precision == "tf32")
+
+
+def test_the_cpu_has_no_tf32(tiny):
+    _, said = train(tiny(precision="tf32", num_steps_stop=1))
+    assert "--precision tf32: only GPUs have TF32, so the CPU computes in float32" in said
+    assert tf32_allowed() is None

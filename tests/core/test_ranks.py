@@ -1,6 +1,8 @@
 """Two processes on this machine, over gloo, started by Paddle's launcher as a user does."""
 
 import os
+import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -9,7 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clan.core.errors import CheckpointError
+from clan.cli.main import dispatch
+from clan.core.errors import CheckpointError, ConfigError
+from clan.core.heartbeat import rank_timeout
 from clan.core.ranks import ALONE
 from clan.core.runtime import available_cores
 from clan.evaluation.label_maps import load_segmenter
@@ -145,11 +149,9 @@ def test_running_statistics_are_the_mean_of_the_ranks(worlds, first_iteration, t
 
 
 @pytest.mark.plain
-def test_a_run_on_two_ranks_resumes_bit_for_bit_and_on_two_only(two_ranks, first_iteration):
+def test_a_run_on_two_ranks_resumes_bit_for_bit(two_ranks, first_iteration):
     whole, *_ = two_ranks
     halves, folder, _ = first_iteration
-    with pytest.raises(CheckpointError, match="of 2 processes, on 1: start as many"):
-        check_fits(States(halves.snapshot_dir).latest(), halves)
     assert launch(folder, CLAN, "train", "--config", folder / "config.yaml", "--resume").returncode == 0
     assert metrics(halves.snapshot_dir) == metrics(whole.snapshot_dir)
     for name in ("validation.jsonl", "SYS_best.json"):
@@ -157,6 +159,30 @@ def test_a_run_on_two_ranks_resumes_bit_for_bit_and_on_two_only(two_ranks, first
     left, right = (States(config.snapshot_dir).latest().arrays for config in (whole, halves))
     assert left.keys() == right.keys()
     assert [name for name in left if not np.array_equal(left[name], right[name])] == []
+
+
+def test_a_run_goes_on_on_another_number_of_ranks_where_it_was_in_the_data(two_ranks, worlds, tmp_path):
+    """As many pairs an iteration are no change; otherwise the flag says what is."""
+    whole, *_ = two_ranks
+    folder = tmp_path / "run"
+    shutil.copytree(whole.snapshot_dir, folder)
+    for path in (folder / "states").glob("4.*"):
+        path.unlink()
+    state = States(folder).latest()
+    assert (state.iteration, state.ranks, state.pairs) == (2, 2, 4)
+    given = whole.model_copy(update={"snapshot_dir": folder})
+    with pytest.raises(CheckpointError, match=r"ranks: 2 → 1, so pairs of an iteration: 2 → 1; --iter-size 2 keeps"):
+        check_fits(state, given)
+    assert check_fits(state, given, accept_changes=True) == "ranks: 2 → 1, so pairs of an iteration: 2 → 1"
+    trainer = Trainer(given.model_copy(update={"iter_size": 2}), resume=True, notify=lambda sentence: None)
+    batches = iter(trainer._loader())
+    seen = [next(batches).number for _ in range(4)]
+    batches.close()
+    assert seen == [4, 5, 6, 7]
+    trainer.run()
+    for left, right in zip(metrics(whole.snapshot_dir), metrics(folder), strict=True):
+        assert right == pytest.approx(left, rel=1e-4)
+    assert States(folder).latest().pairs == 8
 
 
 def test_evaluation_on_two_ranks_gives_the_same_maps_and_scores(two_ranks, tmp_path):
@@ -209,6 +235,77 @@ def test_a_killed_rank_ends_the_others(tmp_path):
     result = launch(tmp_path, ROOT / "tests/core/ranks_script.py", "die")
     assert time.monotonic() - started < 60
     assert result.returncode != 0
+
+
+def two_machines(folder, *command, timeout="3"):
+    """Two processes as launchers on two machines start them: nobody ends one when the other is gone."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    processes = []
+    for rank in range(2):
+        environment = own_environment() | {
+            "PADDLE_MASTER": f"127.0.0.1:{port}",
+            "PADDLE_TRAINER_ID": str(rank),
+            "PADDLE_TRAINERS_NUM": "2",
+            "PADDLE_TRAINER_ENDPOINTS": f"127.0.0.1:{port},127.0.0.1:{port + 1}",
+            "PADDLE_CURRENT_ENDPOINT": f"127.0.0.1:{port + rank}",
+            "CLAN_RANK_TIMEOUT": timeout,
+        }
+        log = (folder / f"rank{rank}.txt").open("w")
+        arguments = [sys.executable, *map(str, command)]
+        processes.append(subprocess.Popen(arguments, env=environment, stdout=log, stderr=subprocess.STDOUT))
+    return processes
+
+
+@pytest.mark.parametrize("dies", ["die", "die-first"])
+def test_a_lost_rank_ends_the_others_on_two_machines_too(tmp_path, dies):
+    """The one that waits at the store has no launcher to end it."""
+    processes = two_machines(tmp_path, ROOT / "tests/core/ranks_script.py", dies)
+    lost = 0 if dies == "die-first" else 1
+    assert processes[lost].wait(60) == -9
+    assert processes[1 - lost].wait(40) == 2, (tmp_path / f"rank{1 - lost}.txt").read_text()
+    said = (tmp_path / f"rank{1 - lost}.txt").read_text()
+    assert f"rank {lost} is lost" in said or "the connection to another rank is lost" in said
+    assert "Traceback" not in said
+
+
+def test_a_rank_that_computes_for_long_is_not_lost(tmp_path):
+    processes = two_machines(tmp_path, ROOT / "tests/core/ranks_script.py", "slow", timeout="1")
+    assert [process.wait(90) for process in processes] == [0, 0], (tmp_path / "rank0.txt").read_text()
+
+
+@pytest.mark.parametrize("text", ["0", "soon", "inf", "nan"])
+def test_a_timeout_is_a_number_of_seconds(monkeypatch, text):
+    monkeypatch.setenv("CLAN_RANK_TIMEOUT", text)
+    with pytest.raises(ConfigError, match=f"CLAN_RANK_TIMEOUT is '{text}'"):
+        rank_timeout()
+
+
+def test_memory_that_is_used_up_ends_training_with_a_sentence_and_its_last_state(tiny, error_of, monkeypatch):
+    """And evaluation and prediction, each with its own remedy."""
+    config = tiny()
+    trainer = Trainer(config, notify=lambda sentence: None)
+
+    def exhausted(pair, progress, backward):
+        if progress.iteration == 3:
+            raise MemoryError("(ResourceExhausted) Fail to alloc memory of 4000000000 size, error code is 12.")
+        return step(pair, progress, backward)
+
+    step, trainer.method.train_step = trainer.method.train_step, exhausted
+    said = error_of(lambda arguments: trainer.run())
+    assert "the memory of cpu is used up (4.00 GB were wanted): lower --batch-size, --source.size" in said
+    assert States(config.snapshot_dir).latest().iteration == 2
+    weights = config.snapshot_dir / "SYS_2.pdparams"
+
+    def forward(self, images, **options):
+        raise RuntimeError("(ResourceExhausted) Out of memory error on GPU 0.")
+
+    monkeypatch.setattr("clan.models.segmenter.Segmenter.forward", forward)
+    common = ["--output", config.snapshot_dir / "there", "--input-size", 64, 32]
+    assert "lower --input-size" in error_of(dispatch, "predict", config.target.root, "--weights", weights, *common)
+    said = error_of(dispatch, "evaluate", weights, "--save", config.snapshot_dir / "maps", "--input-size", 64, 32)
+    assert "lower --batch-size or --input-size" in said
 
 
 def test_a_signal_to_the_launcher_stops_all_ranks_after_the_same_iteration(worlds, tmp_path):

@@ -1,8 +1,13 @@
 """What is set before Paddle is imported."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from clan.core import runtime
+from tests.pages import ROOT
 
 AVX2 = "fma avx2"
 ZEN4 = f"{AVX2} avx512f avx512bw avx512cd avx512dq avx512vl"
@@ -46,3 +51,41 @@ def test_processes_of_one_machine_share_its_cores(monkeypatch):
     for processes in (2, 1000):
         monkeypatch.setenv("PADDLE_LOCAL_SIZE", str(processes))
         assert runtime.available_cores() == max(1, alone // processes)
+
+
+@pytest.mark.parametrize(
+    ("version", "older"),
+    [("2.6.2", True), ("3.0.0", False), ("3.10.0", False), ("0.0.0", False), ("of an unknown version", False)],
+)
+def test_which_versions_are_too_old(version, older):
+    assert runtime.is_older(version, runtime.OLDEST_PADDLE) is older
+
+
+def import_fake(tmp_path, version, code):
+    """What importing Paddle ends with where that is a package of a given version and code."""
+    (tmp_path / "paddle/version").mkdir(parents=True)
+    (tmp_path / "paddle/version/__init__.py").write_text(f"full_version  = '{version}'\n", encoding="utf-8")
+    (tmp_path / "paddle/__init__.py").write_text(code, encoding="utf-8")
+    program = "from clan.cli.commandline import run\nfrom clan.core import runtime\nrun(runtime.import_paddle)"
+    path = os.pathsep.join([str(tmp_path), str(ROOT / "src")])
+    command = [sys.executable, "-c", program]
+    return subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True)
+
+
+def test_an_old_paddle_is_refused_before_it_is_imported(tmp_path):
+    """2.6.2 is what its GPU package has where Paddle's own index is not named; with NumPy 2 it cannot be imported."""
+    done = import_fake(tmp_path, "2.6.2", "raise AttributeError('np.bool8')")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: PaddlePaddle 2.6.2 is older than 3.0.0: run ")
+    assert done.stderr.count("\n") == 1
+    for folder in runtime.CUDA_BUILDS.values():
+        assert folder in done.stderr
+    assert f"paddlepaddle-gpu=={runtime.NEWEST_PADDLE} -i {runtime.PADDLE_INDEX}cu118/" in done.stderr
+
+
+def test_a_library_that_paddle_does_not_find_is_named(tmp_path):
+    code = "raise ImportError('libcublas.so.12: cannot open shared object file: No such file or directory')"
+    done = import_fake(tmp_path, "3.3.1", code)
+    assert done.returncode == 2
+    assert "PaddlePaddle 3.3.1 does not find libcublas.so.12: install" in done.stderr
+    assert done.stderr.count("\n") == 1

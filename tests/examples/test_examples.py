@@ -14,7 +14,7 @@ import pytest
 
 from clan.cli import main as cli
 from clan.core.errors import ConfigError, WeightsError
-from clan.data.domains import between
+from clan.data.domains import config_for_domains
 from clan.datasets.description import PACKAGED
 from clan.methods import METHODS
 from clan.models.options import BACKBONES, HEADS
@@ -142,7 +142,7 @@ def test_the_backbone_passes_the_contract(test, values, writes, tmp_path):
 
 
 def test_the_data_set_is_known_by_name_and_trains(photos, tiny, tmp_path):
-    config = between(
+    config = config_for_domains(
         tiny(method="oracle"), {"source": "photos", "target": "photos"}, None, notify=lambda sentence: None
     )
     config = config.model_copy(update={"snapshot_dir": tmp_path / "named", "num_steps_stop": 2})

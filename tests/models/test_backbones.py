@@ -62,8 +62,8 @@ def test_gradients_reach_every_parameter_that_is_trained_and_no_other(backbone, 
         trained = not name.endswith(statistics) and (
             id(parameter) not in norms or (affine and id(parameter) not in stem)
         )
-        reached = parameter.grad is not None and bool((parameter.grad != 0).any())
-        assert reached == trained, name
+        # A bias before another batch norm has a gradient of zero, up to rounding.
+        assert (parameter.grad is not None) == trained, name
 
 
 def test_weights_survive_their_file(backbone, tmp_path):

@@ -91,6 +91,11 @@ def run(main: Callable[[], None]) -> None:
             # The launcher ends all when one is gone; this one is going, with an exit code of its own.
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
         fail(str(error))
+    except (MemoryError, RuntimeError, OSError, SystemError) as error:
+        device = sys.modules.get("clan.core.device")  # not imported here: it imports Paddle
+        if device is None or (sentence := device.explain(error)) is None:
+            raise
+        fail(str(sentence))
     except Interrupted as stop:
         print(worded(str(stop)), file=sys.stderr)
         raise SystemExit(128 + stop.signal) from None

@@ -3,12 +3,12 @@
 import math
 import os
 import platform
-import re
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Mapping
 from importlib import metadata
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,6 @@ from clan.core.fonts import CHINESE, font_with
 
 Facts = Mapping[str, Any]
 """What was found, as JSON has it."""
-
-OLDEST_PADDLE = (3, 3, 1)
-"""What the measurements in the documentation were made with, and what the tests run on."""
 
 PACKAGES = ("numpy", "numba", "pillow", "opencv-python-headless", "pydantic", "safetensors")
 GIGA = 1e9
@@ -83,7 +80,8 @@ def report(facts: Facts) -> str:
 
 def _describe_paddle(paddle: Facts) -> str:
     if not paddle["version"]:
-        return "not installed"
+        installed = runtime.installed_paddle()
+        return f"{installed}, not usable" if installed else "not installed"
     build = f"CUDA {paddle['cuda']}, cuDNN {paddle['cudnn']}" if paddle["cuda"] else "CPU build"
     return f"{paddle['version']} ({paddle['commit'][:8]}), {build}"
 
@@ -112,12 +110,18 @@ def _about_paddle(paddle: Facts, nvidia_gpu: bool) -> list[str]:
     if not paddle["version"]:
         return [paddle["problem"]]
     found = []
-    numbers = tuple(int(number) for number in re.findall(r"\d+", paddle["version"])[:3])
-    if numbers != (0, 0, 0) and numbers < OLDEST_PADDLE:  # nightly builds call themselves 0.0.0
-        newest = ".".join(map(str, OLDEST_PADDLE))
-        found.append(f"PaddlePaddle {paddle['version']} is older than {newest}, which this is tested with: upgrade it")
+    if not paddle["devices"] and runtime.is_older(paddle["version"], runtime.NEWEST_PADDLE):
+        found.append(
+            f"PaddlePaddle {paddle['version']} is older than {runtime.NEWEST_PADDLE}, with which the kernels for "
+            f"the CPU were measured: {runtime.how_to_install(gpu=False)}"
+        )
+    if paddle["problem"]:
+        found.append(paddle["problem"])
     if nvidia_gpu and not paddle["cuda"]:
-        found.append("there is an NVIDIA GPU, but this PaddlePaddle is a CPU build: install its CUDA build (README.md)")
+        found.append(
+            "there is an NVIDIA GPU, but this PaddlePaddle is a CPU build: uninstall paddlepaddle, then "
+            f"{runtime.how_to_install(gpu=True)}"
+        )
     if paddle["cuda"] and not paddle["devices"]:
         found.append(
             "this PaddlePaddle is a CUDA build, but no GPU is visible: look at nvidia-smi and CUDA_VISIBLE_DEVICES"
@@ -179,8 +183,6 @@ def _paddle() -> dict[str, Any]:
     try:
         runtime.import_paddle()
     except ConfigError as error:
-        if find_spec("paddle"):
-            raise
         return {"version": None, "commit": None, "cuda": None, "cudnn": None, "devices": [], "problem": str(error)}
     import paddle
 
@@ -193,9 +195,44 @@ def _paddle() -> dict[str, Any]:
         "commit": build.commit,
         "cuda": build.cuda() if with_cuda else None,
         "cudnn": build.cudnn() if with_cuda else None,
-        "devices": [{"name": device.name, "memory_bytes": device.total_memory} for device in found],
-        "problem": None,
+        "devices": [
+            {"name": one.name, "memory_bytes": one.total_memory, "capability": f"{one.major}.{one.minor}"}
+            for one in found
+        ],
+        "problem": _problem_of_gpus(len(found)) if with_cuda else None,
     }
+
+
+PROBE = """
+import sys
+from clan.core import runtime
+runtime.import_paddle()
+from clan.core.device import select_device
+from clan.core.errors import ClanError
+try:
+    select_device("gpu", int(sys.argv[1]))
+except ClanError as error:
+    sys.exit(str(error))
+"""
+"""Computes a little on a GPU; in a process of its own, since a build without kernels for a card may abort."""
+
+
+def _problem_of_gpus(count: int) -> str | None:
+    """Why the first of the visible GPUs that does not compute does not; None: all compute."""
+    for index in range(count):
+        command = [sys.executable, "-c", PROBE, str(index)]
+        environment = {name: value for name, value in os.environ.items() if name != "FLAGS_selected_gpus"}
+        try:
+            done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+        except subprocess.TimeoutExpired:
+            return f"GPU {index} does not end a small convolution within 120 s: look at nvidia-smi and the driver's log"
+        if done.returncode:
+            said = next((line for line in reversed(done.stderr.splitlines()) if line.strip()), "without a word")
+            return said if done.returncode == 1 else f"GPU {index} ends the process: {said}; {HOW_TO_FIT}"
+    return None
+
+
+HOW_TO_FIT = f"this build may have no kernels for it: {runtime.how_to_install(gpu=True)}"
 
 
 def _version(distribution: str) -> str | None:

@@ -12,6 +12,7 @@ from clan.cli.arguments import parse_call, parse_section
 from clan.cli.commandline import Parser, add_resume, fail, resumes, run
 from clan.cli.show import convert, inspect, predict, report
 from clan.core import runtime
+from clan.core.errors import LESS_MEMORY
 from clan.core.output import speak
 from clan.core.runtime import Precision
 from clan.models.normalization import Scheme
@@ -85,7 +86,9 @@ def evaluate(  # noqa: PLR0913 (the signature is the command line)
         device: where to compute.
         gpu: index of the GPU among the visible ones.
     """
-    speak({"--root": "--data-dir"})
+    speak(
+        {"--root": "--data-dir", LESS_MEMORY: "lower --batch-size or --input-size, or give --precision bf16 on a GPU"}
+    )
     runtime.import_paddle()
     from clan.core.device import select_device
     from clan.core.precision import check_precision
@@ -157,18 +160,32 @@ def iou(
     print(format_scores(scores))
 
 
-def doctor(*, json: bool = False) -> None:
+def doctor(*, json: bool = False, selftest: bool = False) -> None:
     """Tell what this machine, its Paddle and its settings are, and what of them makes training slow.
 
     Args:
         json: print it as JSON.
+        selftest: compute a small case at every precision, compare it with recorded numbers and time training steps, in
+            one to two minutes; exit code 1 when something deviates.
     """
     from json import dumps
 
     from clan.cli.doctor import complaints, examine, report
 
     facts = examine()
-    print(dumps({**facts, "complaints": complaints(facts)}, indent=2) if json else report(facts))
+    found = {**facts, "complaints": complaints(facts)}
+    text, deviates = report(facts), False
+    if selftest:
+        runtime.import_paddle()  # says why it cannot
+        from clan.cli import selftest as test
+
+        results = test.selftest()
+        found["selftest"] = test.as_json(results)
+        text += "\n" + test.report(results)
+        deviates = any(result.deviations for result in results)
+    print(dumps(found, indent=2) if json else text)
+    if deviates:
+        raise SystemExit(1)
 
 
 def demo(folder: Path = Path("demo"), /, *, steps: int = 300, seed: int = 0) -> None:
@@ -187,6 +204,7 @@ def demo(folder: Path = Path("demo"), /, *, steps: int = 300, seed: int = 0) -> 
             "lower the learning rates, look at these samples": "give another --seed",
             ", or go on without such steps (--resume --on-nonfinite skip)": "",
             "start without --resume": "name another folder",
+            LESS_MEMORY: "stop other programs that use it",
             "--data-timeout sets how long to wait": "start the demo again",
         }
     )

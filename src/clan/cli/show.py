@@ -5,10 +5,13 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from clan.core import runtime
+from clan.core.errors import LESS_MEMORY
 from clan.core.output import speak
 from clan.core.runtime import Precision
 from clan.models.normalization import Scheme
 from clan.run.folder import require_weights
+
+NO_GPU = "stop other programs that use it, or compute on the CPU by --device cpu"
 
 
 def predict(  # noqa: PLR0913 (the signature is the command line)
@@ -57,6 +60,7 @@ def predict(  # noqa: PLR0913 (the signature is the command line)
         device: where to compute.
         gpu: index of the GPU among the visible ones.
     """
+    speak({LESS_MEMORY: "lower --input-size, or give --precision bf16 on a GPU"})
     require_weights(weights)
     runtime.import_paddle()
     from clan.core.device import select_device
@@ -155,7 +159,14 @@ def inspect(  # noqa: PLR0913 (the signature is the command line)
         device: where to compute.
         gpu: index of the GPU among the visible ones.
     """
-    speak({"--source.root": "--data-dir", "--target.root": "--data-dir-target", "--root": "--data-dir-target"})
+    speak(
+        {
+            "--source.root": "--data-dir",
+            "--target.root": "--data-dir-target",
+            "--root": "--data-dir-target",
+            LESS_MEMORY: NO_GPU,
+        }
+    )
     runtime.import_paddle()
     from clan.core.device import select_device
     from clan.reporting.inspection.run import inspect_run

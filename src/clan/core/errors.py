@@ -31,6 +31,17 @@ class TrainingError(ClanError):
     """Training cannot continue: a loss or a gradient is not finite."""
 
 
+class DeviceError(ClanError):
+    """A device cannot compute what it is given: its memory is used up, or a library or kernels are missing."""
+
+
+LESS_MEMORY = (
+    "lower --batch-size, --source.size or --target.size, or give --precision bf16 on a GPU; the last state is intact, "
+    "go on from it with --resume-with-changes"
+)
+"""How training takes less memory; other commands say their own in its place (`clan.core.output.speak`)."""
+
+
 class Interrupted(Exception):
     """A signal ended a run after its state was saved.
 

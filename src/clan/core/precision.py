@@ -1,4 +1,4 @@
-"""Computing in half precision: what runs in it, and how small gradients survive it."""
+"""Computing in less than float32: what runs in it, and how small gradients survive it."""
 
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
@@ -6,26 +6,58 @@ from contextlib import AbstractContextManager, nullcontext
 import numpy as np
 import paddle
 from paddle import Tensor
+from paddle.base import core
 
 from clan.core.errors import ConfigError, TrainingError
 from clan.core.runtime import Precision
+
+TENSOR_CORES = (8, 0)
+"""The compute capability (Ampere) from which on a GPU has TF32."""
+
+
+def allow_tf32(allowed: bool) -> None:
+    """Whether cuBLAS and cuDNN may compute products of float32 in TF32; Paddle's default is that they may."""
+    if paddle.device.is_compiled_with_cuda() and hasattr(core, "set_cublas_switch"):
+        core.set_cublas_switch(allowed)
+        core.set_cudnn_switch(allowed)
+
+
+def tf32_allowed() -> bool | None:
+    """Whether products of float32 may be computed in TF32; None on the CPU, which has none."""
+    if paddle.device.get_device() == "cpu" or not hasattr(core, "get_cublas_switch"):
+        return None
+    return bool(core.get_cublas_switch() or core.get_cudnn_switch())
 
 
 def check_precision(precision: Precision) -> str | None:
     """What a user should know about computing at `precision` on the device chosen; None: nothing.
 
+    TF32 is allowed for "tf32" from now on, and for everything else it is not.
+
     Raises:
         ConfigError: the GPU does not have it.
     """
+    allow_tf32(precision == "tf32")
     if precision == "fp32":
         return None
     if paddle.device.get_device() == "cpu":
-        return f"--precision {precision}: Paddle's autocast acts on GPUs alone, so the CPU computes in float32"
-    supported = paddle.amp.is_float16_supported if precision == "fp16" else paddle.amp.is_bfloat16_supported
-    if not supported():
-        other = "fp32" if precision == "fp16" else "fp16 or fp32"
+        return _on_the_cpu(precision)
+    if precision == "tf32":
+        supported = paddle.device.cuda.get_device_capability() >= TENSOR_CORES
+    else:
+        asked = paddle.amp.is_float16_supported if precision == "fp16" else paddle.amp.is_bfloat16_supported
+        supported = asked()
+    if not supported:
+        other = "fp16 or fp32" if precision == "bf16" else "fp32"
         raise ConfigError(f"this GPU does not compute in {precision}: use --precision {other}")
     return None
+
+
+def _on_the_cpu(precision: Precision) -> str | None:
+    """What a user should know about a precision on the CPU."""
+    if precision == "tf32":
+        return "--precision tf32: only GPUs have TF32, so the CPU computes in float32"
+    return f"--precision {precision}: Paddle's autocast acts on GPUs alone, so the CPU computes in float32"
 
 
 def autocast(precision: Precision) -> AbstractContextManager[None]:
@@ -33,7 +65,7 @@ def autocast(precision: Precision) -> AbstractContextManager[None]:
 
     Delicate are, by Paddle's lists: resizing, softmax, logarithms, squares, sums and means, so all of the losses.
     """
-    if precision == "fp32" or paddle.device.get_device() == "cpu":
+    if precision in ("fp32", "tf32") or paddle.device.get_device() == "cpu":
         return nullcontext()
     return paddle.amp.auto_cast(level="O1", dtype="float16" if precision == "fp16" else "bfloat16")
 

@@ -8,7 +8,7 @@ import functools
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -17,7 +17,9 @@ import paddle
 from paddle import Tensor, distributed
 from paddle.base import core
 
+from clan.core.device import explain
 from clan.core.errors import ClanError, ConfigError
+from clan.core.heartbeat import Heartbeat, rank_timeout
 from clan.core.runtime import kernel_state
 
 Value = TypeVar("Value")
@@ -36,11 +38,13 @@ class Ranks:
         rank: this one's number, 0…size−1.
         size: how many there are.
         store: Paddle's key-value store, which all of them reach, where they meet over gloo.
+        heartbeat: watches the others while this one waits for them.
     """
 
     rank: int = 0
     size: int = 1
     store: Any = None
+    heartbeat: Heartbeat | None = None
     _meetings: int = field(default=0, init=False)
 
     @property
@@ -57,18 +61,42 @@ class Ranks:
         """Waits, after the block, until all ranks are through theirs; what one of them cannot do, none does.
 
         Raises:
-            ClanError: the block raised one here or, as a `RankError`, on another rank. Any other exception
-                ends this process, and then the launcher ends the others.
+            ClanError: the block raised one here or, as a `RankError`, on another rank; a device's memory that is
+                used up is one. Any other exception ends this process, and then the launcher ends the others.
         """
         failure: ClanError | None = None
         try:
             yield
         except ClanError as error:
             failure = error
+        except Exception as error:
+            failure = explain(error)
+            if failure is None:
+                raise
         if self.size > 1:
-            failure = self._agree(failure)
+            with self._meeting():
+                failure = self._agree(failure)
         if failure is not None:
             raise failure
+
+    @contextmanager
+    def _meeting(self) -> Iterator[None]:
+        """Within the block this rank talks to the others.
+
+        Raises:
+            ClanError: it cannot, since one of them is gone.
+        """
+        with self.heartbeat.waiting() if self.heartbeat else nullcontext():
+            try:
+                yield
+            except ClanError:
+                raise
+            except Exception as error:
+                text = " ".join(str(error).split())[:200]
+                raise explain(error) or RankError(
+                    f"the connection to another rank is lost ({text}): see what the logs of all ranks say, then start "
+                    "all again with --resume from the last state, which is intact"
+                ) from error
 
     def _agree(self, failure: ClanError | None) -> ClanError | None:
         """Waits for all ranks; returns this one's failure, else another's, if there is any."""
@@ -107,7 +135,8 @@ class Ranks:
             if self.first:
                 box = [make()]
         if self.size > 1:
-            distributed.broadcast_object_list(box, src=0)
+            with self._meeting():
+                distributed.broadcast_object_list(box, src=0)
         return box[0]
 
     def average(self, losses: Mapping[str, float], tensors: Sequence[Tensor]) -> dict[str, float]:
@@ -121,7 +150,7 @@ class Ranks:
         """
         if self.size == 1:
             return dict(losses)
-        with paddle.no_grad():
+        with self._meeting(), paddle.no_grad():
             values = paddle.to_tensor(list(losses.values()), "float32")
             parts = [values, *tensors]
             flat = paddle.concat([part.flatten() for part in parts])
@@ -130,15 +159,17 @@ class Ranks:
             means = paddle.split(flat, [part.size for part in parts])
             for part, mean in zip(parts, means, strict=True):
                 part.set_value(mean.reshape(part.shape))
-        return dict(zip(losses, map(float, values.numpy()), strict=True))
+            numbers = values.numpy()
+        return dict(zip(losses, map(float, numbers), strict=True))
 
     def sum(self, counts: np.ndarray) -> np.ndarray:
         """The sum over the ranks of an int64 array, exactly."""
         if self.size == 1:
             return counts
-        total = paddle.to_tensor(counts)
-        distributed.all_reduce(total)
-        return total.numpy()
+        with self._meeting():
+            total = paddle.to_tensor(counts)
+            distributed.all_reduce(total)
+            return total.numpy()
 
 
 ALONE = Ranks()
@@ -155,18 +186,31 @@ def connect() -> Ranks:
     """Meets the other ranks, over NCCL where this one computes on a GPU and over gloo on the CPU.
 
     Raises:
-        ConfigError: `clan.kernels` are active on some ranks alone, so that `environment.json` would not hold for all.
+        ConfigError: `clan.kernels` are active on some ranks alone, so that `environment.json` would not hold for all;
+            or the environment's timeout is no number.
     """
     if not launched():
         return ALONE
+    timeout = rank_timeout()
     gloo = paddle.device.get_device() == "cpu"
     os.environ["PADDLE_DISTRI_BACKEND"] = "gloo" if gloo else "nccl"
     distributed.init_parallel_env()
     store = core.create_or_get_global_tcp_store() if gloo else None
-    ranks = Ranks(distributed.get_rank(), distributed.get_world_size(), store)
+    rank, size = distributed.get_rank(), distributed.get_world_size()
+    ranks = Ranks(rank, size, store, Heartbeat(_own_connection(size), rank, size, timeout))
     if gloo:
         _require_same_kernels(ranks)
     return ranks
+
+
+def _own_connection(size: int) -> Any:
+    """Another connection to Paddle's store, at the address that `init_parallel_env` takes it from."""
+    environment = os.environ
+    address = f"{environment.get('MASTER_ADDR', '')}:{environment.get('MASTER_PORT', '')}"
+    if address.startswith(":") or address.endswith(":"):
+        address = environment.get("PADDLE_MASTER") or environment["PADDLE_TRAINER_ENDPOINTS"].partition(",")[0]
+    host, _, port = address.removeprefix("http://").rpartition(":")
+    return core.TCPStore(host, int(port), False, size)
 
 
 def _require_same_kernels(ranks: Ranks) -> None:

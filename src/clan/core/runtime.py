@@ -9,16 +9,26 @@ import contextlib
 import importlib
 import io
 import os
+import re
 import warnings
 from collections.abc import Mapping, MutableMapping
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Literal, NamedTuple
 
 from clan.core.errors import ConfigError
 
-Precision = Literal["fp32", "bf16", "fp16"]
-"""What a GPU computes convolutions and matrix products in."""
+Precision = Literal["fp32", "tf32", "bf16", "fp16"]
+"""What a GPU computes convolutions and matrix products in; tf32 rounds their float32 inputs to 10 bits of mantissa."""
+
+OLDEST_PADDLE, NEWEST_PADDLE = "3.0.0", "3.3.1"
+"""The versions of Paddle between which this is tested, at both ends."""
+
+CUDA_BUILDS = {"11.8": "cu118", "12.6": "cu126", "12.9": "cu129", "13.0": "cu130"}
+"""The CUDA versions that Paddle's installation guide offers builds for, and the folders of its package index."""
+
+PADDLE_INDEX = "https://www.paddlepaddle.org.cn/packages/stable/"
 
 
 def available_cores() -> int:
@@ -84,23 +94,70 @@ def import_paddle() -> None:
     Then puts `clan.kernels` over models and losses, unless CLAN_KERNELS is 0. To be called again does no harm.
 
     Raises:
-        ConfigError: Paddle is not installed, or CLAN_KERNELS is neither 0 nor 1.
+        ConfigError: Paddle is not installed, is too old or lacks a library; or CLAN_KERNELS is neither 0 nor 1.
     """
     configure()
+    version = installed_paddle()
+    if version is None:
+        raise ConfigError(f"PaddlePaddle is not installed: {how_to_install(gpu=False)}; {how_to_install(gpu=True)}")
+    if is_older(version, OLDEST_PADDLE):
+        raise ConfigError(f"PaddlePaddle {version} is older than {OLDEST_PADDLE}: {_how_to_replace()}")
     # Said by every batch norm whose γ and β are frozen; that is the point of freezing only those.
     warnings.filterwarnings("ignore", message="When training, we now always track global mean and variance")
     try:
         with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             import paddle  # noqa: F401
-    except ModuleNotFoundError as error:
-        if error.name != "paddle":
+    except (ImportError, OSError, RuntimeError) as error:
+        if not (library := re.search(r"\blib[\w+-]+\.so[.\d]*", str(error))):
             raise
         raise ConfigError(
-            "PaddlePaddle is not installed: run `pip install paddlepaddle` for the CPU, "
-            "or install its CUDA build as README.md tells"
+            f"PaddlePaddle {version} does not find {library[0]}: install the build for this machine's CUDA again, with "
+            f"its dependencies, or name the library's folder in LD_LIBRARY_PATH; {how_to_install(gpu=True)}"
         ) from None
     _choose_kernels()
+
+
+def installed_paddle() -> str | None:
+    """The version of the Paddle that would be imported, without importing it; None: there is none.
+
+    An old one may well end with an error that tells nothing, since it is not made for this NumPy or this Python.
+    """
+    spec = find_spec("paddle")
+    if spec is None or spec.origin is None:
+        return None
+    try:
+        text = (Path(spec.origin).parent / "version" / "__init__.py").read_text(encoding="utf-8")
+    except OSError:
+        return "of an unknown version"
+    found = re.search(r"^full_version\s*=\s*['\"](.+?)['\"]", text, re.MULTILINE)
+    return found[1] if found else "of an unknown version"
+
+
+def is_older(version: str, other: str) -> bool:
+    """Whether a version comes before another; what is no version, and 0.0.0 of nightly builds, does not."""
+    numbers, least = (tuple(int(number) for number in re.findall(r"\d+", text)[:3]) for text in (version, other))
+    return any(numbers) and numbers < least
+
+
+def how_to_install(*, gpu: bool) -> str:
+    """What to run to get a Paddle that this is tested with, for the CPU or for every CUDA version."""
+    if not gpu:
+        return f"for the CPU run `python -m pip install paddlepaddle=={NEWEST_PADDLE}`"
+    (first, folder), *others = CUDA_BUILDS.items()
+    also = ", ".join(f"{name} for CUDA {cuda}" for cuda, name in others)
+    return (
+        f"for a GPU with CUDA {first} run `python -m pip install paddlepaddle-gpu=={NEWEST_PADDLE} "
+        f"-i {PADDLE_INDEX}{folder}/`, with {also} in place of {folder}"
+    )
+
+
+def _how_to_replace() -> str:
+    """What to run where an old Paddle is installed: CPU and CUDA builds are two packages with the same files."""
+    return (
+        "run `python -m pip uninstall paddlepaddle paddlepaddle-gpu`, then "
+        f"{how_to_install(gpu=False)}; {how_to_install(gpu=True)} (`pip install paddlepaddle-gpu` alone gives 2.6.2)"
+    )
 
 
 class KernelState(NamedTuple):

@@ -113,4 +113,10 @@ def synchronise_batch_norms(networks: Mapping[str, Network]) -> None:
         raise ConfigError("--sync-batch-norm needs GPUs, since Paddle has it for them alone: leave it out on the CPU")
     for network in networks.values():
         if network.role.keeps_statistics:
+            before = batch_norms(network.layer)
             nn.SyncBatchNorm.convert_sync_batchnorm(network.layer)
+            # Paddle makes new layers that share parameters and running statistics, and forgets everything else.
+            for old, new in zip(before, batch_norms(network.layer), strict=True):
+                new.training = old.training
+                for name, buffer in old._buffers.items():
+                    new.register_buffer(name, buffer)

@@ -8,7 +8,7 @@ under its final name is complete.
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,8 @@ class State:
         iteration: the next iteration.
         arrays: by name: "segmenter/…", "sgd/…", "discriminator/…", "adam/…".
         config_yaml: the run's configuration.
-        ranks: number of processes; decides which pairs an iteration takes.
+        ranks: number of processes that train together.
+        pairs: pairs of batches that they have taken, which is the position in the data.
         notes: further JSON values by name.
     """
 
@@ -45,6 +46,7 @@ class State:
     arrays: Mapping[str, np.ndarray]
     config_yaml: str
     ranks: int = 1
+    pairs: int = 0
     notes: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -152,6 +154,7 @@ def _pack(state: State) -> bytes:
         "iteration": str(state.iteration),
         "config": state.config_yaml,
         "ranks": str(state.ranks),
+        "pairs": str(state.pairs),
         "notes": json.dumps(dict(state.notes)),
     }
     # Safetensors needs arrays in C order.
@@ -175,11 +178,15 @@ def read_state(path: Path) -> State:
             # Before version 3 the backbone was called the trunk.
             names = {name: name.replace("/trunk.", "/backbone.", 1) for name in file.keys()}  # noqa: SIM118
             arrays = {today: file.get_tensor(name) for name, today in names.items()}
+        iteration, ranks = int(metadata["iteration"]), int(metadata.get("ranks", "1"))
+        # Older states leave the position to be computed.
+        pairs = metadata.get("pairs") or iteration * ranks * _passes(metadata["config"])
         return State(
-            int(metadata["iteration"]),
+            iteration,
             arrays,
             metadata["config"],
-            ranks=int(metadata.get("ranks", "1")),
+            ranks,
+            int(pairs),
             notes=json.loads(metadata.get("notes", "{}")),
         )
     except OSError as error:
@@ -213,8 +220,15 @@ def _check(path: Path) -> None:
         raise Damaged("is damaged (its SHA-256 is not that of its manifest)")
 
 
+def _passes(config_yaml: str) -> int:
+    """The passes of an iteration on each rank."""
+    return int(parse_yaml(encoded(config_yaml), Path("the state's configuration")).values.get("iter_size", 1))
+
+
 def check_fits(state: State, config: Config, *, ranks: int = 1, accept_changes: bool = False) -> str:
     """Checks that a state can be resumed with a configuration.
+
+    Another number of ranks is accepted where `iter_size` makes up for it: an iteration then takes as many pairs.
 
     Args:
         state: the state.
@@ -226,18 +240,19 @@ def check_fits(state: State, config: Config, *, ranks: int = 1, accept_changes: 
         The accepted changes as `changes` formats them; "" if there are none.
 
     Raises:
-        CheckpointError: the number of processes differs, or a changed option is not accepted.
+        CheckpointError: an iteration would take another number of pairs, or a changed option is not accepted.
     """
-    place = f"the state of iteration {state.iteration}"
-    if state.ranks != ranks:
-        raise CheckpointError(
-            f"cannot resume {place}, of {state.ranks} processes, on {ranks}: start as many, see docs/distributed.md"
-        )
-    changed = changes(state.config_yaml, to_yaml(config))
+    before, after = state.ranks * _passes(state.config_yaml), ranks * config.iter_size
+    changed = changes(state.config_yaml, to_yaml(config), besides=("iter_size",) if before == after else ())
+    if before != after and ranks != state.ranks:
+        counts = f"ranks: {state.ranks} → {ranks}, so pairs of an iteration: {before} → {after}"
+        changed = f"{counts}, {changed}" if changed else counts
     if changed and not accept_changes:
+        remedy = "give the same options, or --resume-with-changes to go on with these"
+        if ranks != state.ranks and not before % ranks:
+            remedy = f"--iter-size {before // ranks} keeps the pairs of an iteration, and --resume-with-changes accepts"
         raise CheckpointError(
-            f"cannot resume {place}: the configuration changed in {changed}; give the same options, or "
-            "--resume-with-changes to go on with these"
+            f"cannot resume the state of iteration {state.iteration}: the configuration changed in {changed}; {remedy}"
         )
     return changed
 
@@ -249,12 +264,19 @@ FREE_TO_CHANGE = (
 """Options that do not change results, or that a user changes to get past what stopped the run."""
 
 
-def changes(old: str, new: str) -> str:
-    """Formats the differences of two configurations as `option: old → new, …`, without `FREE_TO_CHANGE`."""
+def changes(old: str, new: str, besides: Sequence[str] = ()) -> str:
+    """Formats the differences of two configurations as `option: old → new, …`, without `FREE_TO_CHANGE`.
+
+    Args:
+        old: a configuration as YAML.
+        new: the other one.
+        besides: further options to leave out.
+    """
     before, after = (parse_yaml(encoded(text), Path("the state's configuration")).values for text in (old, new))
     try:  # fills in defaults of options added since
         before, after = (build(Config, values).options() for values in (before, after))
     except ConfigError:  # an option was removed or changed: the comparison names it
         before, after = (dict(flat_options(values)) for values in (before, after))
-    names = [name for name in before | after if name not in FREE_TO_CHANGE and before.get(name) != after.get(name)]
+    free = {*FREE_TO_CHANGE, *besides}
+    names = [name for name in before | after if name not in free and before.get(name) != after.get(name)]
     return ", ".join(f"{name}: {before.get(name)} → {after.get(name)}" for name in names)

@@ -16,6 +16,7 @@ import paddle
 from clan import __version__
 from clan.core.files import write_atomically
 from clan.core.output import encoded
+from clan.core.precision import tf32_allowed
 from clan.core.runtime import KernelState, available_cores, kernel_state, processor
 from clan.run.folder import ENVIRONMENT
 from clan.run.observer import Observer
@@ -45,6 +46,7 @@ class RunRecord(Observer):
             "started": _started(self._path),
             "started_in": str(Path.cwd()),
             "device": device,
+            "tf32": tf32_allowed(),
             "kernels": str(kernels),
         }
         self.update()

@@ -87,7 +87,7 @@ class Trainer:
         self.learner = Learner(config, self.method)
         self.snapshots = Snapshots(config, self.learner, self.target)
         self.records = self.observer = Observer()
-        self.iteration = 0
+        self.iteration = self.pairs = 0
         self.states = States(self.folder, config.keep_last)
         record = BAD_SAMPLES if ranks.first else f"bad_samples.rank{ranks.rank}.txt"
         self.bad_samples = BadSamples(
@@ -155,7 +155,7 @@ class Trainer:
             self.source,
             self.target,
             num_workers=config.num_workers,
-            start=self.iteration * config.iter_size * self.ranks.size + self.ranks.rank,
+            start=self.pairs + self.ranks.rank,
             stride=self.ranks.size,
             tolerate=config.tolerate_bad_samples,
             timeout=config.data_timeout,
@@ -167,10 +167,11 @@ class Trainer:
         started = time.perf_counter()
         losses, numbers = self._iterate(batches)
         seconds = time.perf_counter() - started
-        images = 2 * config.batch_size * config.iter_size * self.ranks.size
-        step = Step(self.iteration, losses, numbers, seconds, images, memory())
+        pairs = config.iter_size * self.ranks.size
+        step = Step(self.iteration, losses, numbers, seconds, 2 * config.batch_size * pairs, memory())
         self.records.step(step)
         self.iteration += 1
+        self.pairs += pairs
         found = self._validate_when_due()
         self._tell(step, found, self._save_when_due(found))
 
@@ -309,7 +310,7 @@ class Trainer:
         arrays = {name: tensor.numpy() for name, tensor in self.learner.state_dict().items()}
         notes = {"bad_samples": self.bad_samples.records, "skipped_steps": self.skipped_steps}
         notes |= self.validator.notes() if self.validator else self.past_validation
-        return State(self.iteration, arrays, to_yaml(self.config), ranks=self.ranks.size, notes=notes)
+        return State(self.iteration, arrays, to_yaml(self.config), self.ranks.size, self.pairs, notes)
 
     def _restore(self, state: State) -> None:
         """Takes what `_state` gave."""
@@ -319,7 +320,7 @@ class Trainer:
         self.past_validation = {name: state.notes[name] for name in ("validated", "best") if name in state.notes}
         if self.validator:
             self.validator.restore(self.past_validation)
-        self.iteration = state.iteration
+        self.iteration, self.pairs = state.iteration, state.pairs
 
     def _start(self, resume: bool, accept_changes: bool) -> State:
         """Makes the folder ready, on the rank that writes there, and returns where all of them start."""

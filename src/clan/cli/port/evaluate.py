@@ -7,7 +7,7 @@ from pathlib import Path
 
 from clan.cli.commandline import Parser, model, run, size
 from clan.core import runtime
-from clan.core.errors import WeightsError
+from clan.core.errors import LESS_MEMORY, WeightsError
 from clan.core.output import speak
 from clan.datasets import CITYSCAPES_CLASSES
 from clan.run.folder import require_weights, run_folders
@@ -50,7 +50,7 @@ def evaluate_snapshots(snapshots: Sequence[tuple[Path, Path]], flags: argparse.N
         snapshots: pairs of weights and result folder.
         flags: see `add_flags`.
     """
-    speak({"--root": "--data-dir", "--split": "--set"})
+    speak({"--root": "--data-dir", "--split": "--set", LESS_MEMORY: "lower --batch-size or --input-size"})
     for weights, _ in snapshots:
         require_weights(weights)
     runtime.import_paddle()
