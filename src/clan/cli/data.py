@@ -11,7 +11,7 @@ from clan.data.domains import load_classes, named_domain, require_splits
 from clan.data.suspicions import SUSPICIOUS
 from clan.evaluation.images import save_png
 from clan.reporting.bars import print_bars
-from clan.reporting.contact_sheet import contact_sheet
+from clan.reporting.contact_sheet import draw_contact_sheet
 
 OVERLAYS = 10
 """Number of images on a contact sheet."""
@@ -57,7 +57,7 @@ def check_data(
         with progress(f"reading {title}", len(dataset)) as advance:
             findings = check(dataset, on_image=advance)
         picture = _sheet_path(sheet, title, several=len(splits) > 1)
-        save_png(contact_sheet(dataset, _spread(len(dataset)), f"{title}: {len(dataset)} images"), picture)
+        save_png(draw_contact_sheet(dataset, _spread(len(dataset)), f"{title}: {len(dataset)} images"), picture)
         ok = ok and findings.ok
         report[each] = findings.to_json() | {"contact_sheet": str(picture)}
         if not as_json:
