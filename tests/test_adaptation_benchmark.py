@@ -107,7 +107,7 @@ def test_clan_train_takes_the_flags_of_every_experiment(driver, monkeypatch):
         *((pair, "clan") for pair in driver.PAIRS),
         *(("rendered_to_camvid", n) for n in {**driver.FINAL, **driver.TUNING}),
     ]:
-        cli.train(driver.as_arguments({**driver.flags_of(pair, experiment), "seed": 7}))
+        cli.train_command(driver.as_arguments({**driver.flags_of(pair, experiment), "seed": 7}))
         assert configs[-1].seed == 7
         assert configs[-1].source.size == driver.flags_of(pair, experiment)["source.size"]
         assert not configs[-1].optimizer.repeated_updates

@@ -82,7 +82,7 @@ def test_the_flags_that_choose_where_training_starts_are_in_the_reference():
 
 
 def start_parser():
-    return parser_of(lambda: cli.train([]))
+    return parser_of(lambda: cli.train_command([]))
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +134,7 @@ def check(words, trained):
     program, *rest = words
     if program == "clan" and rest[:1] == ["train"]:
         before = len(trained)
-        cli.train(rest[1:])
+        cli.train_command(rest[1:])
         assert len(trained) == before + 1
     elif program == "clan":
         known = cli.COMMANDS | {f"data {command}": function for command, function in cli.DATA_COMMANDS.items()}

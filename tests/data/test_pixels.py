@@ -22,7 +22,7 @@ from clan.datasets import Classes, Description
 from clan.evaluation.inference import EvaluationOptions, _read_ahead
 from clan.evaluation.prediction import _readable
 from clan.models.normalization import CAFFE
-from clan.reporting.contact_sheet import contact_sheet
+from clan.reporting.contact_sheet import draw_contact_sheet
 from clan.run.config import AugmentationConfig
 from tests.data.stored import bmp, chunk, png, tiff
 
@@ -349,7 +349,7 @@ def test_exif_is_named_when_turning_makes_image_and_label_disagree(tmp_path):
     upright = pairs(tmp_path / "b", [png(turned(FOUR, 6))], image=png(EIGHT, 8, 2, orientation_chunk(6)))
     assert upright.read_pair(0)[0].size == upright.stored_size(0) == (6, 9)
     assert check(upright).remarks["turned upright by EXIF"] == ["0.png"]
-    contact_sheet(upright, [0], "upright")
+    draw_contact_sheet(upright, [0], "upright")
 
 
 def test_lossy_labels_are_told_once(tmp_path):

@@ -154,7 +154,7 @@ def test_a_stored_state_of_version_1_is_read(tmp_path, tiny):
 
 def test_a_state_of_a_newer_version_is_refused(tmp_path):
     save_file({}, tmp_path / "state.safetensors", {"version": "4", "iteration": "1", "config": ""})
-    with pytest.raises(CheckpointError, match="is of version 4, and this program reads up to 3"):
+    with pytest.raises(CheckpointError, match=r"version 4.* up to 3"):
         States(tmp_path).latest()
 
 

@@ -258,7 +258,7 @@ def started(monkeypatch):
     monkeypatch.setattr("clan.training.run.train", lambda config, **options: configs.append(config))
 
     def call(*words):
-        cli.train(words)
+        cli.train_command(words)
         return configs[-1]
 
     return call
@@ -278,13 +278,13 @@ def test_another_method_keeps_what_it_shares_with_the_preset_s(started):
 
 @pytest.mark.parametrize("flag", ["--loss.lambda-entropy", "--method.lambda-entropy"])
 def test_options_of_another_method_are_refused(error_of, flag):
-    message = error_of(cli.train, "--method", "source-only", flag, "1")
+    message = error_of(cli.train_command, "--method", "source-only", flag, "1")
     assert flag in message and "minent" in message and "source-only" in message
 
 
 def test_help_shows_the_options_of_the_chosen_method_alone(capsys):
     with pytest.raises(SystemExit):
-        cli.train(["--method", "minent", "--help"])
+        cli.train_command(["--method", "minent", "--help"])
     shown = capsys.readouterr().out
     assert "--method.lambda-entropy" in shown and "--method.lambda-adv" not in shown
 

@@ -1,7 +1,7 @@
-"""A command's parser, made from a function's signature or from the fields of a configuration.
+"""Building a command's parser from a function's signature or from the fields of a configuration.
 
-Parameters before `/` are positional, all others and all fields are flags; docstrings are their help. `Annotated` adds
-other names of a flag: `Annotated[Path, "-o"]`. What is given is converted here, and judged by what takes it.
+Parameters before `/` are positional; all other parameters and all fields are flags, with docstrings as help.
+`Annotated[Path, "-o"]` adds another name of a flag. Values are converted here and validated by their consumer.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ METAVARS: Mapping[Any, str] = {Path: "PATH", int: "N", float: "X", str: "NAME"}
 KINDS: Mapping[Any, str] = {int: "a whole number", float: "a number"}
 
 Readers = Mapping[type, Callable[[str], Any]]
-"""Types whose values are read from what a word names, such as a file."""
+"""Type → function that converts a word to it, such as by reading a file of that name."""
 
 
 @dataclass(frozen=True)
 class Value:
-    """What a parameter or field takes.
+    """The values that a parameter or field takes.
 
     Args:
-        kind: makes one value of a word.
-        count: words; None: any number.
-        pairs: of how many words each entry of a list is made.
-        choices: values that are allowed; empty: all.
-        optional: the word None stands for no value.
+        kind: converts a word to a value.
+        count: number of words; None: any.
+        pairs: number of words per entry of a list.
+        choices: allowed values; empty: all.
+        optional: the word None means no value.
         aliases: further names of the flag.
     """
 
@@ -53,16 +53,16 @@ class Value:
 
     @property
     def metavar(self) -> str | tuple[str, ...]:
-        """What stands for it in a usage."""
+        """The placeholder in usage and help."""
         if self.choices:
             return "{" + ",".join(map(str, self.choices)) + "}"
         return ("WIDTH", "HEIGHT") if self.count == 2 else METAVARS.get(self.kind, "NAME|FILE")
 
     def convert(self, word: str) -> Any:
-        """One word as a value.
+        """Converts a word.
 
         Raises:
-            ArgumentTypeError: it is none.
+            ArgumentTypeError: the word is not a valid value.
         """
         if self.optional and word == "None":
             return None
@@ -76,7 +76,7 @@ class Value:
 
 
 def value_of(annotation: Any, readers: Readers = {}) -> Value | None:  # noqa: B006 (never changed)
-    """What a type takes; None: it is a switch."""
+    """Returns the values of a type annotation; None for a switch."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if annotation is bool:
         return None
@@ -88,8 +88,8 @@ def value_of(annotation: Any, readers: Readers = {}) -> Value | None:  # noqa: B
         choices = tuple(name for one in arguments[1:] for name in getattr(one, "registry", ()))
         return inner and replace(inner, aliases=names, choices=choices or inner.choices)
     if origin in (Union, UnionType):
-        (inner,) = (value_of(one, readers) for one in arguments if one is not NoneType)
-        return inner and replace(inner, optional=True)
+        (inner,) = (one for one in arguments if one is not NoneType)
+        return replace(value_of(inner, readers) or Value(bool), optional=True)
     if origin is Literal:
         return Value(type(arguments[0]), choices=arguments)
     if origin is tuple:
@@ -100,7 +100,7 @@ def value_of(annotation: Any, readers: Readers = {}) -> Value | None:  # noqa: B
 
 
 class _Store(argparse.Action):
-    """Keeps what was given: a value, or a tuple of them."""
+    """Stores a value or a tuple of values."""
 
     def __init__(self, *, value: Value, **options: Any) -> None:
         super().__init__(**options)
@@ -116,25 +116,28 @@ class _Store(argparse.Action):
 
 
 class _Switch(argparse.Action):
-    """--x and --no-x."""
+    """--x and --no-x; for optional values also `--x None`."""
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
         """Called by argparse."""
-        setattr(namespace, self.dest, option_string == self.option_strings[0])
+        setattr(namespace, self.dest, None if values else option_string == self.option_strings[0])
 
 
 def parse_call(command: Callable[..., None], prog: str, words: Sequence[str]) -> Callable[[], None]:
-    """The call of a function that a command line asks for; its docstring is the help.
+    """Parses a command line for a function, whose docstring is the help.
+
+    Returns:
+        The function with its arguments bound.
 
     Raises:
-        SystemExit: it asks for help (0), or does not fit (2), which a sentence on stderr says.
+        SystemExit: 0 after help, 2 after an error message.
     """
-    about, told = documented(command)
+    about, texts = documented(command)
     parameters = inspect.signature(command, eval_str=True).parameters
     parser = _parser(prog, about)
     for name, parameter in parameters.items():
         default = parameter.default
-        _add(parser, name, value_of(parameter.annotation), told[name], default, parameter.kind)
+        _add(parser, name, value_of(parameter.annotation), texts[name], default, parameter.kind)
     given = vars(_parse(parser, words))
     placed = [given.pop(name) for name, one in parameters.items() if one.kind is one.POSITIONAL_ONLY]
     return functools.partial(command, *(value for value in placed if value is not None), **given)
@@ -143,18 +146,21 @@ def parse_call(command: Callable[..., None], prog: str, words: Sequence[str]) ->
 def parse_section(
     base: AnySection, words: Sequence[str], description: str, readers: Readers, first: Parser
 ) -> AnySection:
-    """A configuration with the fields that a command line gives instead of its own, such as `--loss.gamma 1`.
+    """Overrides fields of a configuration by a command line, such as `--loss.gamma 1`.
 
     Args:
         base: the configuration.
-        words: the command line, without what `first` has taken.
-        description: what the command does, for its help.
-        readers: how fields of some types are read.
-        first: reads the flags that `base` depends on; its flags are shown and suggested too.
+        words: the command line without the words that `first` has parsed.
+        description: description of the command for its help.
+        readers: converters of fields of some types.
+        first: parser of the flags that `base` depends on; shown in the help too.
+
+    Returns:
+        The changed configuration.
 
     Raises:
         SystemExit: as `parse_call`.
-        ConfigError: a value does not fit; the sentence names the flag.
+        ConfigError: a value is invalid; the message names the flag.
     """
     prog = first.prog
     parser = _parser(prog, description, usage=f"{prog} [options]", parents=[first], conflict_handler="resolve")
@@ -173,7 +179,7 @@ def parse_section(
 
 
 def _changed(base: AnySection, given: Mapping[str, Any], prefix: str = "") -> AnySection:
-    """A section with other values of some fields, those of sections within it by names such as "loss.gamma"."""
+    """Replaces fields of a section; `given` has full names such as "loss.gamma"."""
     from pydantic import ValidationError
 
     from clan.core.schema import describe
@@ -187,13 +193,13 @@ def _changed(base: AnySection, given: Mapping[str, Any], prefix: str = "") -> An
         return type(base).model_validate(values)
     except ValidationError as error:
         field, colon, rest = describe(error, type(base)).partition(": ")
-        option = re.sub(r"(\.\d+)+$", "", field)  # one of several values
+        option = re.sub(r"(\.\d+)+$", "", field)  # drops the index into several values
         shown = "--" + f"{prefix}{option}".replace("_", "-") if option in given else field
         raise ConfigError(f"{shown}{colon}{rest}") from None
 
 
 def fields(section: Section, readers: Readers, prefix: str = "") -> Iterator[tuple[str, Any, Any, str]]:
-    """Name, type, value and help of every field, those of sections within it as "loss.gamma"."""
+    """Yields full name, such as "loss.gamma", type, value and help of every field."""
     for name, field in type(section).model_fields.items():
         value, annotation = getattr(section, name), field.annotation
         for choice in (one for one in field.metadata if hasattr(one, "registry")):
@@ -210,13 +216,14 @@ def _parser(prog: str, description: str, **options: Any) -> Parser:
 
 
 def _add(parser: Any, name: str, value: Value | None, text: str, default: Any, kind: Any = None) -> None:
-    """Adds a parameter or field to a parser; what is not given is left out of the result."""
+    """Adds a parameter or field to a parser; arguments that are not given are absent from the result."""
     section, dot, field = name.replace("_", "-").rpartition(".")
     shown = "" if default in (None, (), inspect.Parameter.empty) else f" (default: {_shown(default)})"
     options: dict[str, Any] = {"default": argparse.SUPPRESS, "help": (text + shown).replace("%", "%%")}
-    if value is None:
+    if value is None or value.kind is bool:
         names = (f"--{section}{dot}{field}", f"--{section}{dot}no-{field}")
-        parser.add_argument(*names, dest=name, action=_Switch, nargs=0, **options)
+        options |= {"nargs": "?", "choices": ("None",)} if value else {"nargs": 0}
+        parser.add_argument(*names, dest=name, action=_Switch, **options)
         return
     options |= {"action": _Store, "value": value, "type": value.convert, "metavar": value.metavar}
     if kind is inspect.Parameter.POSITIONAL_ONLY:
@@ -232,7 +239,7 @@ def _add(parser: Any, name: str, value: Value | None, text: str, default: Any, k
 
 
 def _parse(parser: Parser, words: Sequence[str]) -> argparse.Namespace:
-    """Reads words; flags may have _ for -."""
+    """Parses words; in flags _ equals -."""
     words = [re.sub(r"^--[^=]+", lambda flag: flag[0].replace("_", "-"), word) for word in words]
     try:
         return parser.parse_args(words)
@@ -247,14 +254,14 @@ def _parse(parser: Parser, words: Sequence[str]) -> argparse.Namespace:
 
 
 def documented(command: Callable[..., object]) -> tuple[str, Mapping[str, str]]:
-    """What stands before "Args:", and what is said of every argument there."""
+    """Returns the docstring before "Args:", and the text of every argument."""
     about, _, rest = (inspect.getdoc(command) or "").partition("\n\nArgs:\n")
-    told = re.findall(r"^    (\w+): (.*(?:\n {5,}.*)*)", rest, re.MULTILINE)
-    return about, {name: " ".join(text.split()) for name, text in told}
+    texts = re.findall(r"^    (\w+): (.*(?:\n {5,}.*)*)", rest, re.MULTILINE)
+    return about, {name: " ".join(text.split()) for name, text in texts}
 
 
 def _shown(value: Any) -> str:
-    """A value as it is typed on the command line."""
+    """Formats a value as typed on the command line."""
     if isinstance(value, tuple):
         return " ".join(map(_shown, value))
     if isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""What every command shares: a strict parser, and errors as one sentence."""
+"""Shared by all commands: a strict parser, errors as one sentence with exit code 2, common flags."""
 
 import argparse
 import difflib
@@ -14,14 +14,14 @@ from clan.core.output import lost_output, nowhere, open_streams, speak, worded
 
 
 class Parser(argparse.ArgumentParser):
-    """An `ArgumentParser` whose complaints are one sentence and whose flags cannot be abbreviated."""
+    """An `ArgumentParser` with errors of one sentence and without abbreviated flags."""
 
     def __init__(self, **options: Any) -> None:
         usual = {"allow_abbrev": False, "formatter_class": argparse.ArgumentDefaultsHelpFormatter}
         super().__init__(**{**usual, **options})
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Like argparse's, but what is not known is answered with the flag that resembles it most."""
+        """Parses as argparse does; the error for an unknown flag suggests the most similar one."""
         found, unknown = self.parse_known_args(args, namespace)
         if unknown:
             word = min(unknown, key=lambda word: not word.startswith("-")).partition("=")[0]  # flags first
@@ -33,19 +33,19 @@ class Parser(argparse.ArgumentParser):
         return found
 
     def error(self, message: str) -> NoReturn:
-        """Ends the program with exit code 2."""
+        """Prints a message and ends the program with exit code 2."""
         fail(f"{message}; see {self.prog} --help")
 
 
 def add_resume(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags that say whether a run goes on."""
+    """Adds --resume and --resume-with-changes."""
     parser.add_argument(
         "--resume",
         nargs="?",
         choices=("auto", "must", "never"),
         const="must",
         default="never",
-        help="continue the run in the snapshot folder; auto: if it has a state to go on from, else start anew",
+        help="continue the run in the snapshot folder; auto: only if it has a state, else start a new run",
     )
     parser.add_argument(
         "--resume-with-changes", action="store_true", default=False, help="continue it under options that changed"
@@ -53,7 +53,7 @@ def add_resume(parser: argparse.ArgumentParser) -> None:
 
 
 def resumes(flags: argparse.Namespace) -> bool | Literal["auto"]:
-    """What the flags of `add_resume` ask for."""
+    """Returns the value of `train(resume=…)` for the flags of `add_resume`."""
     if flags.resume == "auto":
         return "auto"
     return flags.resume == "must" or flags.resume_with_changes
@@ -68,15 +68,15 @@ def size(text: str) -> tuple[int, int]:
 
 
 def fail(message: str) -> NoReturn:
-    """Prints one sentence and ends the program with exit code 2."""
+    """Prints a message and ends the program with exit code 2."""
     print(f"error: {worded(message)}", file=sys.stderr)
     raise SystemExit(2)
 
 
 def run(main: Callable[[], None]) -> None:
-    """Runs a command, turning what a user can cause into a sentence and exit code 2; 128 + n after signal n.
+    """Runs a command; exits with 2 and one sentence after a ClanError, with 128 + n after signal n.
 
-    Of the processes that Paddle's launcher starts together the first one alone talks; the others say what ends them.
+    Under Paddle's launcher only the first process prints; the others print only the error that ends them.
     """
     open_streams()
     speak({})
@@ -88,7 +88,7 @@ def run(main: Callable[[], None]) -> None:
                 main()
     except ClanError as error:
         if "PADDLE_TRAINER_ID" in os.environ:
-            # The launcher ends all when one is gone; this one is going, with an exit code of its own.
+            # The launcher terminates all processes when one has exited; keep this one's exit code.
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
         fail(str(error))
     except (MemoryError, RuntimeError, OSError, SystemError) as error:
@@ -107,7 +107,7 @@ def run(main: Callable[[], None]) -> None:
 
 
 def model(text: str) -> str:
-    """The seed's `--model`: DeepLab, in any case; ResNet is what the seed called the same network."""
+    """Converts the port's `--model`: DeepLab in any case, which the port also calls ResNet."""
     if text.lower() not in ("deeplab", "resnet"):
         raise argparse.ArgumentTypeError(f"{text!r} is not a model: there is DeepLab")
     return "deeplab"

@@ -1,4 +1,4 @@
-"""`clan data check` and `clan data init`: from a description or a folder to what is printed and written."""
+"""The commands `clan data check` and `clan data init`."""
 
 import json
 from pathlib import Path
@@ -11,13 +11,13 @@ from clan.data.domains import load_classes, named_domain, require_splits
 from clan.data.pixel_checks import SUSPICIOUS
 from clan.evaluation.images import save_png
 from clan.reporting.bars import print_bars
-from clan.reporting.contact_sheet import contact_sheet
+from clan.reporting.contact_sheet import draw_contact_sheet
 
 OVERLAYS = 10
-"""Images on a contact sheet."""
+"""Number of images on a contact sheet."""
 
 SHOWN = 20
-"""Problems of a kind that are printed; the JSON has all."""
+"""Number of printed problems per kind; the JSON has all."""
 
 
 def check_data(
@@ -29,21 +29,21 @@ def check_data(
     sheet: Path | None,
     as_json: bool,
 ) -> bool:
-    """Reads everything of a data set and says what was found.
+    """Reads every file of a data set and prints the findings.
 
     Args:
         name: description file or packaged name.
-        split: the split; None: every one.
-        root: folder instead of the one that the description names.
+        split: the split; None: all.
+        root: folder of the data set; None: the description's.
         classes: file of classes to merge into; None: the description's own.
-        sheet: where the contact sheet goes, one per split; None: NAME_SPLIT.png in the working folder.
-        as_json: print JSON alone.
+        sheet: file of the contact sheet, one per split; None: NAME_SPLIT.png in the working folder.
+        as_json: print only JSON.
 
     Returns:
-        Whether everything can be used as it is.
+        Whether all files can be used.
 
     Raises:
-        ClanError: the description does not fit, or there are no images at all.
+        ClanError: the description is invalid, or there are no images.
     """
     named = named_domain(name)
     require_splits(named.description, split)
@@ -57,7 +57,7 @@ def check_data(
         with progress(f"reading {title}", len(dataset)) as advance:
             findings = check(dataset, on_image=advance)
         picture = _sheet_path(sheet, title, several=len(splits) > 1)
-        save_png(contact_sheet(dataset, _spread(len(dataset)), f"{title}: {len(dataset)} images"), picture)
+        save_png(draw_contact_sheet(dataset, _spread(len(dataset)), f"{title}: {len(dataset)} images"), picture)
         ok = ok and findings.ok
         report[each] = findings.to_json() | {"contact_sheet": str(picture)}
         if not as_json:
@@ -77,7 +77,7 @@ def _sheet_path(given: Path | None, title: str, *, several: bool) -> Path:
 
 
 def _spread(count: int) -> list[int]:
-    """Some indices, evenly over all."""
+    """Returns `OVERLAYS` evenly spaced indices."""
     return sorted({round(k * (count - 1) / max(OVERLAYS - 1, 1)) for k in range(OVERLAYS)})
 
 
@@ -122,14 +122,14 @@ def _print_some(what: str, lines: list[str]) -> None:
 
 
 def init_data(folder: Path, output: Path | None) -> Path:
-    """Looks at a folder and writes a description that fits it.
+    """Writes a proposed description of a folder.
 
     Args:
-        folder: where images, and labels if there are any, lie.
-        output: the file; None: FOLDER.yaml in the working folder.
+        folder: folder with images and possibly labels.
+        output: file to write; None: FOLDER.yaml in the working folder.
 
     Raises:
-        ClanError: nothing like images is there, or the file exists already.
+        ClanError: the folder has no images, or the file exists already.
     """
     from clan.data.proposal import propose
 

@@ -1,4 +1,4 @@
-"""The demo: two worlds, two runs, a table, pictures and a report. Everything that it prints is measured."""
+"""The demo: two drawn worlds, two runs, a table, pictures and a report; all printed numbers are measured."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,10 +29,10 @@ from clan.training.run import train
 SOURCE_IMAGES, TARGET_IMAGES, VALIDATION_IMAGES = 240, 160, 40
 METHODS = ("source-only", "clan")
 PICTURES = 8
-"""Side-by-side pictures saved."""
+"""Number of side-by-side pictures."""
 
 PANEL, CAPTION = (480, 240), 24
-"""Width and height of a panel of those pictures, and the height of its caption."""
+"""Width and height of a panel of these pictures, and the height of its caption, in pixels."""
 
 DRAWN = (
     "Both worlds are synthetic: this program drew every picture and every label, and no photograph is among them. "
@@ -41,15 +41,15 @@ DRAWN = (
 
 
 def run_demo(folder: Path, *, steps: int, seed: int) -> None:
-    """Draws the worlds, trains both methods, scores them on the camera world and shows the outcome.
+    """Draws the worlds, trains both methods, scores them on the camera world and prints the scores.
 
     Args:
-        folder: where everything is written.
-        steps: iterations of each run.
-        seed: of the worlds and the runs.
+        folder: output folder.
+        steps: iterations of each run, at least 10.
+        seed: random seed of the worlds and the runs.
 
     Raises:
-        ConfigError: fewer than 10 steps, or the folder holds a demo of other steps or another seed.
+        ConfigError: too few steps, or the folder holds a demo with other steps or another seed.
     """
     if steps < 10:
         raise ConfigError(f"--steps {steps} is too few to learn anything: give 10 or more")
@@ -85,16 +85,16 @@ def run_demo(folder: Path, *, steps: int, seed: int) -> None:
         save_png(side_by_side(validation, index, folder / "result"), folder / "pictures" / f"{index}.png")
     report = folder / "report.html"
     make_report([folder / method for method in METHODS], report, notices=[DRAWN])
-    show(scores, len(validation))
+    print_scores(scores, len(validation))
     print(f"pictures  {folder / 'pictures'}/    image, truth, {', '.join(METHODS)}")
     print(f"report    {report}    open it in a browser")
 
 
 def require_same(config: Config) -> None:
-    """Refuses to go on with a run of another demo, or to write over it.
+    """Checks that the run in `config.snapshot_dir`, if any, has the same options, except folders of data.
 
     Raises:
-        ConfigError: the run in the configuration's folder has other options.
+        ConfigError: it has other options.
     """
     path = config.snapshot_dir / "config.yaml"
     if not path.is_file():
@@ -110,18 +110,18 @@ def require_same(config: Config) -> None:
 
 
 def heading(number: int, text: str) -> None:
-    """Says what comes next."""
+    """Prints the title of a step."""
     print(f"\n[{number}/{len(METHODS) + 2}] {text}")
 
 
-def show(scores: Mapping[str, Scores], images: int) -> None:
-    """Prints a line per class that occurs and per mean: every method's IoU and the last one's gain on the first.
+def print_scores(scores: Mapping[str, Scores], images: int) -> None:
+    """Prints a table of IoUs per class and mean: every method's, and the gain of the last over the first.
 
     Args:
-        scores: by method.
-        images: how many they are of.
+        scores: scores by method.
+        images: number of scored images.
     """
-    # Imported here: `clan --help` should not wait for a terminal library.
+    # Imported here: slow to import.
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
@@ -150,7 +150,7 @@ def show(scores: Mapping[str, Scores], images: int) -> None:
 
 
 def side_by_side(dataset: Dataset, index: int, results: Path) -> Image.Image:
-    """An image, its truth and what each method predicted, two by two, each with its name, above the colours' names."""
+    """Draws an image, its ground truth and each method's prediction in two columns, with captions and a legend."""
     image, truth = dataset.read_pair(index)
     stem = Path(dataset.names[index]).stem
     panels = {"image": resize_image(image, PANEL), "truth": Image.fromarray(CITYSCAPES.colorize(truth))}

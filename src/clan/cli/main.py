@@ -1,4 +1,4 @@
-"""`clan`: the command line, one small function a command; what each takes is its signature."""
+"""`clan`: one function per command; its signature defines the arguments, its docstring the help."""
 
 import functools
 import itertools
@@ -21,22 +21,22 @@ Size = tuple[int, int]
 
 SUMMARY = f"""clan {__version__}: category-level adversarial domain adaptation for semantic segmentation.
 
-usage: clan COMMAND [options]; clan COMMAND --help tells all about one.
+usage: clan COMMAND [options]; clan COMMAND --help describes one.
 
   train     train from a preset or a config.yaml; every field is a flag
   evaluate  label maps and scores of one snapshot, or of a folder of them
   iou       score a folder of label maps
   report    scores, curves and pictures of runs as one HTML page
-  inspect   where the heads disagree, how fooled the discriminator is, how well features align
+  inspect   discrepancy of the heads, accuracy of the discriminator, alignment of features
   predict   label maps, overlays and maps of confidence for images or a video
-  data      check: look at every file of a data set; init: propose a description of a folder
+  data      check: read every file of a data set; init: propose a description of a folder
   convert   rewrite weights: .pdparams, .safetensors, .pth
-  doctor    this machine, its Paddle and its settings, and what of them is slow
-  demo      draw two small worlds, adapt from one to the other, show what it gave
+  doctor    this machine, its Paddle and its settings, and which of them are slow
+  demo      draw two small worlds, adapt from one to the other, show the scores
 """
 
 
-def evaluate(  # noqa: PLR0913 (the signature is the command line)
+def evaluate_command(  # noqa: PLR0913 (the signature is the command line)
     weights: Path,
     /,
     *,
@@ -61,30 +61,30 @@ def evaluate(  # noqa: PLR0913 (the signature is the command line)
     device: Literal["auto", "cpu", "gpu"] = "auto",
     gpu: int = 0,
 ) -> None:
-    """Write label maps and score them; a folder of snapshots gives a workbook and a CSV too.
+    """Write label maps and score them; for a folder of snapshots also write a workbook and a CSV.
 
     Args:
         weights: weights of a segmenter, or a folder of snapshots.
         domain: data set, a description file or cityscapes; without it, the run's target, else cityscapes.
         data_dir: the data set's folder; without it, the run's or the description's, else data/Cityscapes.
-        data_list: text file of image names, one a line; without it, the whole split.
+        data_list: text file of image names, one per line; without it, the whole split.
         split: split to evaluate; without it, val, or test where there is no val.
         save: folder of label maps, one folder RUN_ITERATION per snapshot.
         workbooks: folder of the workbook and the CSV.
-        input_size: width and height that the network sees; without it, the run's, else 1024 512.
+        input_size: width and height of the network's input; without it, the run's, else 1024 512.
         output_size: width and height of label maps; without it, the ground truth's, or the image's.
-        num_classes: number of classes; another one than that of the classes is refused.
+        num_classes: number of classes; must be that of the classes.
         classes: file or name of the classes, for weights without their run's config.yaml: cityscapes, synthia-16, …
         upsampling: of the logits; without it, the run's, else bilinear.
-        backbone: the trunk; without it, the run's, else what the weights tell.
-        output_stride: input's resolution over that of the features; without it, the run's, else 8.
+        backbone: name of the backbone; without it, the run's, else recognised from the weights.
+        output_stride: input resolution / feature resolution; without it, the run's, else 8.
         head_dilations: dilations of a head's convolutions; without it, the run's, else 6 12 18 24.
-        input_normalization: how pixels become numbers; without it, the run's, else caffe-bgr.
-        label_ids: write Cityscapes labelIds, as its benchmark server wants.
-        batch_size: images that the network sees at once; more than one can help on a GPU.
-        precision: what convolutions and matrix products compute in on a GPU.
-        device: where to compute.
-        gpu: index of the GPU among the visible ones.
+        input_normalization: input normalisation; without it, the run's, else caffe-bgr.
+        label_ids: write Cityscapes labelIds, for its benchmark server.
+        batch_size: images per forward pass; more than one can be faster on a GPU.
+        precision: precision of convolutions and matrix products on a GPU.
+        device: device to compute on; auto: the GPU if Paddle finds one.
+        gpu: index among the visible GPUs.
     """
     speak(
         {"--root": "--data-dir", LESS_MEMORY: "lower --batch-size or --input-size, or give --precision bf16 on a GPU"}
@@ -119,7 +119,7 @@ def evaluate(  # noqa: PLR0913 (the signature is the command line)
     )
 
 
-def iou(
+def iou_command(
     truth: Path,
     predictions: Path,
     /,
@@ -136,9 +136,9 @@ def iou(
         predictions: folder of label maps, named like the images.
         devkit_dir: folder of val.txt, label.txt and info.json.
         split: split of a described data set.
-        classes: file of the classes that the label maps hold, or cityscapes, synthia-16, synthia-13; without it, what
-            classes.json beside the label maps says, else the description's own, or Cityscapes'.
-        label_ids: label maps hold Cityscapes labelIds instead of trainIds.
+        classes: file of the classes of the label maps, or cityscapes, synthia-16, synthia-13; without it, classes.json
+            beside the label maps, else the description's own, or Cityscapes'.
+        label_ids: label maps have Cityscapes labelIds instead of trainIds.
     """
     from clan.data.dataset import Dataset
     from clan.data.domains import DESCRIPTION_SUFFIXES, named_domain, require_names
@@ -160,11 +160,11 @@ def iou(
     print(format_scores(scores))
 
 
-def doctor(*, json: bool = False, selftest: bool = False) -> None:
-    """Tell what this machine, its Paddle and its settings are, and what of them makes training slow.
+def doctor_command(*, json: bool = False, selftest: bool = False) -> None:
+    """Show this machine, its Paddle and its settings, and which of them make training slow.
 
     Args:
-        json: print it as JSON.
+        json: print JSON.
         selftest: compute a small case at every precision, compare it with recorded numbers and time training steps, in
             one to two minutes; exit code 1 when something deviates.
     """
@@ -188,13 +188,13 @@ def doctor(*, json: bool = False, selftest: bool = False) -> None:
         raise SystemExit(1)
 
 
-def demo(folder: Path = Path("demo"), /, *, steps: int = 300, seed: int = 0) -> None:
+def demo_command(folder: Path = Path("demo"), /, *, steps: int = 300, seed: int = 0) -> None:
     """Draw a rendered and a camera world, train source-only and CLAN, score both on the camera's.
 
     Args:
-        folder: where everything is written.
+        folder: output folder.
         steps: iterations of each of the two runs.
-        seed: seed of the worlds and of training.
+        seed: random seed of the worlds and of training.
     """
     speak(
         {
@@ -224,16 +224,16 @@ def data_check(
     sheet: Path | None = None,
     json: bool = False,
 ) -> None:
-    """Read everything of a data set; exit code 1 when something cannot be used as it is.
+    """Read every file of a data set; exit code 1 if a file cannot be used.
 
     Args:
         domain: description file, or synthia, gta5, cityscapes.
-        split: split to read; without it, every one.
+        split: split to read; without it, all.
         root: the data set's folder; without it, the description's.
         classes: file of the classes to merge into, or cityscapes, synthia-16, synthia-13; without it, the description's
             own.
         sheet: PNG of ten images and their overlays; without it, NAME_SPLIT.png.
-        json: print JSON instead of words.
+        json: print JSON instead of text.
     """
     from clan.cli.data import check_data
 
@@ -247,10 +247,10 @@ def data_init(
     *,
     output: Annotated[Path | None, "-o"] = None,
 ) -> None:
-    """Propose a description of a folder by looking at it.
+    """Propose a description of a folder.
 
     Args:
-        folder: where images, and labels if there are any, lie.
+        folder: folder with images and possibly labels.
         output: file to write; without it, FOLDER.yaml.
     """
     from clan.cli.data import init_data
@@ -258,7 +258,7 @@ def data_init(
     init_data(folder, output)
 
 
-def train(arguments: Sequence[str]) -> None:
+def train_command(arguments: Sequence[str]) -> None:
     """Train from a preset or a config.yaml, with any field overridden."""
     from clan.data.domains import config_for_domains, load_classes, named_domain
     from clan.datasets import Classes, Description
@@ -278,8 +278,8 @@ def train(arguments: Sequence[str]) -> None:
     add_resume(start)
     shown = start.add_mutually_exclusive_group()
     option = functools.partial(shown.add_argument, dest="output", action="store_const", default="text")
-    option("--quiet", const="quiet", help="show errors and the last snapshot alone")
-    option("--json", const="json", help="print an object a line")
+    option("--quiet", const="quiet", help="print only errors and the last snapshot")
+    option("--json", const="json", help="print one JSON object per line")
     flags, rest = start.parse_known_args(arguments)
     source = flags.source if flags.source in SOURCE_ROOTS else None
     base = load(flags.config) if flags.config else PRESETS[flags.preset](source or "synthia")
@@ -296,8 +296,8 @@ def train(arguments: Sequence[str]) -> None:
         "--config FILE, the config.yaml of another run; and "
         f"--method {{{','.join(METHOD_OPTIONS)}}} (clan), each with options of its own. --resume continues the run "
         "in the snapshot folder, --resume auto does so or, without one, starts it, --resume-with-changes goes on "
-        "under options that changed. --quiet shows errors and the last snapshot alone, --json prints an object a "
-        "line. Then override any field; the defaults shown are those of what you chose."
+        "under options that changed. --quiet prints only errors and the last snapshot, --json prints one object "
+        "per line. Then override any field; the defaults shown are those of what you chose."
     )
     readers = {Description: lambda name: named_domain(name).description, Classes: lambda path: load_classes(Path(path))}
     config = parse_section(base, known_flags(rest, base.method), about, readers, start)
@@ -308,7 +308,7 @@ def train(arguments: Sequence[str]) -> None:
 
 
 def _given(flag: str, arguments: Sequence[str]) -> str | None:
-    """The value that a flag is given, as one word or the next."""
+    """Returns the value of a flag, `--x value` or `--x=value`; None: the flag is not given."""
     for argument, following in itertools.zip_longest(arguments, arguments[1:]):
         if argument == flag:
             return following
@@ -318,25 +318,25 @@ def _given(flag: str, arguments: Sequence[str]) -> str | None:
 
 
 COMMANDS: dict[str, Callable[..., None]] = {
-    "evaluate": evaluate,
-    "iou": iou,
+    "evaluate": evaluate_command,
+    "iou": iou_command,
     "predict": predict,
     "report": report,
     "inspect": inspect,
     "convert": convert,
-    "doctor": doctor,
-    "demo": demo,
+    "doctor": doctor_command,
+    "demo": demo_command,
 }
 
 
 DATA_COMMANDS: dict[str, Callable[..., None]] = {"check": data_check, "init": data_init}
 
 
-def data(arguments: Sequence[str]) -> None:
-    """Runs the command on data that the first argument names."""
+def data_command(arguments: Sequence[str]) -> None:
+    """Runs `clan data COMMAND`."""
     command, *rest = arguments or ("--help",)
     if command in ("-h", "--help"):
-        print("usage: clan data {check,init} …; clan data check --help tells all about one")
+        print("usage: clan data {check,init} …; clan data check --help describes one")
     elif command in DATA_COMMANDS:
         parse_call(DATA_COMMANDS[command], f"clan data {command}", rest)()
     else:
@@ -344,7 +344,7 @@ def data(arguments: Sequence[str]) -> None:
 
 
 def dispatch(arguments: Sequence[str]) -> None:
-    """Runs the command that the first argument names."""
+    """Runs the command named by the first argument."""
     if not arguments or arguments[0] in ("-h", "--help"):
         print(SUMMARY, end="")
         return
@@ -352,9 +352,9 @@ def dispatch(arguments: Sequence[str]) -> None:
     if command == "--version":
         print(f"clan {__version__}")
     elif command == "train":
-        train(rest)
+        train_command(rest)
     elif command == "data":
-        data(rest)
+        data_command(rest)
     elif command in COMMANDS:
         parse_call(COMMANDS[command], f"clan {command}", rest)()
     else:
@@ -362,5 +362,5 @@ def dispatch(arguments: Sequence[str]) -> None:
 
 
 def main() -> None:
-    """What the `clan` script calls."""
+    """Entry point of the `clan` script."""
     run(lambda: dispatch(sys.argv[1:]))

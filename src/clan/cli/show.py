@@ -1,4 +1,4 @@
-"""`clan predict`, `clan report`, `clan inspect` and `clan convert`: what each takes is its signature."""
+"""`clan predict`, `clan report`, `clan inspect` and `clan convert`: one function per command, like in `main`."""
 
 import sys
 from pathlib import Path
@@ -37,28 +37,28 @@ def predict(  # noqa: PLR0913 (the signature is the command line)
     device: Literal["auto", "cpu", "gpu"] = "auto",
     gpu: int = 0,
 ) -> None:
-    """Segment an image, a folder of images or a video, and show how sure the network is.
+    """Segment an image, a folder of images or a video, and show the network's confidence.
 
     Args:
         source: an image, a folder of images or a video.
-        weights: weights of a segmenter; a run's config.yaml beside or in them says what network it is.
-        output: folder of the results.
+        weights: weights of a segmenter; a config.yaml beside or in them describes the network.
+        output: output folder.
         labels: write label maps and colour masks.
-        overlay: write the colours over the image.
+        overlay: write images with the colours over them.
         confidence: write maps of the largest class probability.
-        discrepancy: write maps of where the two heads disagree.
+        discrepancy: write maps of the two heads' discrepancy.
         opacity: opacity of the colours in the overlay, 0 to 1.
-        strict: end at the first image of a folder that cannot be read; without it, such images are named at the end.
-        input_size: width and height that the network sees; without it, each image's proportions are kept.
-        num_classes: number of classes; without it, the run's, else what the weights tell.
+        strict: stop at the first unreadable image of a folder; otherwise unreadable images are listed at the end.
+        input_size: width and height of the network's input; without it, each image's aspect ratio is kept.
+        num_classes: number of classes; without it, the run's, else recognised from the weights.
         upsampling: of the logits; without it, the run's, else bilinear.
-        backbone: the trunk; without it, the run's, else what the weights tell.
-        output_stride: input's resolution over that of the features; without it, the run's, else 8.
+        backbone: name of the backbone; without it, the run's, else recognised from the weights.
+        output_stride: input resolution / feature resolution; without it, the run's, else 8.
         head_dilations: dilations of a head's convolutions; without it, the run's, else 6 12 18 24.
-        input_normalization: how pixels become numbers; without it, the run's, else caffe-bgr.
-        precision: what convolutions and matrix products compute in on a GPU.
-        device: where to compute.
-        gpu: index of the GPU among the visible ones.
+        input_normalization: input normalisation; without it, the run's, else caffe-bgr.
+        precision: precision of convolutions and matrix products on a GPU.
+        device: device to compute on; auto: the GPU if Paddle finds one.
+        gpu: index among the visible GPUs.
     """
     speak({LESS_MEMORY: "lower --input-size, or give --precision bf16 on a GPU"})
     require_weights(weights)
@@ -105,12 +105,12 @@ def report(
     evaluations: tuple[Path, ...] = (),
     images: int = 6,
 ) -> None:
-    """Show what runs learnt as one HTML page that needs no network: scores, curves, confusion, pictures, cost.
+    """Write one self-contained HTML page about runs: scores, curves, confusion, pictures, cost.
 
     Args:
-        runs: folders of runs, finished or still going; differences are to the first.
+        runs: folders of runs, finished or running; differences are relative to the first.
         output: the HTML file.
-        results: where clan evaluate wrote its folders of label maps; the folder "result" beside a run is searched too.
+        results: output folders of clan evaluate; the folder "result" beside a run is searched too.
         evaluations: folders of label maps to show, one for every run in order, instead of searching.
         images: pictures in the gallery, half of them the worst, half the best.
     """
@@ -143,21 +143,21 @@ def inspect(  # noqa: PLR0913 (the signature is the command line)
     device: Literal["auto", "cpu", "gpu"] = "auto",
     gpu: int = 0,
 ) -> None:
-    """Draw where the heads disagree, how fooled the discriminator is and how well features of both domains align.
+    """Draw the heads' discrepancy, the discriminator's accuracy and the alignment of features of both domains.
 
     Args:
-        run: folder of a run, finished or still going; nothing in it is changed.
-        output: folder of figures and inspect.json; without it, the run's own folder inspect, where clan report looks.
+        run: folder of a run, finished or running; its files are not changed.
+        output: folder of figures and inspect.json; without it, the run's folder inspect, which clan report reads.
         split: split of the target; without it, val, or test where there is no val.
-        images: images of each domain that every snapshot is shown.
-        snapshots: at most so many, evenly chosen, the first and the last among them.
-        points: cells of each class and domain in the maps of features.
-        against: folder of a run, such as a source-only one, whose last network's features stand beside this run's.
+        images: number of images of each domain.
+        snapshots: maximum number of snapshots, evenly chosen, including the first and the last.
+        points: number of cells per class and domain in the feature maps.
+        against: folder of another run, such as source-only, whose last features are shown beside this run's.
         data_dir: the source's folder; without it, the run's.
         data_dir_target: the target's folder; without it, the run's.
-        seed: decides which images and cells are looked at.
-        device: where to compute.
-        gpu: index of the GPU among the visible ones.
+        seed: random seed of the choice of images and cells.
+        device: device to compute on; auto: the GPU if Paddle finds one.
+        gpu: index among the visible GPUs.
     """
     speak(
         {
@@ -187,12 +187,12 @@ def convert(
     take: str | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Rewrite weights in the format of the target's suffix, and keep with them what their run's config.yaml says.
+    """Convert weights to the format of the target's suffix, together with their run's config.yaml.
 
     Args:
-        source: .pdparams, .pth, .pt or .safetensors; nothing that it holds is executed.
+        source: .pdparams, .pth, .pt or .safetensors; no code in it is executed.
         target: .pdparams, .safetensors, .pth or .pt.
-        take: key or prefix of the network to take, such as ema, from a file that holds several.
+        take: key or prefix of the network to take, such as ema, from a file with several.
         overwrite: replace files that exist.
     """
     from clan.run.weights_config import convert as rewrite

@@ -1,4 +1,4 @@
-"""Evaluating and scoring one snapshot or many: what `clan evaluate` and the seed's commands share."""
+"""Evaluating and scoring one snapshot or many: what `clan evaluate` and the port's commands share."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial

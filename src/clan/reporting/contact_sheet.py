@@ -22,7 +22,7 @@ GAP, LINE = 10, 22
 TEXT, TITLE = 13, 18
 
 
-def contact_sheet(dataset: Dataset, indices: Sequence[int], title: str) -> Image.Image:
+def draw_contact_sheet(dataset: Dataset, indices: Sequence[int], title: str) -> Image.Image:
     """Draws images, each beside its label overlay, with a title and a legend.
 
     Args:

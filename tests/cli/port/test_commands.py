@@ -110,34 +110,34 @@ def test_the_seed_preset_trains_saves_loads_and_evaluates_projection_biases(worl
 
 
 VALUES = {
-    "model": None,  # there is one
-    "target": None,
-    "num_classes": None,  # that of the classes is the only one
-    "input_size_source": "40,20",
-    "input_size_target": "40,20",
-    "device": "cpu",
-    "precision": "bf16",
-    "sync_batch_norm": "yes",
-    "power": "0.5",
-    "momentum": "0.5",
-    "num_steps": "90000",
-    "restore_heads": None,
-    "is_training": "no",
-    "on_nonfinite": "skip",
-    "shuffle": "no",
-    "random_scale": "no",
-    "random_mirror": "no",
+    "--model": None,  # there is one
+    "--target": None,
+    "--num-classes": None,  # that of the classes is the only one
+    "--not-restore-last": "",
+    "--is-training": None,  # the default
+    "--no-is-training": "",
+    "--input-size-source": "40,20",
+    "--input-size-target": "40,20",
+    "--device": "cpu",
+    "--precision": "bf16",
+    "--sync-batch-norm": "",
+    "--power": "0.5",
+    "--momentum": "0.5",
+    "--num-steps": "90000",
+    "--on-nonfinite": "skip",
+    "--shuffle": "no",
+    "--random-scale": "no",
+    "--random-mirror": "no",
 }
-"""What to give a flag; otherwise a number that is no default."""
+"""What to give a flag, "" nothing; otherwise a number that is no default."""
 
 
-@pytest.mark.parametrize("flag", [flag for flag in FLAG_FIELDS if VALUES.get(flag, "7")])
+@pytest.mark.parametrize("flag", [flag for flag in FLAG_FIELDS if VALUES.get(flag, "7") is not None])
 def test_every_flag_changes_its_field_and_no_other(flag):
-    name = flag.replace("_", "-")
     value = VALUES.get(flag, "7")
-    words = {"no": [f"--no-{name}"], "yes": [f"--{name}"]}.get(value, [f"--{name}", value])
+    words = {"no": [f"--no-{flag.removeprefix('--')}"], "": [flag]}.get(value, [flag, value])
     before, after = (configuration(parser().parse_args(arguments)).model_dump() for arguments in ([], words))
-    *sections, field = FLAG_FIELDS[flag]
+    *sections, field = FLAG_FIELDS[flag].split(".")
     for section in sections:
         assert {key for key in before if before[key] != after[key]} == {section}
         before, after = before[section], after[section]

@@ -46,7 +46,7 @@ def small_preset(tiny, monkeypatch, tmp_path):
 
 @pytest.fixture(params=TRAIN_COMMANDS)
 def train_error(request, error_of):
-    """Runs training with the seed's flags, or with what they are called for `clan train`."""
+    """Runs training with the port's flags, or with what they are called for `clan train`."""
 
     def call(*arguments):
         if request.param == "CLAN_train.py":
@@ -57,11 +57,10 @@ def train_error(request, error_of):
 
 
 def translated(arguments):
-    """The seed's flags → those of `clan train`; a size `W,H` becomes two words."""
+    """The port's flags → those of `clan train`; a size `W,H` becomes two words."""
     for argument in map(str, arguments):
-        fields = train.FLAG_FIELDS.get(argument.removeprefix("--").replace("-", "_"))
-        if argument.startswith("--") and fields:
-            yield "--" + ".".join(fields).replace("_", "-")
+        if field := train.FLAG_FIELDS.get(argument):
+            yield f"--{field.replace('_', '-')}"
         else:
             yield from argument.split(",")
 

@@ -8,7 +8,7 @@ from clan.cli.port.train import FLAG_FIELDS, configuration, parser
 from clan.datasets import packaged
 from clan.run import presets as recipes
 
-SEED_FLAGS = {
+PORT_FLAGS = {
     *("--model", "--source", "--target", "--batch-size", "--iter-size", "--num-workers", "--data-dir"),
     *("--data-list", "--ignore-label", "--input-size-source", "--data-dir-target", "--data-list-target"),
     *("--input-size-target", "--is-training", "--learning-rate", "--learning-rate-D", "--momentum"),
@@ -28,15 +28,15 @@ def configured(*arguments):
     return configuration(parser().parse_args([*arguments]))
 
 
-def test_no_flag_of_the_seed_is_missing():
+def test_no_flag_of_the_port_is_missing():
     known = {name for action in parser()._actions for name in action.option_strings}
-    assert known >= SEED_FLAGS
+    assert known >= PORT_FLAGS
     assert known >= {"--no-shuffle", "--no-random-scale", "--no-random-mirror"}
 
 
 def test_every_flag_has_a_field():
     others = {"help", "preset", "source", "classes", "resume", "resume_with_changes"}
-    assert {action.dest for action in parser()._actions} == FLAG_FIELDS.keys() | others
+    assert {action.dest for action in parser()._actions} == set(FLAG_FIELDS.values()) | others
 
 
 VALUES = {
@@ -59,9 +59,9 @@ VALUES = {
 @pytest.mark.parametrize("words", VALUES)
 def test_how_values_are_read(words):
     arguments = words.split()
-    (flag,) = vars(parser().parse_args(arguments)).keys() & FLAG_FIELDS.keys()
+    (field,) = vars(parser().parse_args(arguments)).keys() & set(FLAG_FIELDS.values())
     value = configured(*arguments)
-    for name in FLAG_FIELDS[flag]:
+    for name in field.split("."):
         value = getattr(value, name)
     assert value == VALUES[words]
 
@@ -82,7 +82,7 @@ def test_a_preset_is_its_recipe(preset, source):
     assert configured("--preset", preset, "--source", source) == recipes.PRESETS[preset](source)
 
 
-def test_initial_weights_are_found_where_the_seed_keeps_them(tmp_path):
+def test_initial_weights_are_found_where_the_port_keeps_them(tmp_path):
     assert configured().network.restore_from is None
     (tmp_path / "model").mkdir()
     (tmp_path / "model/pretrained.pdparams").touch()

@@ -49,7 +49,7 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Network:
+class InspectedNetwork:
     """A network whose features are compared."""
 
     config: Config
@@ -141,11 +141,11 @@ class Subject:
     def _target_sampler(self, config: Config) -> DomainSampler:
         return measures.plain_sampler(config, self.target, self.config.target.size, labelled=self.labelled)
 
-    def networks(self) -> list[Network]:
+    def networks(self) -> list[InspectedNetwork]:
         """Those whose features are compared: before and after, or the only one."""
         if self.options.against is None:
             ends = dict.fromkeys([self.snapshots[0], self.snapshots[-1]])
-            return [Network(self.config, one.path, f"iteration {one.iteration:,}") for one in ends]
+            return [InspectedNetwork(self.config, one.path, f"iteration {one.iteration:,}") for one in ends]
         rival = read_run(self.options.against)
         last = numbered(rival.folder, rival.snapshots, 1)[-1]
         if rival.config.classes.label_space.names != self.config.classes.label_space.names:
@@ -154,11 +154,11 @@ class Subject:
             )
         both = (rival, last), (self.run, self.snapshots[-1])
         return [
-            Network(run.config, one.path, f"{run.folder.resolve().name}, iteration {one.iteration:,}")
+            InspectedNetwork(run.config, one.path, f"{run.folder.resolve().name}, iteration {one.iteration:,}")
             for run, one in both
         ]
 
-    def features(self, network: Network, on_image: OnImage) -> Features:
+    def features(self, network: InspectedNetwork, on_image: OnImage) -> Features:
         """Returns features of cells of both domains; the cells are the same for every network."""
         options, classes = self.options, self.label_space.num_classes
         method = measures.open_networks(network.config)
