@@ -150,9 +150,7 @@ class Description(Section):
         if self.labels is not None:
             labels = Pattern(self.labels)
             if labels.has_wildcards:
-                refuse(
-                    "labels take no *, ? or [01]: use parts of images, so that every image has one", "labels"
-                )
+                refuse("labels take no *, ? or [01]: use parts of images, so that every image has one", "labels")
             for part in labels.parts:
                 if part not in images.parts and part not in labels.choices:
                     refuse(f"{{{part}}} is no part of images: add it there, or list its values here", "labels")

@@ -1,4 +1,4 @@
-"""The workbook of a run's scores: its sheets, how they are formatted, and their charts."""
+"""The workbook of a run's scores: sheets, formats and charts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 SUMMARY, CLASSES, CONFIG = "summary", "per class", "config"
 
 KEYS = ("snapshot", "iteration", "best")
-"""The first columns of both tables; scores follow."""
+"""The first columns of both tables, before the scores."""
 
 _COLORS = {
     "type": "3_color_scale",
@@ -30,26 +30,26 @@ _COLORS = {
     **{"mid_type": "num", "mid_value": 50, "mid_color": "#FFFFFF"},
     **{"max_type": "num", "max_value": 100, "max_color": "#7FB3E0"},
 }
-"""Of an IoU in %: told apart by the colour-blind too, and black on each can be read."""
+"""Colour scale of an IoU in %, distinguishable with colour blindness and readable under black text."""
 
 _MARKED = {"bold": True, "bg_color": "#FFF2CC"}
-"""What stands out: the best row, an option that differs."""
+"""Format of the best row and of options that differ from the preset."""
 
 _GRID = {"visible": True, "line": {"color": "#D9D9D9", "width": 0.5}}
 
 CHART_ROWS = 17
-"""Height of the first chart and the gap below it."""
+"""Rows from the top of the first chart to the second."""
 
 WIDEST = 60
-"""Characters; a column is no wider, whatever it holds."""
+"""Maximum width of a column, in characters."""
 
 
 def workbook_of(table: Table, about: About) -> bytes:
-    """The file: a summary with its charts, the IoU of every class, and the run's options.
+    """The bytes of the workbook: a summary with charts, the IoU of every class, and the run's options.
 
     Args:
         table: the scores.
-        about: what the run was.
+        about: the facts about the run.
     """
     content = io.BytesIO()
     with xlsxwriter.Workbook(content, {"in_memory": True}) as book:
@@ -69,22 +69,22 @@ def workbook_of(table: Table, about: About) -> bytes:
 
 
 class Styles:
-    """The formats that cells have."""
+    """The cell formats of a workbook."""
 
     def __init__(self, book: Workbook) -> None:
         self._format = functools.cache(lambda **style: book.add_format(style))
 
     def __call__(self, number: str = "", *, marked: bool = False) -> Format:
-        """The format of a number ("0.00"), or of text; with a mark or without."""
+        """The format of a number, such as "0.00", or of text."""
         style = {"num_format": number, "align": "right"} if number else {}
         return self._format(**style, **(_MARKED if marked else {}))
 
     def option(self, *, marked: bool) -> Format:
-        """The format of an option, number or text."""
+        """The format of an option's value."""
         return self._format(align="left", **(_MARKED if marked else {}))
 
     def heading(self, *, right: bool = False) -> Format:
-        """The format of a column's name."""
+        """The format of a column header."""
         return self._format(bold=True, bottom=1, align="right" if right else "left")
 
     def label(self) -> Format:
@@ -93,7 +93,7 @@ class Styles:
 
 
 def _write_summary(book: Workbook, sheet: Worksheet, styles: Styles, table: Table, about: About) -> None:
-    """Left the means of every snapshot; right of them the best and the last, what the run was, and the charts."""
+    """Writes the means of every snapshot; right of them the best and last snapshot, the facts and the charts."""
     _write_table(sheet, styles, table, [*KEYS, *table.means], [row.means for row in table.rows])
     sheet.freeze_panes(1, 0)
     left = len(KEYS) + len(table.means) + 1
@@ -133,7 +133,7 @@ def _write_classes(sheet: Worksheet, styles: Styles, table: Table) -> None:
 def _write_table(
     sheet: Worksheet, styles: Styles, table: Table, names: Sequence[str], scores: Sequence[Sequence[float]]
 ) -> None:
-    """A header, and a line for every snapshot: what it is, then its scores."""
+    """Writes a header and a row for every snapshot: its keys, then its scores."""
     for column, name in enumerate(names):
         _put(sheet, 0, column, name, styles.heading(right=column > 0))
         sheet.set_column(column, column, max(10, cell_len(name) + 3))  # room for the filter's button
@@ -145,7 +145,7 @@ def _write_table(
 
 
 def _write_keys(sheet: Worksheet, styles: Styles, line: int, column: int, row: Row) -> None:
-    """A snapshot's name and iteration."""
+    """Writes a snapshot's name and iteration."""
     _put(sheet, line, column, row.name, styles(marked=row.best))
     _put(sheet, line, column + 1, row.iteration, styles("#,##0", marked=row.best))
 
@@ -153,13 +153,13 @@ def _write_keys(sheet: Worksheet, styles: Styles, line: int, column: int, row: R
 def _write_scores(
     sheet: Worksheet, styles: Styles, line: int, column: int, scores: Sequence[float], *, marked: bool
 ) -> None:
-    """Fractions as percent."""
+    """Writes scores, 0…1, as percent."""
     for place, fraction in enumerate(scores, start=column):
         _put(sheet, line, place, ABSENT if math.isnan(fraction) else 100 * fraction, styles("0.00", marked=marked))
 
 
 def _put(sheet: Worksheet, line: int, column: int, value: str | float | None, style: Format | None = None) -> None:
-    """A cell; text stays text, so that a snapshot called "=1" does not become a formula."""
+    """Writes a cell. Text is never written as a formula, even a snapshot's name "=1"."""
     if value is None or value == "":
         sheet.write_blank(line, column, None, style)
     elif isinstance(value, str):
@@ -169,9 +169,9 @@ def _put(sheet: Worksheet, line: int, column: int, value: str | float | None, st
 
 
 def _write_config(sheet: Worksheet, styles: Styles, about: About) -> None:
-    """Every option, beside what the preset says, and a mark where they differ."""
+    """Writes every option with its value in the preset, and marks differences."""
     if not about.options:
-        _put(sheet, 0, 0, "The run's config.yaml was not found, so its options are not known.")
+        _put(sheet, 0, 0, "The run's config.yaml was not found: its options are unknown.")
         return
     names = ("option", "value", f"preset {about.preset}", "differs")
     rows = [(one.name, _plain(one.value), _plain(one.usual), one.value != one.usual) for one in about.options]
@@ -187,7 +187,7 @@ def _write_config(sheet: Worksheet, styles: Styles, about: About) -> None:
 
 
 def _plain(value: Any) -> str | float:
-    """An option as a cell holds it: numbers stay numbers, the rest is as a command line or a YAML file has it."""
+    """The cell value of an option: a number, or text as in YAML."""
     if isinstance(value, bool) or value is None:
         return str(value).lower()
     if isinstance(value, int | float):
@@ -200,7 +200,7 @@ def _width(texts: Sequence[str]) -> int:
 
 
 def _means_chart(book: Any, table: Table) -> Any:
-    """The means over the iterations."""
+    """The chart of the means over the iterations; None without iterations."""
     last = len(table.placed)
     if last == 0:
         return None
@@ -225,7 +225,7 @@ def _means_chart(book: Any, table: Table) -> Any:
 
 
 def _classes_chart(book: Any, table: Table) -> Any:
-    """The IoU of every class of the best snapshot."""
+    """The chart of the class IoUs of the best snapshot; None without one."""
     if table.best is None:
         return None
     line, first = table.best + 1, len(KEYS) + len(table.means)
