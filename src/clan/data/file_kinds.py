@@ -32,7 +32,8 @@ FLAT, FLAT_JPEG = 0.85, 0.6
 
 def most_common_kind(paths: list[Path]) -> FileKind:
     """The most common kind of some files."""
-    return Counter(map(kind_of, paths)).most_common(1)[0][0]
+    kinds: list[FileKind] = [kind_of(path) for path in paths]
+    return Counter(kinds).most_common(1)[0][0]
 
 
 @lru_cache(maxsize=4096)

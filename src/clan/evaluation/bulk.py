@@ -16,7 +16,7 @@ from clan.evaluation.label_maps import evaluate, load_segmenter, options_for, re
 from clan.evaluation.outputs import refuse_clashes
 from clan.evaluation.scores_file import Evaluation, describe, read_classes, read_evaluation, write_evaluation
 from clan.evaluation.scoring import LabelPair, PredictionIds, count_dataset, count_folders
-from clan.evaluation.tables import ABSENT, About, Option, SnapshotScore, format_scores, write_bulk
+from clan.evaluation.tables import ABSENT, About, Option, SnapshotScore, format_scores
 from clan.run import presets as recipes
 from clan.run.records import RunRecords, read_run
 from clan.run.snapshots import find_snapshots, iteration_of
@@ -81,6 +81,8 @@ def write_workbook(rows: Sequence[SnapshotScore], label_maps: Path, run: Path, s
         run: the run's folder; without its `config.yaml` the workbook has no options.
         save: the folder to write to.
     """
+    from clan.evaluation.workbook import write_bulk
+
     evaluation = read_evaluation(label_maps)
     known = read_run(run) if (run / "config.yaml").is_file() else None
     name = run.resolve().name

@@ -1,23 +1,28 @@
-"""The workbook of a run's scores: sheets, formats and charts."""
+"""The workbook and CSV of a run's scores: sheets, formats and charts. Imported late, as few commands need it."""
 
 from __future__ import annotations
 
+import csv
 import functools
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import xlsxwriter
 from rich.cells import cell_len
 
-from clan.core.output import one_line
-from clan.evaluation.tables import ABSENT, BEST, About, Row, Table
+from clan.core.atomic import write_file
+from clan.core.output import encoded, one_line
+from clan.evaluation.tables import ABSENT, BEST, About, Row, SnapshotScore, Table, percent
 
 if TYPE_CHECKING:
     from xlsxwriter.format import Format
     from xlsxwriter.workbook import Workbook
     from xlsxwriter.worksheet import Worksheet
+
+    from clan.datasets.labels import LabelSpace
 
 SUMMARY, CLASSES, CONFIG = "summary", "per class", "config"
 
@@ -42,6 +47,69 @@ CHART_ROWS = 17
 
 WIDEST = 60
 """Maximum width of a column, in characters."""
+
+
+def write_bulk(
+    snapshots: Sequence[SnapshotScore],
+    folder: Path,
+    stem: str,
+    label_space: LabelSpace,
+    *,
+    headline: str | None = None,
+    about: About | None = None,
+) -> tuple[Path, Path]:
+    """Writes `stem`.xlsx and `stem`.csv: one row per snapshot, by iteration, with the best one marked.
+
+    Scores are in percent; `ABSENT` stands for a class that never occurs. Each file is replaced atomically.
+
+    Args:
+        snapshots: the scores; snapshots without iteration come last.
+        folder: the folder to write to; created if missing.
+        stem: the files' name without suffix.
+        label_space: the classes and means.
+        headline: the mean that decides the best snapshot; None: the last of the label space, mIoU-13 for Cityscapes.
+        about: the workbook's facts about the run.
+
+    Returns:
+        The paths of the workbook and of the CSV file.
+
+    Raises:
+        DataError: the folder or a file cannot be written.
+    """
+    means = tuple(label_space.subsets) or ("mIoU",)
+    headline = headline or means[-1]
+    ordered = sorted(snapshots, key=lambda one: (one.iteration is None, one.iteration or 0, one.name))
+    table = Table(means, label_space.names, list(_rows(ordered, means, headline)), headline)
+    workbook, text = Path(folder) / f"{stem}.xlsx", Path(folder) / f"{stem}.csv"
+    _replace(workbook, workbook_of(table, about or About({"run": stem})))
+    _replace(text, encoded(_csv(table)))
+    return workbook, text
+
+
+def _rows(snapshots: Sequence[SnapshotScore], means: Sequence[str], headline: str) -> Iterator[Row]:
+    """The rows; the best has the highest headline mean, the first of equal ones; none if all are NaN."""
+    present = [one for one in snapshots if not math.isnan(one.scores.means[headline])]
+    best = max(present, key=lambda one: one.scores.means[headline], default=None)
+    for one in snapshots:
+        scores = one.scores
+        yield Row(
+            one_line(one.name), one.iteration, one is best, [scores.means[name] for name in means], scores.iou.tolist()
+        )
+
+
+def _csv(table: Table) -> str:
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(["snapshot", "iteration", "best", *table.means, *table.classes])
+    for row in table.rows:
+        iteration = "" if row.iteration is None else row.iteration
+        writer.writerow([row.name, iteration, BEST if row.best else "", *map(percent, [*row.means, *row.iou])])
+    return text.getvalue()
+
+
+def _replace(path: Path, content: bytes) -> None:
+    remedy = "choose a folder you may write to, and close the file if it is open elsewhere"
+    write_file(path, content, remedy, sync=True)
 
 
 def workbook_of(table: Table, about: About) -> bytes:
