@@ -54,7 +54,7 @@ def test_another_number_of_classes_is_refused_with_what_fits_it():
         (CITYSCAPES_CLASSES, 16, "16 is not the number of classes: there are the 19 classes of cityscapes.*synthia-16"),
         (CITYSCAPES_CLASSES, 13, "--classes synthia-13"),
         (NAMED_CLASSES["synthia-16"], 19, "the 16 classes of synthia-16; .*--classes cityscapes"),
-        (Classes(classes={"a": (), "b": ()}), 19, "the 2 classes; leave"),
+        (Classes(classes={"a": (), "b": ()}), 19, "the 2 classes; "),
         (CITYSCAPES_CLASSES, 7, "--classes FILE"),
     ):
         with pytest.raises(ConfigError, match=said):

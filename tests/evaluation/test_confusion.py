@@ -83,7 +83,7 @@ def test_tables_translate_like_translated_maps(maps):
 def test_a_prediction_that_is_no_class_is_refused_on_pixels_of_a_class(stray):
     truth = np.array([0, 1, 1, IGNORE], np.uint8)
     prediction = np.array([0, stray, stray, stray], np.uint8)
-    with pytest.raises(DataError, match=rf"values {stray} are none of the 5 classes, yet 2 pixels"):
+    with pytest.raises(DataError, match=rf"values {stray} .* 5 classes.* 2 pixels"):
         confusion_matrix(truth, prediction, NUM_CLASSES)
 
 

@@ -203,7 +203,7 @@ CLASHES = {
     "maps": (("a_discrepancy.bmp", "a.jpg"), "would both be written to {out}/a_discrepancy.png"),
     "below": (("x/a.jpg", "x/a_color.webp"), "would both be written to {out}/x/a_color.png"),
     "legend": (("legend.jpg",), "the legend and {in}/legend.jpg would both be written to {out}/legend.png"),
-    "folder": (("a.jpg", "a.png/b.jpg"), "{in}/a.jpg would be written to {out}/a.png, which has to be a folder for"),
+    "folder": (("a.jpg", "a.png/b.jpg"), "{in}/a.jpg would be written to {out}/a.png, which must be a folder for"),
 }
 
 

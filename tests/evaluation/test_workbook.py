@@ -8,7 +8,8 @@ import pytest
 from clan.core.errors import DataError
 from clan.datasets.labels import CITYSCAPES, LabelSpace
 from clan.evaluation.iou import score
-from clan.evaluation.tables import BEST, About, Option, SnapshotScore, write_bulk
+from clan.evaluation.tables import BEST, About, Option, SnapshotScore
+from clan.evaluation.workbook import write_bulk
 
 
 def snapshot(name, iteration, accuracy, absent=16):

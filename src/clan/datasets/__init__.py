@@ -1,4 +1,4 @@
-"""What a data set is, described in a few lines of YAML: where its files lie and what its labels mean."""
+"""Descriptions of data sets in YAML: paths of images and labels, encoding and classes."""
 
 from clan.datasets.classes import (
     CITYSCAPES_CLASSES,

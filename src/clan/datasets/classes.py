@@ -1,4 +1,4 @@
-"""The classes that source and target share: named merges of what either calls its own."""
+"""The classes shared by source and target: named merges of the classes of both data sets."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -16,7 +16,7 @@ from clan.datasets.description import MAX_CLASSES, Color, Description, Descripti
 from clan.datasets.labels import CITYSCAPES, IGNORE, LabelSpace
 
 UNKNOWN = 254
-"""Marks, in tables only, ids and colours that a description does not name."""
+"""Marks ids and colours that a description does not name; used only in lookup tables."""
 
 
 def _names(value: Any) -> Any:
@@ -29,15 +29,15 @@ Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
 class Classes(Section):
     """The classes of a task, in the order of their trainIds.
 
-    Each takes the pixels of the class of its own name, and of those listed with it.
+    A class includes the pixels of the data set's class of the same name and of the classes listed with it.
     """
 
     classes: dict[str, Names] = Field(min_length=1, max_length=MAX_CLASSES)
-    """Name of each class: further names that descriptions give what it holds."""
+    """Class name: names of further classes of descriptions to merge into it."""
     colors: dict[str, Color] = Field(default={})
-    """Name of each class: the colour to show it in; without it, customary ones."""
+    """Class name: its display colour; default: the customary colour."""
     subsets: dict[str, Names] = Field(default={})
-    """Name of a further mean: the classes that it is taken over."""
+    """Name of an additional mean IoU: the classes to average."""
 
     @model_validator(mode="after")
     def _consistent(self) -> "Classes":
@@ -45,7 +45,7 @@ class Classes(Section):
         for name, members in self.classes.items():
             for member in dict.fromkeys((name, *members)):
                 if member in owners:
-                    refuse(f"{member} is merged into both {owners[member]} and {name}: keep one", "classes", name)
+                    refuse(f"{member} is merged into both {owners[member]} and {name}: remove one", "classes", name)
                 owners[member] = name
         for field, named in (("colors", {name: (name,) for name in self.colors}), ("subsets", self.subsets)):
             for key, names in named.items():
@@ -55,37 +55,37 @@ class Classes(Section):
         return self
 
     def __eq__(self, other: object) -> bool:
-        # Two dictionaries are equal in any order, but the order is that of the trainIds.
+        # Dictionaries compare equal in any order, but the order defines the trainIds.
         return self.agrees(other) and (self.colors, self.subsets) == (other.colors, other.subsets)
 
     def agrees(self, other: object) -> TypeGuard["Classes"]:
-        """Whether trainIds stand for the same classes, whatever their colours."""
+        """Whether trainIds stand for the same classes, regardless of colours."""
         return isinstance(other, Classes) and [*self.classes.items()] == [*other.classes.items()]
 
     @property
     def title(self) -> str:
-        """Their number, and what they are called if they have a name: "16 classes of synthia-16"."""
+        """The number of classes, with their name if there is one: "16 classes of synthia-16"."""
         name = next((f" of {name}" for name, classes in NAMED_CLASSES.items() if classes == self), "")
         return f"{len(self.classes)} classes{name}"
 
     def require_count(self, count: int) -> None:
-        """Refuses another number of classes: it would drop or shift them.
+        """Refuses another number of classes, which would drop or shift classes.
 
         Raises:
-            ConfigError: names both numbers and the named classes that have the wanted one.
+            ConfigError: the number differs from that of the classes.
         """
         if count == len(self.classes):
             return
         fits = [name for name, classes in NAMED_CLASSES.items() if len(classes.classes) == count]
         named = f"--classes {fits[0]}" if fits else "--classes FILE"
         raise ConfigError(
-            f"{count} is not the number of classes: there are the {self.title}; leave the number out, or choose other "
+            f"{count} is not the number of classes: there are the {self.title}; omit the number, or choose other "
             f"classes with {named}"
         )
 
     @cached_property
     def owners(self) -> dict[str, int]:
-        """The trainId of every name that a class is known by."""
+        """Name of every class and merged class → trainId."""
         return {
             member: train_id
             for train_id, (name, members) in enumerate(self.classes.items())
@@ -94,7 +94,7 @@ class Classes(Section):
 
     @cached_property
     def label_space(self) -> LabelSpace:
-        """Names, colours and the subsets that scores are averaged over."""
+        """The label space: names, colours and the subsets of the mean IoUs."""
         colors = choose_colors(self.classes) | self.colors
         everything = {f"mIoU-{len(self.classes)}": tuple(range(len(self.classes)))}
         subsets = {key: tuple(self.owners[name] for name in names) for key, names in self.subsets.items()}
@@ -105,24 +105,24 @@ class Classes(Section):
         )
 
     def unmerged(self, description: Description) -> list[str]:
-        """Classes of a description that this task has no place for: their pixels are ignored."""
+        """Classes of a description that no class of this task includes; their pixels are ignored."""
         return [name for name in description.classes if name not in self.owners]
 
     def absent(self, description: Description) -> list[str]:
-        """Classes of this task that a description never yields."""
+        """Classes of this task that the description does not have."""
         found = {self.owners.get(name) for name in description.classes}
         return [name for train_id, name in enumerate(self.classes) if train_id not in found]
 
     def unknown_names(self, *descriptions: Description) -> list[str]:
-        """Names to be merged that no description has: mistyped, most likely."""
+        """Names of merged classes that none of the descriptions has."""
         known = {name for description in descriptions for name in description.classes}
         return [member for members in self.classes.values() for member in members if member not in known]
 
     def table(self, description: Description) -> np.ndarray:
-        """The trainId of every id, or of every colour as 0xRRGGBB, of a description.
+        """The lookup table from a description's ids, or colours as 0xRRGGBB, to trainIds.
 
         Returns:
-            uint8 [65536] or [2²⁴]; `IGNORE` for what is ignored, `UNKNOWN` for what is not named at all.
+            uint8 [65536] or [2²⁴]; `IGNORE` for ignored codes, `UNKNOWN` for codes that the description lacks.
         """
         rest = IGNORE if description.ignore == "rest" else UNKNOWN
         table = np.full(1 << 24 if description.encoding == "colors" else 1 << 16, rest, np.uint8)
@@ -135,19 +135,19 @@ class Classes(Section):
 
 
 def as_number(key: int | str) -> int:
-    """An id as it is, a colour "#rrggbb" as 0xRRGGBB."""
+    """An id unchanged, or a colour "#rrggbb" as 0xRRGGBB."""
     return int(key[1:], 16) if isinstance(key, str) else key
 
 
 def classes_of(file: DescriptionFile) -> Classes:
-    """A data set's own classes, one by one: the task if nothing else is said. Without any, those of Cityscapes."""
+    """The classes of a description, unmerged: the default task. Without classes, those of Cityscapes."""
     if not file.classes or (tuple(file.classes) == CITYSCAPES.names and not file.palette):
         return CITYSCAPES_CLASSES
     return Classes(classes=dict.fromkeys(file.classes, ()), colors=file.palette)
 
 
 def _of_cityscapes(mean: str) -> Classes:
-    """The classes of Cityscapes that a mean is taken over, and the further means over fewer of them."""
+    """The Cityscapes classes of a mean IoU, with the mean IoUs over subsets of these classes."""
     chosen = CITYSCAPES.subsets[mean]
     return Classes(
         classes={CITYSCAPES.names[train_id]: () for train_id in chosen},
@@ -161,21 +161,21 @@ def _of_cityscapes(mean: str) -> Classes:
 
 
 CITYSCAPES_CLASSES = _of_cityscapes("mIoU-19")
-"""The 19 classes of the Cityscapes benchmark, the task of the published figures."""
+"""The 19 classes of the Cityscapes benchmark."""
 
 NAMED_CLASSES: Mapping[str, Classes] = {
     "cityscapes": CITYSCAPES_CLASSES,
     "synthia-16": _of_cityscapes("mIoU-16"),
     "synthia-13": _of_cityscapes("mIoU-13"),
 }
-"""The classes that need no file: those of Cityscapes, and the protocols that SYNTHIA is trained and scored on."""
+"""Built-in classes: Cityscapes, and the 16- and 13-class protocols of SYNTHIA."""
 
 
 def load_classes(name: Path | str) -> Classes:
-    """The classes of a task by their name, or from a file.
+    """Loads the classes of a task by name or from a file.
 
     Raises:
-        ConfigError: names the file, the line, the key and what was expected.
+        ConfigError: the name is unknown, or the file is invalid; the message has file, line and key.
     """
     if str(name) in NAMED_CLASSES:
         return NAMED_CLASSES[str(name)]
@@ -185,5 +185,5 @@ def load_classes(name: Path | str) -> Classes:
 
 
 def placeholders(names: Iterable[str]) -> list[str]:
-    """Those of the names that `clan data init` gives to what it does not know, such as `class_7`."""
+    """The names that are placeholders of `clan data init`, such as `class_7`."""
     return [name for name in names if re.fullmatch(r"class_\d+", name)]

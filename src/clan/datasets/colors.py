@@ -1,4 +1,4 @@
-"""Colours as people write them, and colours for classes that come without."""
+"""Parsing colours, and default colours of classes."""
 
 import colorsys
 import re
@@ -11,17 +11,22 @@ from clan.datasets.labels import CITYSCAPES
 Rgb = tuple[int, int, int]
 
 CUSTOMARY: dict[str, Rgb] = dict(zip(CITYSCAPES.names, CITYSCAPES.colors, strict=True))
-"""Colours that the field's eyes know; other names for a class are shown in its colour too."""
+"""The Cityscapes colours by class name."""
 
-ALIASES = {
+SYNONYMS = {
     "pavement": "sidewalk", "tree": "vegetation", "pedestrian": "person", "bike": "bicycle", "bicyclist": "rider",
     "motorbike": "motorcycle", "vehicle": "car", "traffic light": "light", "traffic sign": "sign", "drivable": "road",
     "vehicles": "car", "cyclist": "rider", "living": "person",
 }  # fmt: skip
+"""Other class name → the Cityscapes class whose colour it gets."""
 
 
 def parse_color(value: Any) -> Rgb:
-    """A colour, "#rrggbb" or [r, g, b], as a triple of 0…255."""
+    """Parses a colour, "#rrggbb" or [r, g, b], to a triple of 0…255.
+
+    Raises:
+        ValueError: the value is not a colour.
+    """
     if isinstance(value, str) and re.fullmatch(r"#[0-9a-fA-F]{6}", value):
         return int(value[1:3], 16), int(value[3:5], 16), int(value[5:7], 16)
     triple: list[Any] = list(value) if isinstance(value, list | tuple) else []
@@ -36,12 +41,12 @@ def to_hex(color: Rgb) -> str:
 
 
 def choose_colors(names: Iterable[str]) -> dict[str, Rgb]:
-    """A colour for every class: the customary one where the name has one, else one far from those before it."""
+    """A distinct colour for every class: the customary one of its name, else one different from those before."""
     chosen: dict[str, Rgb] = {}
     for number, name in enumerate(names):
-        color = CUSTOMARY.get(ALIASES.get(name.lower(), name.lower()))
+        color = CUSTOMARY.get(SYNONYMS.get(name.lower(), name.lower()))
         if color is None or color in chosen.values():
-            # Steps of the golden ratio never come close to an earlier hue; brightness alternates beside.
+            # Steps of the golden ratio keep hues far apart.
             color = _hsv(0.11 + 0.618034 * number, 0.75 - 0.25 * (number % 2), 0.95 - 0.2 * (number % 3))
         chosen[name] = color
     return chosen

@@ -1,4 +1,4 @@
-"""The description of a data set: where its files lie, how its labels are stored, which classes they hold."""
+"""The description of a data set: paths of its files, encoding of its labels, classes."""
 
 import re
 from collections.abc import Iterator
@@ -11,27 +11,27 @@ from pydantic import BeforeValidator, Field, PositiveFloat, field_validator, mod
 from clan.core.errors import ConfigError
 from clan.core.schema import Section, Size, load_section, refuse
 from clan.datasets.colors import Rgb, parse_color, to_hex
-from clan.datasets.patterns import Pattern, translated
+from clan.datasets.patterns import Pattern, glob_to_regex
 
 Key = int | str
-"""What a pixel of a label holds: an id, or a colour as "#rrggbb"."""
+"""A label value: an id, or a colour as "#rrggbb"."""
 
 Encoding = Literal["ids", "red", "green", "blue", "colors"]
 
 MAX_CLASSES = 254
-"""Labels are 8-bit trainIds: 255 is ignored, 254 marks what no description names."""
+"""TrainIds have 8 bits: 255 is ignored, 254 marks values missing from the description."""
 
 PACKAGED = {name: Path(__file__).with_name(f"{name}.yaml") for name in ("synthia", "gta5", "cityscapes")}
 """The descriptions of the data sets that are known by name."""
 
 
 def _keys(value: Any) -> Any:
-    """One id or colour, or several, as a tuple of ids and "#rrggbb"."""
+    """One or several ids or colours as a tuple of ids and "#rrggbb"."""
     if value is None:
         refuse("expected an id or a colour, got nothing: quote colours, since a bare # begins a comment")
     several = list(value) if isinstance(value, list | tuple) else [value]
     if len(several) == 3 and all(isinstance(one, int) and not isinstance(one, bool) for one in several):
-        return tuple(several)  # three ids, or one colour: the encoding tells
+        return tuple(several)  # three ids, or one colour, depending on the encoding
     return tuple(_key(one) for one in several)
 
 
@@ -49,7 +49,7 @@ Keys = Annotated[tuple[Key, ...], BeforeValidator(_keys)]
 Color = Annotated[Rgb, BeforeValidator(parse_color)]
 
 CHOOSING = ("list", "every", "without")
-"""What a split may say beside shell patterns for parts: a list file, each n-th image, all but those of other splits."""
+"""Keys of a split besides parts: a list file, every n-th image, all images except those of other splits."""
 
 
 def _constraint(value: Any) -> Any:
@@ -67,34 +67,34 @@ Constraint = Annotated[dict[str, str], BeforeValidator(_constraint)]
 
 
 def split_names(without: str) -> list[str]:
-    """The splits that a split leaves out."""
+    """The names of a comma-separated list of splits."""
     return [name.strip() for name in without.split(",") if name.strip()]
 
 
 class Description(Section):
-    """A data set, apart from where its folder is."""
+    """The description of a data set, without its folder."""
 
     name: str = Field(pattern=r"^[\w.+-]+$")
-    """What messages and snapshots call it."""
+    """Name in messages and snapshots."""
     images: str
     """Pattern of the images' paths below the root, with named parts: `{split}/{name}.jpg`."""
     labels: str | None = None
-    """Pattern of the labels' paths, with parts that `images` names; none: unlabelled."""
+    """Pattern of the labels' paths, with parts of `images`; none: unlabelled."""
     splits: dict[str, Constraint] = Field(default={})
-    """Splits beside those that `{split}` finds: a list file, or shell patterns for some of the parts, each n-th image
-    (`every`), all but those of other splits (`without`)."""
+    """Splits besides the values of `{split}`: a list file, or shell patterns for parts, every n-th image (`every`), all
+    images except those of other splits (`without`)."""
     encoding: Encoding = "ids"
-    """What labels are: ids (grey or palette indices), ids in one channel, or colours."""
+    """Encoding of labels: ids (grey or palette indices), ids in one channel, or colours."""
     bits: Literal[8, 16] | None = None
     """Bits per channel that labels must have; none: any."""
     classes: dict[str, Keys] = Field(default={})
     """Name of each class: its id or colour, or a list of them."""
     ignore: Keys | Literal["rest"] = ()
-    """Ids or colours that are no class, or `rest`: all that `classes` does not name."""
+    """Ids or colours to ignore, or `rest`: all that are not listed under `classes`."""
     mean: tuple[float, float, float] | None = None
-    """Mean of red, green and blue, 0…255, that is subtracted; none: as the network's weights want."""
+    """Mean of red, green and blue, 0…255, to subtract; none: the mean that the network's weights expect."""
     std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = None
-    """Deviation of red, green and blue that is divided by; none: as the network's weights want."""
+    """Standard deviation of red, green and blue to divide by; none: as the network's weights expect."""
 
     @field_validator("ignore", mode="before")
     @classmethod
@@ -114,7 +114,7 @@ class Description(Section):
     @model_validator(mode="before")
     @classmethod
     def _triples_are_colors(cls, values: Any) -> Any:
-        """With colour labels, `[128, 64, 128]` is one colour, not three ids."""
+        """Reads `[128, 64, 128]` as one colour, not as three ids, with encoding colors."""
         if not isinstance(values, dict) or values.get("encoding") != "colors":
             return values
 
@@ -135,35 +135,35 @@ class Description(Section):
 
     @property
     def has_splits(self) -> bool:
-        """Whether a split means anything here."""
+        """Whether the data set has splits."""
         return bool(self.splits) or "split" in Pattern(self.images).parts
 
     def _check_patterns(self) -> None:
         images = Pattern(self.images)
         if not images.parts and not images.has_wildcards:
-            refuse(f"{self.images!r} names one file: write a part such as {{name}} for what differs", "images")
+            refuse(f"{self.images!r} names one file: write a part such as {{name}} for the varying text", "images")
         for part in images.parts:
             if part in CHOOSING:
-                refuse(f"{{{part}}} cannot be a part, since {part} has its own meaning in splits", "images")
+                refuse(f"{{{part}}} cannot be a part, since {part} is a keyword in splits: rename it", "images")
         if self.labels is not None:
             labels = Pattern(self.labels)
             if labels.has_wildcards:
-                refuse("labels take no *, ? or [01]: write parts that images names, so that each has one", "labels")
+                refuse("labels take no *, ? or [01]: use parts of images, so that every image has one", "labels")
             for part in labels.parts:
                 if part not in images.parts and part not in labels.choices:
-                    refuse(f"{{{part}}} is no part of images, so nothing tells its value", "labels")
+                    refuse(f"{{{part}}} is no part of images: add it there, or list its values here", "labels")
             if not self.classes:
-                refuse("labels need classes: say which id or colour means what", "labels")
+                refuse("labels need classes: list the ids or colours of each class", "labels")
         for split, constraint in self.splits.items():
             self._check_split(split, constraint, images.parts)
 
     def _check_split(self, split: str, constraint: dict[str, str], parts: tuple[str, ...]) -> None:
         for part, value in constraint.items():
             if part not in (*parts, *CHOOSING):
-                refuse(f"{part} is neither a part of images nor {', '.join(CHOOSING)}", "splits", split)
+                refuse(f"{part} is neither a part of images nor one of {', '.join(CHOOSING)}", "splits", split)
             if part in parts:
                 try:
-                    re.compile(translated(value))
+                    re.compile(glob_to_regex(value))
                 except re.error as error:
                     refuse(f"{value!r} is no shell pattern: {error}", "splits", split)
         every = constraint.get("every", "2")
@@ -173,7 +173,7 @@ class Description(Section):
         while others:
             other = others.pop()
             if other == split:
-                refuse(f"without leads from {split} back to it: a split cannot leave out its own images", "splits")
+                refuse(f"without is circular: {split} excludes its own images; remove it", "splits")
             if other in seen:
                 continue
             seen.add(other)
@@ -183,14 +183,14 @@ class Description(Section):
 
     def _check_keys(self) -> None:
         if len(self.classes) > MAX_CLASSES:
-            refuse(f"{len(self.classes)} classes are more than {MAX_CLASSES}: merge some", "classes")
+            refuse(f"{len(self.classes)} classes exceed the limit of {MAX_CLASSES}: merge some", "classes")
         owners: dict[Key, str] = {}
         for name, field, key in self._named_keys():
             if (self.encoding == "colors") != isinstance(key, str):
                 expected = 'a colour such as "#804080"' if self.encoding == "colors" else "an id"
                 refuse(f"expected {expected} with encoding {self.encoding}, got {key!r}", *field)
             if key in owners:
-                refuse(f"{key} belongs to both {owners[key]} and {name}: a pixel can be one thing only", *field)
+                refuse(f"{key} belongs to both {owners[key]} and {name}: remove it from one of them", *field)
             owners[key] = name
 
     def _named_keys(self) -> Iterator[tuple[str, tuple[str, ...], Key]]:
@@ -202,43 +202,43 @@ class Description(Section):
 
 
 class DescriptionFile(Description):
-    """A description as a file, which may also say where the data is and at what size to train on it."""
+    """A description file: a description with the data set's folder, training size and display colours."""
 
     root: Path = Path()
-    """Folder that patterns and lists start from, relative to the file's own."""
+    """The data set's folder, relative to this file's folder."""
     size: Size | None = None
     """Width and height to train at; none: those of the first image."""
     colors: dict[str, Color] = Field(default={})
-    """Name of each class: the colour to show it in; none: the labels' own, or customary ones."""
+    """Class name: its display colour; none: the labels' own colours, or customary ones."""
 
     @model_validator(mode="after")
     def _palette_fits(self) -> "DescriptionFile":
         if self.colors and (missing := [name for name in self.classes if name not in self.colors]):
-            refuse(f"the palette has no colour for class {missing[0]}: give every class one, or none", "colors")
-        if strange := [name for name in self.colors if name not in self.classes]:
-            refuse(f"{strange[0]} is none of the classes: drop its colour", "colors", strange[0])
+            refuse(f"colors has no colour for class {missing[0]}: give every class one, or none", "colors")
+        if unknown := [name for name in self.colors if name not in self.classes]:
+            refuse(f"{unknown[0]} is none of the classes: remove its colour", "colors", unknown[0])
         return self
 
     @property
     def palette(self) -> dict[str, Rgb]:
-        """The colours that are given, or else those that the labels have."""
+        """The given colours, else those of the labels; empty if neither has colours."""
         if self.encoding != "colors" or self.colors:
             return self.colors
         return {name: parse_color(keys[0]) for name, keys in self.classes.items() if keys}
 
     @property
     def description(self) -> Description:
-        """The part that a run embeds."""
+        """The description without root, size and colours, as stored in a run's configuration."""
         return Description.model_validate(self.model_dump(exclude={"root", "size", "colors"}))
 
 
 def load_description(path: Path) -> DescriptionFile:
-    """Reads a description; its root becomes absolute.
+    """Reads a description file and makes its root absolute.
 
     Raises:
-        ConfigError: names the file, the line, the key and what was expected.
+        ConfigError: the file is invalid; the message has file, line and key.
     """
-    # Bytes that are not UTF-8 as their numbers, since a name also stands in those of snapshots.
+    # Bytes that are not UTF-8 become hexadecimal numbers, since snapshots are named after the data set.
     name = re.sub("[\udc80-\udcff]", lambda found: f"{ord(found[0]) - 0xDC00:02x}", path.stem)
     loaded = load_section(DescriptionFile, path, name=name)
     return loaded.model_copy(update={"root": (path.parent / loaded.root.expanduser()).resolve()})
@@ -246,10 +246,10 @@ def load_description(path: Path) -> DescriptionFile:
 
 @cache
 def packaged(name: str) -> Description:
-    """The description of one of the data sets in `PACKAGED`.
+    """The description of a data set in `PACKAGED`.
 
     Raises:
-        ConfigError: there is no such one.
+        ConfigError: the name is unknown.
     """
     if name not in PACKAGED:
         raise ConfigError(f"{name!r} is neither a description file nor one of {', '.join(PACKAGED)}")

@@ -1,6 +1,7 @@
-"""Label spaces: which classes there are, how they look, and how a data set's ids become trainIds.
+"""Label spaces: classes, their colours, and maps from the ids of data sets to trainIds.
 
-Source: SPEC section 5; class and colour tables are those of the Cityscapes benchmark.
+Source of the Cityscapes tables: labels.py of cityscapesScripts; of the SYNTHIA table: the official CLAN code
+(https://github.com/RoyalVane/CLAN).
 """
 
 from collections.abc import Mapping
@@ -9,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 IGNORE = 255
-"""The trainId of pixels that take part in no loss and no score."""
+"""The trainId of pixels excluded from losses and scores."""
 
 
 @dataclass(frozen=True)
@@ -17,9 +18,12 @@ class LabelSpace:
     """The classes of a task, in the order of their trainIds.
 
     Args:
-        names: class names; the position is the trainId.
-        colors: one RGB triple (0…255) per class.
-        subsets: named groups of trainIds that scores are averaged over, beside the mean over all.
+        names: class names; the index is the trainId.
+        colors: one RGB triple, 0…255, per class.
+        subsets: name of a mean IoU → the trainIds to average.
+
+    Raises:
+        ValueError: the numbers of names and colours differ.
     """
 
     names: tuple[str, ...]
@@ -36,17 +40,17 @@ class LabelSpace:
         return len(self.names)
 
     def palette(self) -> list[int]:
-        """768 numbers for `PIL.Image.putpalette`: the class colours, black for every other index."""
+        """768 numbers for `PIL.Image.putpalette`: the class colours, then black."""
         flat = [channel for color in self.colors for channel in color]
         return flat + [0] * (768 - len(flat))
 
     def colorize(self, train_ids: np.ndarray) -> np.ndarray:
-        """Colours of a map of trainIds: uint8 [H, W] → uint8 RGB [H, W, 3]."""
+        """Colours a label map: trainIds, uint8 [H, W] → uint8 RGB [H, W, 3]."""
         return np.asarray(self.palette(), np.uint8).reshape(256, 3)[train_ids]
 
 
 def lookup_table(id_to_train_id: Mapping[int, int]) -> np.ndarray:
-    """256 entries, uint8: the trainId of every 8-bit id, `IGNORE` for those not in the map."""
+    """uint8 [256]: the trainId of every 8-bit id; `IGNORE` for ids that are not in the map."""
     table = np.full(256, IGNORE, np.uint8)
     for label_id, train_id in id_to_train_id.items():
         table[label_id] = train_id
@@ -81,4 +85,4 @@ CITYSCAPES = LabelSpace(
         "mIoU-13": (0, 1, 2, 6, 7, 8, 10, 11, 12, 13, 15, 17, 18),
     },
 )  # fmt: skip
-"""The 19 classes of the Cityscapes benchmark. SYNTHIA is scored on 16 and 13 of them."""
+"""The 19 classes of the Cityscapes benchmark. SYNTHIA is scored on 16 and 13 of these classes."""

@@ -1,9 +1,9 @@
 """Path patterns with named parts: `leftImg8bit/{split}/{city}/{name}_leftImg8bit.png`.
 
-A part `{name}` stands for some characters of a file's or folder's name, `{name:path}` may span folders, and
-`{end:jpg|png}` stands for one of the values listed, which may hold wildcards: `{name:*[0-9]}`. `*`, `?` and `[01]`
-are as in a shell. A part that occurs twice stands for the same characters. Like a shell's, wildcards skip names that
-begin with a dot. `{{`, `}}`, `[[]`, `[*]` and `[?]` stand for the characters themselves.
+A part `{name}` matches characters of one file or folder name, `{name:path}` may span folders, and `{end:jpg|png}`
+matches one of the listed values, which may contain wildcards: `{name:*[0-9]}`. `*`, `?` and `[01]` work as in a shell
+and skip names that begin with a dot. A part that occurs twice matches the same characters. `{{`, `}}`, `[[]`, `[*]`
+and `[?]` match the characters themselves.
 """
 
 import os
@@ -25,14 +25,14 @@ TOKEN = re.compile(
 
 @dataclass(frozen=True)
 class Token:
-    """A piece of a pattern: a part, a wildcard, or literal text.
+    """A token of a pattern: a part, a wildcard, or literal text.
 
     Args:
         part: the part's name.
-        values: shell patterns for the part's values; empty: any.
+        values: shell patterns of the part's values; empty: any value.
         spans: whether the part may span folders.
-        wildcard: a wildcard that stands for no part.
-        literal: the text that must stand there.
+        wildcard: a wildcard outside parts.
+        literal: literal text.
     """
 
     part: str = ""
@@ -43,24 +43,24 @@ class Token:
 
 
 class Pattern:
-    """A path pattern below some folder.
+    """A pattern of paths relative to a folder.
 
     Args:
         text: the pattern, with `/` between folders.
 
     Raises:
-        ValueError: says what is wrong with it.
+        ValueError: the pattern is invalid.
     """
 
     def __init__(self, text: str) -> None:
         self.text = text
         if not text or text.startswith(("/", "~")) or ".." in text.split("/"):
-            raise ValueError(f"{text!r} is no path below the root: write FOLDER/{{name}}.png or the like")
+            raise ValueError(f"{text!r} is no path below the root: write a relative one, such as FOLDER/{{name}}.png")
         found = list(TOKEN.finditer(text))
         if "".join(match[0] for match in found) != text:
             raise ValueError(
                 f"{text!r} is no pattern: parts are {{lower_case}} names in braces, {{name:path}} or {{name:a|b}}; "
-                "write {{, }} and [[] for these characters themselves"
+                "write {{, }} and [[] for these characters"
             )
         self.tokens = _merged([_token(match) for match in found])
         try:
@@ -70,12 +70,12 @@ class Pattern:
 
     @cached_property
     def parts(self) -> tuple[str, ...]:
-        """Names of the parts, in order, each once."""
+        """Names of the parts, in order, without repetitions."""
         return tuple(dict.fromkeys(token.part for token in self.tokens if token.part))
 
     @cached_property
     def choices(self) -> dict[str, tuple[str, ...]]:
-        """The values of the parts that list all of theirs."""
+        """Name of every part that lists literal values → its values."""
         listed: dict[str, tuple[str, ...]] = {}
         for token in self.tokens:
             values = [glob_literal(value) for value in token.values]
@@ -85,16 +85,16 @@ class Pattern:
 
     @property
     def has_wildcards(self) -> bool:
-        """Whether `*`, `?` or `[01]` occur outside parts, which stand for characters that no other pattern can know."""
+        """Whether `*`, `?` or `[01]` occur outside parts."""
         return any(token.wildcard for token in self.tokens)
 
     def fill(self, parts: Mapping[str, str]) -> str:
-        """The path with every part replaced by its value; those not given by the first one listed."""
+        """The path with these values of parts; a part without a value gets the first one it lists."""
         values = {part: listed[0] for part, listed in self.choices.items()} | dict(parts)
         return "".join(values[token.part] if token.part else token.literal for token in self.tokens)
 
     def fills(self, parts: Mapping[str, str]) -> list[str]:
-        """All paths that values of these parts may have: those of parts not given are the listed ones."""
+        """All paths with these values of parts; other parts take each value they list."""
         free = [part for part in self.parts if part not in parts]
         return [
             self.fill({**parts, **dict(zip(free, values, strict=True))})
@@ -102,7 +102,7 @@ class Pattern:
         ]
 
     def folder(self, constraints: Mapping[str, str]) -> str:
-        """The folders that every matching path lies in, as far as they are known: `a/b` of `a/b/{name}.png`."""
+        """The common folder of all matching paths: `a/b` of `a/b/{name}.png`."""
         known = ""
         for token in self.tokens:
             value = glob_literal(constraints.get(token.part, "*")) if token.part else token.literal
@@ -112,11 +112,14 @@ class Pattern:
         return known.rpartition("/")[0]
 
     def find(self, root: Path, constraints: Mapping[str, str]) -> Iterator[tuple[str, dict[str, str]]]:
-        """Files below `root` that match, sorted, each with the values of its parts.
+        """Finds matching files.
 
         Args:
-            root: a folder.
-            constraints: shell patterns that the values of some parts have to match.
+            root: the folder that paths are relative to.
+            constraints: shell patterns for the values of some parts.
+
+        Yields:
+            Paths below `root`, sorted, each with the values of its parts.
 
         Raises:
             DataError: a folder cannot be read.
@@ -125,13 +128,13 @@ class Pattern:
         yield from self.select(sorted(files_below(root, self.folder(constraints), depth)), constraints)
 
     def select(self, paths: list[str], constraints: Mapping[str, str]) -> Iterator[tuple[str, dict[str, str]]]:
-        """Those of some paths that match, in their order, each with the values of its parts."""
+        """The matching paths, in the given order, each with the values of its parts."""
         expression = self._expression(constraints)
-        asked = {part: re.compile(translated(glob)) for part, glob in constraints.items() if part in self.parts}
+        globs = {part: re.compile(glob_to_regex(glob)) for part, glob in constraints.items() if part in self.parts}
         for path in paths:
             if match := expression.fullmatch(path):
                 parts = match.groupdict()
-                if all(glob.fullmatch(parts[part]) for part, glob in asked.items()):
+                if all(glob.fullmatch(parts[part]) for part, glob in globs.items()):
                     yield path, parts
 
     def _expression(self, constraints: Mapping[str, str]) -> re.Pattern[str]:
@@ -143,16 +146,16 @@ class Pattern:
             if token.literal:
                 expression += re.escape(token.literal)
             elif token.wildcard:
-                expression += visible + translated(token.wildcard)
+                expression += visible + glob_to_regex(token.wildcard)
             elif token.part in seen:
                 expression += f"(?P={token.part})"
             else:
                 seen.add(token.part)
                 inner = r"[^/]+(?:/[^/.][^/]*)*" if token.spans else r"[^/]+"
                 if token.values:
-                    inner = "|".join(map(translated, token.values))
+                    inner = "|".join(map(glob_to_regex, token.values))
                 elif token.part in constraints:
-                    inner = translated(constraints[token.part])
+                    inner = glob_to_regex(constraints[token.part])
                 expression += f"{visible}(?P<{token.part}>{inner})"
         return re.compile(expression)
 
@@ -171,7 +174,7 @@ def _token(match: re.Match[str]) -> Token:
 
 
 def _merged(tokens: list[Token]) -> list[Token]:
-    """The tokens with literal ones that follow each other made one."""
+    """The tokens with adjacent literals joined."""
     merged: list[Token] = []
     for token in tokens:
         if merged and merged[-1].literal and token.literal:
@@ -182,17 +185,17 @@ def _merged(tokens: list[Token]) -> list[Token]:
 
 
 def escape_glob(text: str) -> str:
-    """A shell pattern that only this text matches."""
+    """The shell pattern that matches only this text."""
     return re.sub(r"([*?\[])", r"[\1]", text)
 
 
 def escape(text: str) -> str:
-    """A pattern that only this text matches."""
+    """The path pattern that matches only this text."""
     return escape_glob(text).replace("{", "{{").replace("}", "}}")
 
 
 def glob_literal(glob: str) -> str | None:
-    """The only text that a shell pattern matches; None if there may be several."""
+    """The only text that a shell pattern matches; None if the pattern can match several."""
     text = ""
     for match in GLOB.finditer(glob):
         piece = match[0] if match["literal"] else match[0][1:-1]
@@ -202,8 +205,8 @@ def glob_literal(glob: str) -> str | None:
     return text
 
 
-def translated(glob: str) -> str:
-    """A shell pattern as a regular expression; `*` stays within one name."""
+def glob_to_regex(glob: str) -> str:
+    """Translates a shell pattern to a regular expression; wildcards do not match `/`."""
     expression = ""
     for match in GLOB.finditer(glob):
         piece = match[0]
@@ -219,14 +222,17 @@ def translated(glob: str) -> str:
 
 
 def files_below(root: Path, start: str = "", depth: int | None = None) -> Iterator[str]:
-    """Paths below a folder, with `/`, of its files that are not hidden or in hidden folders, in any order.
+    """Lists the files below a folder, except in hidden subfolders, in any order.
 
-    Links to folders are followed, but never into a folder that they lie in.
+    Links to folders are followed unless they lead to one of their own parents.
 
     Args:
-        root: the folder.
-        start: the folder below it that is looked through.
-        depth: the number of slashes that paths have at most; None: any.
+        root: the folder that paths are relative to.
+        start: the folder below `root` to search.
+        depth: the maximum number of slashes in paths; None: unlimited.
+
+    Yields:
+        Paths below `root`, with `/`.
 
     Raises:
         DataError: a folder cannot be read.
@@ -246,7 +252,7 @@ def _walk(folder: Path, prefix: str, depth: int | None, above: frozenset[tuple[i
         return
     except OSError as error:
         raise DataError(
-            f"cannot read the folder {folder} ({error.strerror}): allow reading it, or move it out of the data set"
+            f"cannot read the folder {folder} ({error.strerror}): grant permission, or move it out of the data set"
         ) from None
     for entry in entries:
         path = f"{prefix}/{entry.name}" if prefix else entry.name
@@ -265,7 +271,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _identity(folder: Path) -> tuple[int, int] | None:
-    """What tells a folder from all others, by whatever path it is reached; None if it is missing."""
+    """Device and inode of a folder, the same for every path to it; None if it is missing."""
     try:
         status = folder.stat()
     except (FileNotFoundError, NotADirectoryError):

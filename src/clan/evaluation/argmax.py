@@ -1,4 +1,4 @@
-"""From coarse logits to trainIds at full size, without ever holding the logits at that size."""
+"""From coarse logits to a label map at full size, without computing the upsampled logits."""
 
 import numpy as np
 
@@ -6,22 +6,22 @@ from clan.core.compilation import compiled_exactly
 
 
 def label_map(logits: np.ndarray, size: tuple[int, int], *, excluded: int | None = None) -> np.ndarray:
-    """The class with the largest logit at every pixel of the bilinearly upsampled logits, corners aligned.
+    """The class with the largest logit at every pixel after bilinear upsampling with aligned corners.
 
-    The labels equal those of Paddle's `interpolate` followed by `argmax` to the last pixel, ties included: every
-    logit that is compared is computed in the order and the precision of Paddle's CPU kernel.
+    The result equals Paddle's `interpolate` followed by `argmax` exactly, including ties: the compared logits are
+    computed in the order and precision of Paddle's CPU kernel.
 
     Args:
         logits: float32 [C, h, w].
         size: height and width (H, W) of the result.
-        excluded: a trainId that is never predicted.
+        excluded: a trainId that is never predicted; None: no such class.
 
     Returns:
-        uint8 [H, W].
+        trainIds, uint8 [H, W].
     """
     classes = np.array([c for c in range(len(logits)) if c != excluded], np.uint8)
     chosen = np.ascontiguousarray(logits[classes])
-    # Rounding moves a logit by a few units in the last place (6e-8); what is further below can never win.
+    # Rounding changes a logit by a few units in the last place (6e-8): lower logits cannot win.
     margin = np.float32(1e-5) * np.abs(chosen).max()
     labels = np.empty(size, np.uint8)
     _label_cells(chosen, classes, _grid(logits.shape[1], size[0]), _grid(logits.shape[2], size[1]), margin, labels)
@@ -29,10 +29,11 @@ def label_map(logits: np.ndarray, size: tuple[int, int], *, excluded: int | None
 
 
 def _grid(coarse: int, fine: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """One axis: where the fine pixels of each coarse interval begin, and every fine pixel's two weights.
+    """Interpolation of one axis.
 
     Returns:
-        int64 [coarse + 1], and float32 [fine] of the coarse value behind and of the one ahead.
+        The first fine pixel of each coarse interval, int64 [coarse + 1]; the weights of the coarse values before and
+        after each fine pixel, both float32 [fine].
     """
     ratio = np.float32(coarse - 1) / np.float32(fine - 1) if fine > 1 else np.float32(0)
     position = ratio * np.arange(fine, dtype=np.float32)
@@ -52,8 +53,8 @@ def _label_cells(
 ) -> None:
     """Fills `labels`, one cell between four coarse logits at a time.
 
-    Within a cell a class lies between its least and its greatest corner. One whose greatest is below another's least
-    cannot win there; in most cells a single class is left and nothing is interpolated.
+    Within a cell, a logit is between the minimum and maximum of its corners. A class whose maximum is below another's
+    minimum cannot win; most cells have one remaining class and need no interpolation.
     """
     channels, height, width = logits.shape
     rows, columns = vertical[0], horizontal[0]
@@ -69,7 +70,7 @@ def _label_cells(
                 floor = max(floor, min(min(a, b), min(d, e)))
             count = 0
             for c in range(channels):
-                if not greatest[c] < floor - margin:  # so that NaN stays in
+                if not greatest[c] < floor - margin:  # true for NaN
                     candidates[count] = c
                     count += 1
             cell = labels[rows[y] : rows[y + 1], columns[x] : columns[x + 1]]
@@ -91,7 +92,7 @@ def _label_cell(
     left: int,
     cell: np.ndarray,
 ) -> None:
-    """Interpolates the candidates of one cell and writes the largest's class; the first of equals, as argmax does."""
+    """Interpolates the candidates of one cell and writes the class with the largest logit; the first of equal ones."""
     height, width = cell.shape
     best = np.empty(width, np.float32)
     winner = np.empty(width, np.int32)

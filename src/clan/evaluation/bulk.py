@@ -1,4 +1,4 @@
-"""Evaluating and scoring one snapshot or many: what `clan evaluate` and the port's commands share."""
+"""Evaluates and scores one or several snapshots: shared by `clan evaluate` and the commands of the Paddle port."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -16,14 +16,14 @@ from clan.evaluation.label_maps import evaluate, load_segmenter, options_for, re
 from clan.evaluation.outputs import refuse_clashes
 from clan.evaluation.scores_file import Evaluation, describe, read_classes, read_evaluation, write_evaluation
 from clan.evaluation.scoring import LabelPair, PredictionIds, count_dataset, count_folders
-from clan.evaluation.tables import ABSENT, About, Option, SnapshotScore, format_scores, write_bulk
+from clan.evaluation.tables import ABSENT, About, Option, SnapshotScore, format_scores
 from clan.run import presets as recipes
 from clan.run.folder import find_snapshots, iteration_of
 from clan.run.records import RunRecords, read_run
 
 
 def result_folders(folder: Path, save: Path) -> list[tuple[Path, Path]]:
-    """Every snapshot of a run's folder, and the folder RUN_ITERATION below `save` for its label maps."""
+    """Every snapshot in a run's folder, with the folder `save`/RUN_ITERATION for its label maps."""
     run_name = folder.resolve().name
     return [
         (
@@ -35,16 +35,16 @@ def result_folders(folder: Path, save: Path) -> list[tuple[Path, Path]]:
 
 
 def write_label_maps(snapshots: Sequence[tuple[Path, Path]], dataset: Dataset, ranks: Ranks, **given: Any) -> None:
-    """Writes the label maps of every (weights, folder), showing progress; ranks share the images.
+    """Writes the label maps of every snapshot, with a progress bar.
 
     Args:
         snapshots: pairs of weights and the folder for their label maps.
         dataset: the images.
-        ranks: the processes that do it together.
+        ranks: the processes that share the images.
         given: see `clan.evaluation.label_maps.options_for`.
 
     Raises:
-        ConfigError: results would overwrite each other or the data set; nothing has been computed then.
+        ConfigError: results would overwrite each other or the data set; checked before any computation.
     """
     with ranks.together():
         refuse_clashes([(str(weights), save) for weights, save in snapshots])
@@ -63,7 +63,7 @@ def write_label_maps(snapshots: Sequence[tuple[Path, Path]], dataset: Dataset, r
 
 
 def score_label_maps(folders: Sequence[Path], score: Callable[[Path], Scores]) -> list[SnapshotScore]:
-    """Scores every folder of label maps, printing its means."""
+    """Scores every folder of label maps and prints its mean IoUs."""
     rows = []
     for folder in folders:
         scores = score(folder)
@@ -73,14 +73,16 @@ def score_label_maps(folders: Sequence[Path], score: Callable[[Path], Scores]) -
 
 
 def write_workbook(rows: Sequence[SnapshotScore], label_maps: Path, run: Path, save: Path) -> None:
-    """Writes a run's workbook and CSV; the best row is that of the mean its source is scored on.
+    """Writes a run's workbook and CSV; the headline mean of the source decides the best snapshot.
 
     Args:
-        rows: the scores of its snapshots.
-        label_maps: the folder that one of them was scored on, with its `scores.json`.
-        run: the run's folder; without a `config.yaml` there, the workbook tells less.
-        save: where to write.
+        rows: the scores of the run's snapshots.
+        label_maps: a scored folder of label maps, with its `scores.json`.
+        run: the run's folder; without its `config.yaml` the workbook has no options.
+        save: the folder to write to.
     """
+    from clan.evaluation.workbook import write_bulk
+
     evaluation = read_evaluation(label_maps)
     known = read_run(run) if (run / "config.yaml").is_file() else None
     name = run.resolve().name
@@ -92,12 +94,12 @@ def write_workbook(rows: Sequence[SnapshotScore], label_maps: Path, run: Path, s
 
 
 def about_run(name: str, run: RunRecords | None, evaluation: Evaluation) -> About:
-    """What the workbook tells of a run and its evaluation.
+    """The workbook's facts about a run and its evaluation.
 
     Args:
-        name: the run's.
-        run: what it wrote, if that is at hand.
-        evaluation: of one of its snapshots.
+        name: the run's name.
+        run: the run's records; None: not available.
+        evaluation: the evaluation of one of its snapshots.
     """
     dataset = evaluation.dataset
     scored = {
@@ -116,14 +118,14 @@ def about_run(name: str, run: RunRecords | None, evaluation: Evaluation) -> Abou
         "method": config.method.name,
         "source → target": f"{config.source.dataset.name} → {config.target.dataset.name}",
         "trained": f"{run.done:,} of {config.stop:,} iterations",
-        "closest preset": f"{preset}: the sheet config marks what differs",
+        "closest preset": f"{preset}: the sheet config marks the differences",
     }
     environment = {key: str(value) for key, value in run.environment.items() if not isinstance(value, dict)}
     return About(trained | scored | environment, options, preset)
 
 
 class _ImageScores(dict[str, float]):
-    """The mIoU of every image by its label map's path in their folder, without suffix."""
+    """The mIoU of every image, by the path of its label map in the folder, without suffix."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
@@ -141,10 +143,10 @@ def score_together(
 
     Args:
         dataset: the images.
-        ranks: the processes that share the images and add up what they counted.
-        ids: what the label maps hold.
+        ranks: the processes that share the images and sum their confusion matrices.
+        ids: whether the label maps hold trainIds or the ids of the ground truth.
         folder: the label maps.
-        weights: what made them, if known.
+        weights: the weights that predicted them, if known.
     """
     own = _ImageScores(folder)
     share = dataset.part(ranks.share(range(len(dataset))))
@@ -160,9 +162,9 @@ def score_together(
 
 
 def _of_all_ranks(own: Mapping[str, float], stems: Sequence[str], ranks: Ranks) -> dict[str, float]:
-    """The numbers of all images, of which each rank has its share."""
+    """The scores of all images, gathered from the ranks."""
     values = np.array([own.get(stem, 0.0) for stem in stems])
-    # Every other rank holds zeros, so the sum of the bits is the number, NaN included.
+    # All other ranks hold zeros, so that the sum of the bits is the score, including NaN.
     return dict(zip(stems, ranks.sum(values.view(np.int64)).view(np.float64).tolist(), strict=True))
 
 
@@ -171,7 +173,7 @@ def score_cityscapes(truth: Path, folder: Path, **options: Any) -> Scores:
 
     Args:
         truth: the split's folder of ground truths.
-        folder: the label maps; without a `classes.json` there, of Cityscapes' classes.
+        folder: the label maps; `classes.json` there states their classes, by default those of Cityscapes.
         options: see `clan.evaluation.scoring.count_folders`.
     """
     images, classes = _ImageScores(folder), read_classes(folder)
@@ -185,17 +187,18 @@ def score_cityscapes(truth: Path, folder: Path, **options: Any) -> Scores:
 
 
 def evaluate_and_score(weights: Path, dataset: Dataset, save: Path, workbooks: Path, **given: Any) -> None:
-    """Label maps and scores of a snapshot, or of every one in a folder, with a workbook then.
+    """Writes label maps and scores of a snapshot, or of all snapshots in a folder with a workbook.
 
     Args:
         weights: a file of weights or a folder of snapshots.
-        dataset: the images; its ground truth is scored against, if it has any.
+        dataset: the images; scored if the data set has ground truth.
         save: parent of the folders of label maps.
         workbooks: folder of the workbook and the CSV.
         given: see `clan.evaluation.label_maps.options_for`.
 
     Raises:
-        ConfigError: Cityscapes ids are wanted of other classes, or the number of classes is another than the run's.
+        ConfigError: label ids are requested for other classes than those of Cityscapes, or the number of classes
+            differs from the run's.
     """
     ranks = connect()
     ids: PredictionIds = "labelId" if given.get("label_ids") else "trainId"

@@ -1,4 +1,4 @@
-"""Confusion matrices of label maps, counted run by run."""
+"""Confusion matrices of label maps."""
 
 import numpy as np
 
@@ -15,29 +15,29 @@ def confusion_matrix(
     truth_table: np.ndarray = _TRAIN_IDS,
     prediction_table: np.ndarray = _TRAIN_IDS,
 ) -> np.ndarray:
-    """Count how often each class was predicted as each class.
+    """Counts how often each class was predicted as each class.
 
-    A pixel whose truth is no class is skipped, whatever is predicted there. A pixel of a class must be
-    predicted as a class: no column could hold it otherwise, and leaving it out would raise the score.
+    Pixels whose ground truth is no class are skipped. All other pixels must be predicted as a class: skipping them
+    would raise the score.
 
     Args:
-        truth: integers of any shape; uint8 is fastest.
+        truth: the ground truth, integers of any shape; uint8 is fastest.
         prediction: integers of the same shape.
         num_classes: C, 1…255; the classes are the trainIds 0…C−1.
-        truth_table: uint8 [256], the trainId of every value of `truth`; by default the value itself.
-        prediction_table: likewise for `prediction`.
+        truth_table: uint8 [256], the trainId of every value of `truth`; default: the value itself.
+        prediction_table: uint8 [256], the trainId of every value of `prediction`; default: the value itself.
 
     Returns:
-        int64 [C, C]; rows are the truth, columns the prediction.
+        int64 [C, C]; rows are the ground truth, columns the prediction.
 
     Raises:
-        DataError: a pixel of a class is predicted as something that is no class.
+        DataError: a pixel of a class is predicted as a value that is no class.
         ValueError: the shapes differ.
     """
     if truth.shape != prediction.shape:
         raise ValueError(f"truth has shape {truth.shape}, prediction {prediction.shape}")
-    # Neighbours are mostly alike, so runs of equal pairs are counted instead of millions of pixels. Two bytes make
-    # one of 65,536 pairs, of which only the few that occur are looked up in the tables.
+    # Adjacent pixels are mostly equal: counting runs of equal (truth, prediction) pairs is faster than counting
+    # pixels. Only the pairs that occur, of 65,536, are looked up in the tables.
     truths, predictions = _as_bytes(truth).ravel(), _as_bytes(prediction).ravel()
     begins = np.ones(truths.size, bool)
     np.not_equal(truths[1:], truths[:-1], out=begins[1:])
@@ -54,8 +54,8 @@ def confusion_matrix(
     if strays.size:
         values = ", ".join(map(str, np.unique(strays & 0xFF)))
         raise DataError(
-            f"prediction values {values} are none of the {num_classes} classes, "
-            f"yet {counts[strays].sum():,} pixels of a class have them"
+            f"prediction values {values} are none of the {num_classes} classes, but are predicted for "
+            f"{counts[strays].sum():,} pixels of a class"
         )
     confusion = np.zeros((num_classes, num_classes), np.int64)
     np.add.at(confusion, (rows, columns), counts[seen])
@@ -63,7 +63,7 @@ def confusion_matrix(
 
 
 def _as_bytes(ids: np.ndarray) -> np.ndarray:
-    """The map as uint8; what eight bits cannot hold becomes 255, which is never a class."""
+    """The label map as uint8; values outside 0…254 become 255, which is never a class."""
     if ids.dtype == np.uint8:
         return ids
     return np.where((ids >= 0) & (ids < 255), ids, 255).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Label maps as PNG files: ids for machines, palette colours for eyes."""
+"""Writing label maps, heat maps and pictures as image files."""
 
 from io import BytesIO
 from pathlib import Path
@@ -13,22 +13,22 @@ from clan.datasets.labels import LabelSpace
 from clan.evaluation.overlays import heat_palette
 
 LABEL_MAP = (".png", "_color.png")
-"""How the names of the files of a label map end."""
+"""Endings of the file names of a label map: ids, colours."""
 
 
 def save_label_map(
     train_ids: np.ndarray, stem: Path, label_space: LabelSpace, *, table: np.ndarray | None = None
 ) -> None:
-    """Writes `STEM.png`, the ids in grey, and `STEM_color.png`, the trainIds with the classes' colours as palette.
+    """Writes `STEM.png`, ids as grey values, and `STEM_color.png`, trainIds with the class colours as palette.
 
     Args:
         train_ids: uint8 [H, W].
-        stem: path of both files up to what tells them apart.
+        stem: path of both files without their endings.
         label_space: the colours.
-        table: uint8 [256], the id to write for every trainId; without it, the trainId itself.
+        table: uint8 [256], the id to write for every trainId; None: the trainId itself.
 
     Raises:
-        DataError: a file cannot be written; nothing is left half-written.
+        DataError: a file cannot be written; no partial file remains.
     """
     palette = bytes(label_space.palette())
     grey, colored = png.encode_ids(train_ids, palette)
@@ -39,43 +39,42 @@ def save_label_map(
 
 
 def save_color(train_ids: np.ndarray, path: Path, label_space: LabelSpace) -> None:
-    """Writes uint8 trainIds [H, W] as a palette PNG in the classes' colours.
+    """Writes trainIds, uint8 [H, W], as a palette PNG in the class colours.
 
     Raises:
-        DataError: the file cannot be written; nothing is left half-written.
+        DataError: the file cannot be written; no partial file remains.
     """
     _save(png.encode_ids(train_ids, bytes(label_space.palette()))[1], path)
 
 
 def save_heat(values: np.ndarray, path: Path) -> None:
-    """Writes uint8 [H, W] as a palette PNG: the index is the number, the colour is for eyes.
+    """Writes uint8 [H, W] as a PNG with `heat_palette`; the palette index is the value.
 
     Raises:
-        DataError: the file cannot be written; nothing is left half-written.
+        DataError: the file cannot be written; no partial file remains.
     """
     _save(png.encode_ids(values, heat_palette().tobytes())[1], path)
 
 
 def save_jpeg(image: Image.Image, path: Path) -> None:
-    """Writes a JPEG, nearly without loss, as a whole or not at all.
+    """Writes a JPEG of quality 92.
 
     Raises:
-        DataError: the file cannot be written.
+        DataError: the file cannot be written; no partial file remains.
     """
     _save_as(image, path, format="JPEG", quality=92)
 
 
 def save_png(image: Image.Image, path: Path) -> None:
-    """Writes a PNG as a whole or not at all.
+    """Writes a PNG.
 
     Raises:
-        DataError: the file cannot be written.
+        DataError: the file cannot be written; no partial file remains.
     """
     _save_as(image, path, format="PNG", compress_level=3)
 
 
 def _save_as(image: Image.Image, path: Path, **options: Any) -> None:
-    """Encoded in memory first: what cannot be encoded leaves no file."""
     content = BytesIO()
     image.save(content, **options)
     _save(content.getvalue(), path)

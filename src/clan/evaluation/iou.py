@@ -1,4 +1,4 @@
-"""Intersection over union, per class and averaged. Source: SPEC section 6."""
+"""Intersection over union (IoU), per class and averaged, as defined by the Cityscapes benchmark."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,11 +11,11 @@ from clan.datasets.labels import LabelSpace
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """What a set of predictions is worth. Its arrays are read-only.
+    """The scores of a set of predictions. The arrays are read-only.
 
     Args:
         names: the C class names, by trainId.
-        confusion: int64 [C, C]; rows are the truth, columns the prediction.
+        confusion: int64 [C, C]; rows are the ground truth, columns the prediction.
         iou: float64 [C], 0…1; NaN for a class that never occurs.
         means: mean IoU by name, 0…1 or NaN, such as "mIoU-19", "mIoU-16", "mIoU-13".
     """
@@ -27,13 +27,13 @@ class Scores:
 
 
 def iou_per_class(confusion: np.ndarray) -> np.ndarray:
-    """Intersection over union of every class: diagonal / (row + column − diagonal).
+    """The IoU of every class: diagonal / (row + column − diagonal).
 
     Args:
         confusion: integers [C, C].
 
     Returns:
-        float64 [C], 0…1; NaN for a class that occurs neither in the truth nor in the prediction.
+        float64 [C], 0…1; NaN for a class that occurs neither in the ground truth nor in the prediction.
     """
     intersection = np.diag(confusion)
     union = confusion.sum(axis=0) + confusion.sum(axis=1) - intersection
@@ -42,7 +42,7 @@ def iou_per_class(confusion: np.ndarray) -> np.ndarray:
 
 
 def mean_iou(ious: np.ndarray, subset: Sequence[int] | None = None) -> float:
-    """Mean over the classes that occur, 0…1; NaN if none does.
+    """The mean IoU of the classes that occur, 0…1; NaN if none occurs.
 
     Args:
         ious: float64 [C], NaN for absent classes.
@@ -54,9 +54,11 @@ def mean_iou(ious: np.ndarray, subset: Sequence[int] | None = None) -> float:
 
 
 def score(confusion: np.ndarray, label_space: LabelSpace) -> Scores:
-    """Every figure that is reported of a confusion matrix, int64 [C, C].
+    """Computes the scores of a confusion matrix.
 
-    The means are those over the subsets of the label space; without subsets, one "mIoU" over all.
+    Args:
+        confusion: int64 [C, C]; rows are the ground truth.
+        label_space: the classes; the means are taken over its subsets, or over all classes ("mIoU") without subsets.
     """
     confusion = confusion.copy()
     iou = iou_per_class(confusion)
@@ -67,10 +69,14 @@ def score(confusion: np.ndarray, label_space: LabelSpace) -> Scores:
 
 
 HEADLINES = {"gta5": "mIoU-19", "synthia": "mIoU-13"}
-"""The mean that publications of a source give."""
+"""Source data set → the mean IoU that publications report."""
 
 
 def headline(source: str, means: Mapping[str, float]) -> str:
-    """The mean that runs from a source are judged by: the usual one with all 19 classes, else that of all classes."""
+    """The name of the mean IoU that decides the best snapshot.
+
+    Returns:
+        `HEADLINES` of the source if all 19 classes are scored, else the first mean, over all classes.
+    """
     usual = HEADLINES.get(source, "")
     return usual if {usual, "mIoU-19"} <= means.keys() else next(iter(means))

@@ -1,4 +1,4 @@
-"""Evaluation: a segmenter's weights and a data set in, label maps as PNG files out (SPEC section 6)."""
+"""Evaluation: predicts the label maps of a data set with a segmenter's weights and writes them as PNG files."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -34,22 +34,22 @@ def options_for(
     notify: Callable[[str], object] = lambda sentence: None,
     **others: Any,
 ) -> EvaluationOptions:
-    """Options for weights: what is None is what their run's configuration says, or else what their arrays tell.
+    """The options to evaluate weights with.
 
-    Without it, the number of classes is that of the data set's.
+    Options that are None are taken from the run's configuration, or else recognised from the arrays of the weights.
 
     Args:
         weights: a file of weights; see `clan.run.weights_config.config_of`.
-        num_classes: see `EvaluationOptions`.
-        upsampling: likewise.
-        dataset: what is evaluated; None: the run's target.
-        input_normalization: how pixels become numbers.
-        notify: takes a sentence about what was assumed for want of a configuration.
-        others: further options.
+        num_classes: number of classes C.
+        upsampling: see `EvaluationOptions`.
+        dataset: the data set to evaluate on; None: the run's target.
+        input_normalization: name of the input normalisation.
+        notify: called with a sentence about assumptions made without a configuration.
+        others: further fields of `EvaluationOptions`.
 
     Raises:
-        ClanError: the number of classes is not that of the run or the data set; or there is no configuration, and the
-            arrays do not tell the network.
+        ClanError: the number of classes differs from that of the run or the data set; or there is no configuration,
+            and the arrays do not identify the network.
     """
     config = config_of(weights)
     classes = dataset.classes if dataset else config.classes if config else None
@@ -64,8 +64,8 @@ def options_for(
         if classes:
             classes.require_count(known.num_classes)
         return known.changed(**given)
-    options = EvaluationOptions().changed(**(_told_by_arrays(weights, given) | given))
-    # Weights of other classes than the labels' would be scored against the wrong ones.
+    options = EvaluationOptions().changed(**(_recognised_options(weights, given) | given))
+    # Weights for other classes would be scored against the wrong labels.
     if dataset and options.num_classes != dataset.classes.label_space.num_classes:
         raise WeightsError(
             f"{weights} was trained for {options.num_classes} classes, {dataset.name} has "
@@ -75,53 +75,55 @@ def options_for(
     return options
 
 
-REMEDY = f"put the {CONFIG} of its run beside it, or say --backbone and --num-classes"
+REMEDY = f"put the {CONFIG} of its run beside it, or pass --backbone and --num-classes"
 
 
-def _told_by_arrays(weights: Path, given: Mapping[str, Any]) -> dict[str, Any]:
-    told = recognise(read_network(weights).arrays)
-    if "backbone" not in given and told.backbone is None:
+def _recognised_options(weights: Path, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that the arrays of weights determine."""
+    network = recognise(read_network(weights).arrays)
+    if "backbone" not in given and network.backbone is None:
         raise WeightsError(
-            f"{weights} has no {CONFIG} beside it, and its arrays are of none of the networks that are known: put "
-            f"that file there, or name the network with --backbone {{{','.join(BACKBONES)}}}"
+            f"{weights} has no {CONFIG} beside it, and its arrays match no known network: put that file there, or "
+            f"name the network with --backbone {{{','.join(BACKBONES)}}}"
         )
-    if "head_dilations" not in given and told.num_classes is not None and not told.usual_heads:
+    if "head_dilations" not in given and network.num_classes is not None and not network.usual_heads:
         raise WeightsError(
-            f"{weights} has no {CONFIG} beside it, and heads of {told.branches} convolutions, whose dilations no "
-            "array tells: put that file there, or say --head-dilations"
+            f"{weights} has no {CONFIG} beside it, and heads of {network.branches} convolutions with unknown "
+            "dilations: put that file there, or pass --head-dilations"
         )
-    known = {"backbone": told.backbone, "num_classes": told.num_classes}
-    return {name: value for name, value in known.items() if value is not None}
+    recognised = {"backbone": network.backbone, "num_classes": network.num_classes}
+    return {name: value for name, value in recognised.items() if value is not None}
 
 
 def _assumptions(weights: Path, options: EvaluationOptions, given: Mapping[str, Any]) -> str:
+    """A sentence about the options that neither a configuration nor the arrays determine."""
     network = options.network
     assumed = {
         "output_stride": f"--output-stride {network.output_stride}",
         "head_dilations": f"--head-dilations {' '.join(map(str, network.head_dilations))}",
         "normalization": "--input-normalization caffe-bgr",
     }
-    said = ", ".join(text for name, text in assumed.items() if name not in given)
+    flags = ", ".join(text for name, text in assumed.items() if name not in given)
     return (
-        f"{weights} has no {CONFIG} beside it: it is taken for a {network.backbone} for {network.num_classes} "
-        "classes" + (f"; assumed, since no array tells: {said}" if said else "")
+        f"{weights} has no {CONFIG} beside it: recognised as {network.backbone} for {network.num_classes} "
+        "classes" + (f"; assumed: {flags}" if flags else "")
     )
 
 
 def load_segmenter(
     weights: Path, network: NetworkConfig, *, notify: Callable[[str], object] = lambda sentence: None
 ) -> Segmenter:
-    """A segmenter in eval mode with weights from a file, its projection convolutions as the file has them.
+    """Builds a segmenter in eval mode and loads weights, with projection biases if the file has them.
 
     Args:
-        weights: the file.
-        network: what the weights are of.
-        notify: takes sentences about where in the file the weights were found.
+        weights: the file of weights.
+        network: the network of the weights.
+        notify: called with sentences about the location of the weights in the file.
 
     Raises:
-        WeightsError: the file cannot be read or does not fit completely.
+        WeightsError: the file cannot be read, or its arrays do not match the network completely.
     """
-    import_paddle()  # again, for those who import this package without the command line
+    import_paddle()  # applies the settings for callers that do not use the command line
     biased = network.backbone.startswith("resnet") and has_projection_bias(read_network(weights).arrays)
     segmenter = build_segmenter(network.model_copy(update={"projection_bias": biased}))
     try:
@@ -144,21 +146,21 @@ def evaluate(
     options: EvaluationOptions,
     on_image: Callable[[str], None] = lambda name: None,
 ) -> None:
-    """Writes `NAME.png` (ids) and `NAME_color.png` (palette) into `save` for every image.
+    """Writes `NAME.png` (ids) and `NAME_color.png` (palette) for every image.
 
-    Of other classes than Cityscapes' 19, `classes.json` there says which they are.
+    For classes other than the 19 of Cityscapes, `classes.json` is written too.
 
     Args:
         segmenter: in eval mode.
         dataset: the images.
-        save: the folder, created if need be.
+        save: the folder to write to; created if missing.
         options: sizes and encoding.
-        on_image: called with each image's name when the network has seen it.
+        on_image: called with each image's name after its prediction.
 
     Raises:
-        DataError: an image cannot be read or a label map cannot be written.
-        ConfigError: Cityscapes ids are wanted of other classes; two images would have the same label map, or one would
-            replace a file of the data set.
+        DataError: an image cannot be read, or a label map cannot be written.
+        ConfigError: label ids are requested for other classes than those of Cityscapes; two images have the same
+            label map, or a label map would overwrite a file of the data set.
     """
     refuse_clashes_of(dataset, save)
     table = _label_id_table(dataset.classes) if options.label_ids else None
@@ -171,10 +173,10 @@ def evaluate(
 
 
 def refuse_clashes_of(dataset: Dataset, save: Path) -> None:
-    """Makes sure that every image has label maps of its own, and that they replace nothing of the data set.
+    """Refuses label maps that would overwrite each other or files of the data set.
 
     Raises:
-        ConfigError: names the file, and both images or the input.
+        ConfigError: a file would be overwritten.
     """
     paths = [dataset.image_path(index) for index in range(len(dataset))]
     labels = [dataset.label_path(index) for index in range(len(dataset))] if dataset.labelled else []
@@ -187,14 +189,14 @@ def refuse_clashes_of(dataset: Dataset, save: Path) -> None:
 
 
 def _label_id_table(classes: Classes) -> np.ndarray:
-    """256 entries, uint8: the Cityscapes id of every trainId, 0 (unlabelled) for those without.
+    """uint8 [256]: the Cityscapes labelId of every trainId; 0 (unlabelled) for other trainIds.
 
     Raises:
-        ConfigError: the classes are not those of Cityscapes, or some of them.
+        ConfigError: the classes are not a built-in selection of Cityscapes' classes.
     """
     if classes not in NAMED_CLASSES.values():
         raise ConfigError(
-            "--label-ids writes the ids of Cityscapes, but these weights have classes of their own: leave it out"
+            "--label-ids writes the labelIds of Cityscapes, but these weights have other classes: omit --label-ids"
         )
     table = np.zeros(256, np.uint8)
     for label_id, train_id in CITYSCAPES_TO_TRAIN_ID.items():

@@ -1,4 +1,4 @@
-"""Files that a command is going to write, looked at before anything is computed."""
+"""Checks the output paths of a command before any computation."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -7,14 +7,14 @@ from clan.core.errors import ConfigError
 
 
 def refuse_clashes(outputs: Iterable[tuple[str, Path]], inputs: Iterable[Path] = ()) -> None:
-    """Makes sure that no file would be written twice, or over an input.
+    """Refuses outputs that would overwrite each other or an input.
 
     Args:
-        outputs: what each file is made of, as messages name it, and its path.
-        inputs: files that must not be replaced.
+        outputs: the source of each output, as named in messages, and its path.
+        inputs: files that must not be overwritten.
 
     Raises:
-        ConfigError: names the file and both that it would be made of, or the input.
+        ConfigError: two sources have one output, an output is the parent folder of another, or an output is an input.
     """
     owners: dict[Path, str] = {}
     for owner, path in outputs:
@@ -27,7 +27,7 @@ def refuse_clashes(outputs: Iterable[tuple[str, Path]], inputs: Iterable[Path] =
     for folder, path in parents.items():
         if folder in owners:
             raise ConfigError(
-                f"{owners[folder]} would be written to {folder}, which has to be a folder for {owners[path]}: "
+                f"{owners[folder]} would be written to {folder}, which must be a folder for {owners[path]}: "
                 "rename one of them"
             )
     present = {_identity(path): path for path in owners if path.is_file()}
@@ -39,6 +39,6 @@ def refuse_clashes(outputs: Iterable[tuple[str, Path]], inputs: Iterable[Path] =
 
 
 def _identity(path: Path) -> tuple[int, int]:
-    """What two paths of one file have in common."""
+    """Device and inode of a file, the same for every path to it."""
     status = path.stat()
     return status.st_dev, status.st_ino

@@ -1,4 +1,4 @@
-"""Pictures of what a segmenter says: maps of numbers, label maps over images, and what the colours mean."""
+"""Pictures of predictions: heat maps, overlays of label maps on images, and legends."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,20 +18,20 @@ TEXT, TITLE = 15, 17
 
 @cache
 def heat_palette() -> np.ndarray:
-    """The colours of 0…255, uint8 RGB [256, 3]: viridis, as bright as the number is large, also to the colour-blind."""
+    """The viridis palette, uint8 RGB [256, 3]; its brightness increases with the value."""
     ramp = np.arange(256, dtype=np.uint8)[None]
     return cv2.cvtColor(cv2.applyColorMap(ramp, cv2.COLORMAP_VIRIDIS), cv2.COLOR_BGR2RGB)[0]
 
 
 @dataclass(frozen=True)
 class Scale:
-    """How the numbers of a map, 0…1, become 0…255.
+    """Scale of a heat map with values 0…1.
 
     Args:
-        title: what the numbers are.
-        low: what 0 means.
-        high: what 1 means.
-        rooted: take the square root first, for numbers that are mostly small.
+        title: name of the quantity.
+        low: label of 0.
+        high: label of 1.
+        rooted: show the square root, for values that are mostly small.
     """
 
     title: str
@@ -40,7 +40,7 @@ class Scale:
     rooted: bool = False
 
     def quantize(self, values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-        """A map, float32 [h, w], resized to `size` (width, height), in 256 steps: uint8 [H, W]."""
+        """Resizes a map, float32 [h, w], to `size` (width, height) and scales to 0…255: uint8 [H, W]."""
         resized = np.clip(cv2.resize(values, size, interpolation=cv2.INTER_LINEAR), 0, 1)
         return np.rint(255 * (np.sqrt(resized) if self.rooted else resized)).astype(np.uint8)
 
@@ -50,13 +50,13 @@ DISCREPANCY = Scale("Discrepancy of the heads", "0 they agree", "1 they differ",
 
 
 def overlay(image: np.ndarray, train_ids: np.ndarray, label_space: LabelSpace, *, opacity: float = 0.55) -> np.ndarray:
-    """An image with the colours of its classes over it and a fine light line where they meet.
+    """Blends an image with the class colours and draws light class borders.
 
     Args:
         image: uint8 RGB [H, W, 3].
-        train_ids: uint8 [H, W]; where it is no class, the image stays as it is.
+        train_ids: uint8 [H, W]; pixels of no class keep the image's colour.
         label_space: the colours.
-        opacity: of the colours, 0…1.
+        opacity: opacity of the class colours, 0…1.
 
     Returns:
         uint8 RGB [H, W, 3].
@@ -72,12 +72,12 @@ def overlay(image: np.ndarray, train_ids: np.ndarray, label_space: LabelSpace, *
 
 
 def legend(label_space: LabelSpace, scales: Sequence[Scale] = (), *, width: int | None = None) -> Image.Image:
-    """What colours mean: a swatch for every class, a bar for every map.
+    """Draws a legend: a swatch for every class, a colour bar for every scale.
 
     Args:
         label_space: the classes.
-        scales: those of the maps.
-        width: of the picture; None: of two columns of classes, or of more where there are many.
+        scales: the scales of heat maps.
+        width: width of the picture in pixels; None: as needed for at least two columns of classes.
     """
     column = GAP + SWATCH + 8 + round(max(text_width(name, TEXT) for name in label_space.names))
     columns = max(1, (width - GAP) // column) if width else max(2, -(-label_space.num_classes // 10))

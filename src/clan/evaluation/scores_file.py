@@ -1,4 +1,4 @@
-"""`scores.json`: what a folder of label maps is worth, kept beside them, so that reports need not count again."""
+"""`scores.json`: the scores of a folder of label maps, stored there for reports."""
 
 import json
 import math
@@ -26,22 +26,22 @@ CLASSES = "classes.json"
 VERSION = 1
 
 _DAMAGE = (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
-"""What content that `write_evaluation` does not write makes its readers raise."""
+"""Exceptions raised by reading content that `write_evaluation` did not write."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores of a folder of label maps, and what they were made of.
+    """The scores of a folder of label maps, and their origin.
 
     Args:
         folder: the label maps.
-        scores: over all images.
+        scores: the scores over all images.
         label_space: the classes.
-        images: mIoU of every image by its label map's path without suffix, 0…1, or NaN where no pixel counts.
-        dataset: name, root and split of the data set, and what else `describe` tells of it.
-        date: when, in ISO 8601.
+        images: path of a label map without suffix → mIoU of the image, 0…1, or NaN without a pixel of a class.
+        dataset: name, root and split of the data set, and the other values of `describe`.
+        date: time of the evaluation, ISO 8601.
         weights: the snapshot, if known.
-        iteration: after how many iterations it was taken, if known.
+        iteration: the snapshot's iteration, if known.
     """
 
     folder: Path
@@ -55,7 +55,7 @@ class Evaluation:
 
 
 def describe(dataset: Dataset) -> dict[str, Any]:
-    """What `open_dataset` needs to open a data set again, as JSON has it."""
+    """The JSON values from which `open_dataset` opens a data set again."""
     return {
         "name": dataset.name,
         "root": str(dataset.root.resolve()),
@@ -67,10 +67,13 @@ def describe(dataset: Dataset) -> dict[str, Any]:
 
 
 def open_dataset(evaluation: Evaluation) -> tuple[Dataset, dict[str, int]]:
-    """What was evaluated, and the indices of its images by the stems of their label maps.
+    """Opens the evaluated data set.
+
+    Returns:
+        The data set; stem of a label map → index of its image.
 
     Raises:
-        DataError: it is gone, or not described as `describe` does.
+        DataError: the data set is missing, or `scores.json` is damaged.
     """
     about = evaluation.dataset
     try:
@@ -90,7 +93,7 @@ def open_dataset(evaluation: Evaluation) -> tuple[Dataset, dict[str, int]]:
 
 
 def write_classes(folder: Path, classes: Classes) -> None:
-    """Says in a folder of label maps which classes they hold, if these are not the 19 of Cityscapes.
+    """Writes `classes.json` into a folder of label maps; deletes the file for the 19 classes of Cityscapes.
 
     Raises:
         DataError: the file cannot be written.
@@ -104,22 +107,22 @@ def write_classes(folder: Path, classes: Classes) -> None:
 
 
 def read_classes(folder: Path, given: Path | None = None, usual: Classes = CITYSCAPES_CLASSES) -> Classes:
-    """The classes that a folder of label maps holds: those that it says, else those given, else the usual ones.
+    """The classes of a folder of label maps: those of its `classes.json`, else the given ones, else the usual ones.
 
     Args:
         folder: the label maps.
-        given: a file or a name of classes.
-        usual: those of the ground truth.
+        given: file or name of classes; None: not given.
+        usual: the classes of the ground truth.
 
     Raises:
-        ConfigError: both are there and differ, or a file does not fit.
+        ConfigError: the given classes differ from `classes.json`, or a file is invalid.
     """
     path = folder / CLASSES
     named = load_classes(given) if given else None
     known = load_classes(path) if path.is_file() else named
     if known and named and not named.agrees(known):
         raise ConfigError(
-            f"the label maps in {folder} hold the {known.title}, as {path} says: leave --classes {given} out"
+            f"the label maps in {folder} hold the {known.title} according to {path}: omit --classes {given}"
         )
     return known or usual
 
@@ -137,11 +140,11 @@ def write_evaluation(
 
     Args:
         folder: the label maps.
-        confusion: int64 [C, C]; rows are the truth.
+        confusion: int64 [C, C]; rows are the ground truth.
         label_space: the classes.
         images: see `Evaluation`.
-        dataset: likewise.
-        weights: likewise.
+        dataset: see `Evaluation`.
+        weights: see `Evaluation`.
 
     Raises:
         DataError: the file cannot be written.
@@ -166,7 +169,7 @@ def read_evaluation(folder: Path) -> Evaluation:
     """Reads the `scores.json` of a folder of label maps.
 
     Raises:
-        DataError: it is missing or is not what `write_evaluation` writes.
+        DataError: the file is missing or damaged.
     """
     path = folder / NAME
     try:
@@ -176,13 +179,13 @@ def read_evaluation(folder: Path) -> Evaluation:
         colors = tuple((int(red), int(green), int(blue)) for red, green, blue in content["colors"])
         subsets = {str(name): tuple(map(int, subset)) for name, subset in content["subsets"].items()}
         if not all(0 <= channel <= 255 for color in colors for channel in color):
-            raise ValueError("a colour beyond 0…255")
+            raise ValueError("a colour outside 0…255")
         space = LabelSpace(tuple(map(str, content["classes"])), colors, subsets)
         confusion = np.array(content["confusion"], np.int64)
         if confusion.shape != (space.num_classes, space.num_classes):
             raise ValueError(f"a confusion matrix of shape {confusion.shape}")
         if space.num_classes > IGNORE or confusion.min(initial=0) < 0 or confusion.sum(dtype=np.float64) > 1 << 53:
-            raise ValueError("a confusion matrix that no label maps have")
+            raise ValueError("an impossible confusion matrix")
         weights = Path(content["weights"]) if content["weights"] else None
         iteration = content.get("iteration", iteration_of(weights.stem if weights else folder.name))
         if iteration is not None and not (type(iteration) is int and 0 <= iteration < LAST_ITERATION):
@@ -218,9 +221,9 @@ def find_evaluations(
 
     Args:
         run: the run's folder.
-        snapshots: what it saved.
-        results: folders whose folders are looked at; other runs' label maps may lie there too.
-        on_damaged: called with why each `scores.json` is left out that cannot be read or is older than the run.
+        snapshots: the run's snapshots.
+        results: parents of the folders of label maps; those of other runs are skipped.
+        on_damaged: called with an error for each `scores.json` that cannot be read or is older than the run.
     """
     saved = {path.resolve() for path in [*(snapshot.path for snapshot in snapshots), *run.glob(f"*{BEST}.pdparams")]}
     found: dict[Path, Evaluation] = {}
@@ -231,18 +234,18 @@ def find_evaluations(
         except DataError as error:
             on_damaged(error)
             continue
-        # What was scored by the commands that know no weights is recognised by the folder's name.
+        # The IoU commands do not know the weights: these evaluations are matched by the folder's name.
         named = evaluation.weights is None and path.parent.name.rpartition("_")[0] == run.resolve().name
         if not named and evaluation.weights not in saved:
             continue
         if start and (scored := moment(evaluation.date)) and scored < start:
-            on_damaged(DataError(f"{path.parent} was scored before the run in {run} began: it is of an earlier one"))
+            on_damaged(DataError(f"{path.parent} was scored before the run in {run} began: it is of an earlier run"))
         else:
             found[path.parent.resolve()] = evaluation
     ordered = sorted(
         found.values(), key=lambda one: (one.iteration is None, one.iteration or 0, _is_best(one), one.date)
     )
-    # The best one in validation may have been evaluated under its number too, or twice.
+    # The best snapshot of validation may also have been evaluated under its iteration, or twice.
     return [
         one
         for one, before in zip(ordered, [None, *ordered], strict=False)

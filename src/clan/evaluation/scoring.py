@@ -1,4 +1,4 @@
-"""Score a folder of predicted label maps against a folder of ground truth."""
+"""Scores predicted label maps against ground truth."""
 
 import json
 from collections.abc import Callable, Sequence

@@ -1,28 +1,33 @@
-"""The workbook of a run's scores: its sheets, how they are formatted, and their charts."""
+"""The workbook and CSV of a run's scores: sheets, formats and charts. Imported late, as few commands need it."""
 
 from __future__ import annotations
 
+import csv
 import functools
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import xlsxwriter
 from rich.cells import cell_len
 
-from clan.core.output import one_line
-from clan.evaluation.tables import ABSENT, BEST, About, Row, Table
+from clan.core.files import write_file
+from clan.core.output import encoded, one_line
+from clan.evaluation.tables import ABSENT, BEST, About, Row, SnapshotScore, Table, percent
 
 if TYPE_CHECKING:
     from xlsxwriter.format import Format
     from xlsxwriter.workbook import Workbook
     from xlsxwriter.worksheet import Worksheet
 
+    from clan.datasets.labels import LabelSpace
+
 SUMMARY, CLASSES, CONFIG = "summary", "per class", "config"
 
 KEYS = ("snapshot", "iteration", "best")
-"""The first columns of both tables; scores follow."""
+"""The first columns of both tables, before the scores."""
 
 _COLORS = {
     "type": "3_color_scale",
@@ -30,26 +35,89 @@ _COLORS = {
     **{"mid_type": "num", "mid_value": 50, "mid_color": "#FFFFFF"},
     **{"max_type": "num", "max_value": 100, "max_color": "#7FB3E0"},
 }
-"""Of an IoU in %: told apart by the colour-blind too, and black on each can be read."""
+"""Colour scale of an IoU in %, distinguishable with colour blindness and readable under black text."""
 
 _MARKED = {"bold": True, "bg_color": "#FFF2CC"}
-"""What stands out: the best row, an option that differs."""
+"""Format of the best row and of options that differ from the preset."""
 
 _GRID = {"visible": True, "line": {"color": "#D9D9D9", "width": 0.5}}
 
 CHART_ROWS = 17
-"""Height of the first chart and the gap below it."""
+"""Rows from the top of the first chart to the second."""
 
 WIDEST = 60
-"""Characters; a column is no wider, whatever it holds."""
+"""Maximum width of a column, in characters."""
+
+
+def write_bulk(
+    snapshots: Sequence[SnapshotScore],
+    folder: Path,
+    stem: str,
+    label_space: LabelSpace,
+    *,
+    headline: str | None = None,
+    about: About | None = None,
+) -> tuple[Path, Path]:
+    """Writes `stem`.xlsx and `stem`.csv: one row per snapshot, by iteration, with the best one marked.
+
+    Scores are in percent; `ABSENT` stands for a class that never occurs. Each file is replaced atomically.
+
+    Args:
+        snapshots: the scores; snapshots without iteration come last.
+        folder: the folder to write to; created if missing.
+        stem: the files' name without suffix.
+        label_space: the classes and means.
+        headline: the mean that decides the best snapshot; None: the last of the label space, mIoU-13 for Cityscapes.
+        about: the workbook's facts about the run.
+
+    Returns:
+        The paths of the workbook and of the CSV file.
+
+    Raises:
+        DataError: the folder or a file cannot be written.
+    """
+    means = tuple(label_space.subsets) or ("mIoU",)
+    headline = headline or means[-1]
+    ordered = sorted(snapshots, key=lambda one: (one.iteration is None, one.iteration or 0, one.name))
+    table = Table(means, label_space.names, list(_rows(ordered, means, headline)), headline)
+    workbook, text = Path(folder) / f"{stem}.xlsx", Path(folder) / f"{stem}.csv"
+    _replace(workbook, workbook_of(table, about or About({"run": stem})))
+    _replace(text, encoded(_csv(table)))
+    return workbook, text
+
+
+def _rows(snapshots: Sequence[SnapshotScore], means: Sequence[str], headline: str) -> Iterator[Row]:
+    """The rows; the best has the highest headline mean, the first of equal ones; none if all are NaN."""
+    present = [one for one in snapshots if not math.isnan(one.scores.means[headline])]
+    best = max(present, key=lambda one: one.scores.means[headline], default=None)
+    for one in snapshots:
+        scores = one.scores
+        yield Row(
+            one_line(one.name), one.iteration, one is best, [scores.means[name] for name in means], scores.iou.tolist()
+        )
+
+
+def _csv(table: Table) -> str:
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(["snapshot", "iteration", "best", *table.means, *table.classes])
+    for row in table.rows:
+        iteration = "" if row.iteration is None else row.iteration
+        writer.writerow([row.name, iteration, BEST if row.best else "", *map(percent, [*row.means, *row.iou])])
+    return text.getvalue()
+
+
+def _replace(path: Path, content: bytes) -> None:
+    remedy = "choose a folder you may write to, and close the file if it is open elsewhere"
+    write_file(path, content, remedy, sync=True)
 
 
 def workbook_of(table: Table, about: About) -> bytes:
-    """The file: a summary with its charts, the IoU of every class, and the run's options.
+    """The bytes of the workbook: a summary with charts, the IoU of every class, and the run's options.
 
     Args:
         table: the scores.
-        about: what the run was.
+        about: the facts about the run.
     """
     content = io.BytesIO()
     with xlsxwriter.Workbook(content, {"in_memory": True}) as book:
@@ -69,22 +137,22 @@ def workbook_of(table: Table, about: About) -> bytes:
 
 
 class Styles:
-    """The formats that cells have."""
+    """The cell formats of a workbook."""
 
     def __init__(self, book: Workbook) -> None:
         self._format = functools.cache(lambda **style: book.add_format(style))
 
     def __call__(self, number: str = "", *, marked: bool = False) -> Format:
-        """The format of a number ("0.00"), or of text; with a mark or without."""
+        """The format of a number, such as "0.00", or of text."""
         style = {"num_format": number, "align": "right"} if number else {}
         return self._format(**style, **(_MARKED if marked else {}))
 
     def option(self, *, marked: bool) -> Format:
-        """The format of an option, number or text."""
+        """The format of an option's value."""
         return self._format(align="left", **(_MARKED if marked else {}))
 
     def heading(self, *, right: bool = False) -> Format:
-        """The format of a column's name."""
+        """The format of a column header."""
         return self._format(bold=True, bottom=1, align="right" if right else "left")
 
     def label(self) -> Format:
@@ -93,7 +161,7 @@ class Styles:
 
 
 def _write_summary(book: Workbook, sheet: Worksheet, styles: Styles, table: Table, about: About) -> None:
-    """Left the means of every snapshot; right of them the best and the last, what the run was, and the charts."""
+    """Writes the means of every snapshot; right of them the best and last snapshot, the facts and the charts."""
     _write_table(sheet, styles, table, [*KEYS, *table.means], [row.means for row in table.rows])
     sheet.freeze_panes(1, 0)
     left = len(KEYS) + len(table.means) + 1
@@ -133,7 +201,7 @@ def _write_classes(sheet: Worksheet, styles: Styles, table: Table) -> None:
 def _write_table(
     sheet: Worksheet, styles: Styles, table: Table, names: Sequence[str], scores: Sequence[Sequence[float]]
 ) -> None:
-    """A header, and a line for every snapshot: what it is, then its scores."""
+    """Writes a header and a row for every snapshot: its keys, then its scores."""
     for column, name in enumerate(names):
         _put(sheet, 0, column, name, styles.heading(right=column > 0))
         sheet.set_column(column, column, max(10, cell_len(name) + 3))  # room for the filter's button
@@ -145,7 +213,7 @@ def _write_table(
 
 
 def _write_keys(sheet: Worksheet, styles: Styles, line: int, column: int, row: Row) -> None:
-    """A snapshot's name and iteration."""
+    """Writes a snapshot's name and iteration."""
     _put(sheet, line, column, row.name, styles(marked=row.best))
     _put(sheet, line, column + 1, row.iteration, styles("#,##0", marked=row.best))
 
@@ -153,13 +221,13 @@ def _write_keys(sheet: Worksheet, styles: Styles, line: int, column: int, row: R
 def _write_scores(
     sheet: Worksheet, styles: Styles, line: int, column: int, scores: Sequence[float], *, marked: bool
 ) -> None:
-    """Fractions as percent."""
+    """Writes scores, 0…1, as percent."""
     for place, fraction in enumerate(scores, start=column):
         _put(sheet, line, place, ABSENT if math.isnan(fraction) else 100 * fraction, styles("0.00", marked=marked))
 
 
 def _put(sheet: Worksheet, line: int, column: int, value: str | float | None, style: Format | None = None) -> None:
-    """A cell; text stays text, so that a snapshot called "=1" does not become a formula."""
+    """Writes a cell. Text is never written as a formula, even a snapshot's name "=1"."""
     if value is None or value == "":
         sheet.write_blank(line, column, None, style)
     elif isinstance(value, str):
@@ -169,9 +237,9 @@ def _put(sheet: Worksheet, line: int, column: int, value: str | float | None, st
 
 
 def _write_config(sheet: Worksheet, styles: Styles, about: About) -> None:
-    """Every option, beside what the preset says, and a mark where they differ."""
+    """Writes every option with its value in the preset, and marks differences."""
     if not about.options:
-        _put(sheet, 0, 0, "The run's config.yaml was not found, so its options are not known.")
+        _put(sheet, 0, 0, "The run's config.yaml was not found: its options are unknown.")
         return
     names = ("option", "value", f"preset {about.preset}", "differs")
     rows = [(one.name, _plain(one.value), _plain(one.usual), one.value != one.usual) for one in about.options]
@@ -187,7 +255,7 @@ def _write_config(sheet: Worksheet, styles: Styles, about: About) -> None:
 
 
 def _plain(value: Any) -> str | float:
-    """An option as a cell holds it: numbers stay numbers, the rest is as a command line or a YAML file has it."""
+    """The cell value of an option: a number, or text as in YAML."""
     if isinstance(value, bool) or value is None:
         return str(value).lower()
     if isinstance(value, int | float):
@@ -200,7 +268,7 @@ def _width(texts: Sequence[str]) -> int:
 
 
 def _means_chart(book: Any, table: Table) -> Any:
-    """The means over the iterations."""
+    """The chart of the means over the iterations; None without iterations."""
     last = len(table.placed)
     if last == 0:
         return None
@@ -225,7 +293,7 @@ def _means_chart(book: Any, table: Table) -> Any:
 
 
 def _classes_chart(book: Any, table: Table) -> Any:
-    """The IoU of every class of the best snapshot."""
+    """The chart of the class IoUs of the best snapshot; None without one."""
     if table.best is None:
         return None
     line, first = table.best + 1, len(KEYS) + len(table.means)

@@ -245,9 +245,7 @@ def evaluation_error(request, error_of, worlds):
 
 
 def test_evaluating_weights_that_do_not_fit(evaluation_error, snapshot, tmp_path):
-    assert "there are the 19 classes of cityscapes; leave the number out" in evaluation_error(
-        snapshot, "--num-classes", 16
-    )
+    assert "there are the 19 classes of cityscapes; " in evaluation_error(snapshot, "--num-classes", 16)
     assert "nowhere.pdparams" in evaluation_error("nowhere.pdparams")
     other = snapshot.with_name("other.pdparams")
     write_arrays({"fc.weight": np.zeros((3, 3), np.float32)}, other)
