@@ -3,13 +3,13 @@
     python benchmarks/adaptation.py --pair rendered_to_camvid --split test     # all final runs, unattended
     python benchmarks/adaptation.py --split test --jobs 2                      # two at a time, half of the cores each
     python benchmarks/adaptation.py --only clan-ema --split val                # tuning: CamVid's val alone
-    python benchmarks/adaptation.py --list                                     # what there is, and what is done
+    python benchmarks/adaptation.py --list                                     # all runs, and which are done
     python benchmarks/adaptation.py --table                                    # docs/benchmarks.md from the records
     python benchmarks/adaptation.py --sheet                                    # predictions side by side, as a PNG
 
-A run is one `clan train` and a `clan evaluate` for each split, in processes of their own; what it came to is a record
-in `benchmarks/results/adaptation`, and a run whose record is there with the same fingerprint is not run again. Weights,
-label maps and the sheet, which shows pictures that belong to others, stay in the scratch folder.
+A run is one `clan train` and one `clan evaluate` per split, each in its own process. Its record is written to
+`benchmarks/results/adaptation`; a run with a record of the same fingerprint is skipped. Weights, label maps and the
+sheet, which shows images of third parties, stay in the scratch folder.
 """
 
 from __future__ import annotations

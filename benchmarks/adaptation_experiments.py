@@ -1,7 +1,6 @@
-"""What `adaptation.py` runs: pairs of data sets, and the methods and options to compare on each, as data.
+"""Experiments of `adaptation.py`: pairs of data sets, and the methods and options to compare on each.
 
-Everything is a flag of `clan train`. All experiments of a pair share `COMMON` and differ in what stands beside their
-name alone.
+Every option is a flag of `clan train`. All experiments of a pair share `COMMON` and add the options beside their name.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What people see of `adaptation.py`'s records: tables in Markdown, and predictions side by side."""
+"""Tables in Markdown and a sheet of predictions from the records of `adaptation.py`."""
 
 from __future__ import annotations
 

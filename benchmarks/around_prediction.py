@@ -1,7 +1,6 @@
-"""Seconds of everything around the network in prediction, for 6 images: PNG files in, two PNG files each out.
+"""Seconds of prediction without the network, for 6 images: PNG files in, two PNG files each out.
 
-Decode, resize to 1024×512, normalise; the network is replaced by one that returns prepared logits at once; upsample
-them to --size, argmax, write the ids and the colours.
+Decode, resize to 1024×512, normalise; upsample prepared logits to --size, argmax, write ids and colours.
 
     python benchmarks/around_prediction.py [--only plain] [--size 2048x1024] [--repeats 5] [--json FILE]
 """

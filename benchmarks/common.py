@@ -2,8 +2,8 @@
 
 A *contestant* is a function `prepare(width, height)` that imports its framework, builds its networks and
 inputs, and returns the function to be timed. A benchmark hands its contestants to `main`; the first is
-the baseline. Each contestant lives in a worker process, because two frameworks' OpenMP runtimes get in
-each other's way and because peak memory belongs to a process. The workers idle while one of them works:
+the baseline. Each contestant lives in a worker process, because the OpenMP runtimes of two frameworks
+interfere and because peak memory is per process. The other workers are idle while one is timed:
 
     main process                      worker process (one per contestant)
     Worker(name)            ──────▶   prepare(width, height)
@@ -43,7 +43,7 @@ BUSY = 0.5  # load average from which on two contestants' turns are no longer al
 
 
 def timed(function: Callable[[], object]) -> Callable[[], float]:
-    """`function`, returning the seconds it took."""
+    """Wraps `function` to return the seconds of a call."""
 
     def run() -> float:
         started = time.perf_counter()
@@ -104,7 +104,7 @@ class Worker:
         return self.ask("run")
 
     def close(self) -> int:
-        """End the process; its peak memory over its whole life, in bytes."""
+        """Ends the process; returns its peak memory in bytes."""
         return self.ask("end")
 
     def ask(self, request: str):
@@ -144,7 +144,7 @@ def serve(prepare: Prepare, width: int, height: int) -> None:
 
 
 def digest(result: object) -> str:
-    """A checksum of arrays: of one, or of those that a function, called only now, yields."""
+    """Returns a checksum of an array, or of the arrays that a function yields."""
     checksum = hashlib.sha256()
     for array in result() if callable(result) else [result]:
         checksum.update(f"{array.dtype} {array.shape}".encode() + array.tobytes())
@@ -152,7 +152,7 @@ def digest(result: object) -> str:
 
 
 def peak_memory() -> int:
-    """The largest resident size this process ever had, in bytes."""
+    """Returns the peak resident memory of this process in bytes."""
     unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux KiB
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
@@ -161,7 +161,7 @@ def peak_memory() -> int:
 
 
 def describe_machine() -> dict[str, object]:
-    """What a number depends on: processor, cores, versions, day, and how busy the machine already is."""
+    """Returns processor, cores, versions, date and load."""
     return {
         "cpu": cpu_model(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
@@ -174,7 +174,7 @@ def describe_machine() -> dict[str, object]:
 
 
 def cpu_model() -> str:
-    """The processor's name, where the system tells it."""
+    """Returns the processor's name, if the system reports it."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
@@ -182,7 +182,7 @@ def cpu_model() -> str:
 
 
 def version(distribution: str) -> str | None:
-    """The installed version, found without importing anything."""
+    """Returns the installed version without importing the package."""
     try:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
@@ -233,7 +233,7 @@ def parse_size(text: str) -> tuple[int, int]:
 
 
 def parse_arguments(title: str, names: list[str], size: str) -> argparse.Namespace:
-    """The options every benchmark has."""
+    """Returns a parser with the options of all benchmarks."""
     parser = argparse.ArgumentParser(description=title)
     parser.add_argument("--only", choices=names, nargs="+", default=names, help="run these contestants")
     parser.add_argument("--size", type=parse_size, default=size, metavar="WxH", help=f"images' size ({size})")

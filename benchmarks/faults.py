@@ -1,9 +1,9 @@
-"""What a training run survives: `python -m benchmarks.faults --kills 50 --seed 0` prints a table.
+"""Fault injection: `python -m benchmarks.faults --kills 50 --seed 0` prints a table.
 
-A small run is killed with SIGKILL again and again, at random moments and while it writes a state, each time repeated
-with `--resume auto` and another number of workers, and must end in the very parameters of a run that was never killed.
-Then its states and images are damaged in random places, each of which must be noticed, and hostile and mutated files
-of weights are read, none of which may do anything.
+A small run is killed with SIGKILL repeatedly, at random times and while it writes a state, and resumed with `--resume
+auto` and another number of workers; its parameters must equal those of an uninterrupted run. Then its states and images
+are damaged at random places, which must be detected, and malicious and mutated weight files are read, which must have
+no effect.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Files of true size and kind for the benchmarks, made from the real frames of ../shared.
+"""Input files in the original sizes and formats for the benchmarks, from the real frames of ../shared.
 
 Cityscapes: 2048×1024, one real frame, shifted to make others. SYNTHIA: 1280×760, real frames of half that size
 enlarged, with 16-bit labels. Predictions: those of a public network, enlarged to 2048×1024.

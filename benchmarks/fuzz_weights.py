@@ -1,9 +1,9 @@
-"""Reads thousands of mutated files of weights and reports everything that is neither a refusal nor a right load.
+"""Reads thousands of mutated weight files; reports all that are neither refused nor loaded correctly.
 
     python -m benchmarks.fuzz_weights [--files 10000] [--seed 0] [--keep FOLDER]
 
-File number n of a format follows from the seed alone. Mutations know the formats: they exchange pickle
-instructions, edit lengths, and renew the checksums and header lengths that would otherwise end the reading early.
+File number n of a format depends only on the seed. Mutations are aware of the formats: they replace pickle
+instructions, edit lengths, and update checksums and header lengths that would otherwise stop the reader early.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Peak memory of a process, and that it does not grow with the amount of work.
+"""Peak memory of a process, which must not grow with the amount of work.
 
 python benchmarks/memory.py --what evaluation
 """

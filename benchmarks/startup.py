@@ -1,4 +1,4 @@
-"""Seconds until a command has printed its help, beside those of Python alone.
+"""Seconds until a command has printed its help, compared with the start of Python.
 
 python benchmarks/startup.py [--repeats 11]
 """

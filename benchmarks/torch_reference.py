@@ -1,8 +1,7 @@
-"""CLAN written plainly in PyTorch: what the project's speed and memory are compared with.
+"""CLAN in plain PyTorch: the reference for the project's speed and memory.
 
-The official segmenter, discriminator, losses, optimizers and order of work, in the words a PyTorch user
-would choose today and without tricks: eager mode, float32, contiguous tensors, default threads.
-It imports nothing of `clan`, so that it can also serve as a second opinion on it.
+The official segmenter, discriminator, losses, optimizers and order of operations in idiomatic PyTorch: eager mode,
+float32, contiguous tensors, default threads. It imports nothing from `clan`, so that it is an independent check too.
 
     python benchmarks/torch_reference.py --check
 
@@ -190,9 +189,9 @@ def parameter_groups(segmenter: Segmenter) -> Iterator[dict]:
     def group(belongs: Callable[[str], bool], rate: float, visits: int) -> dict:
         return {"params": [p for name, p in trained if belongs(name)], "rate": rate, "visits": visits}
 
-    heads, trunk = ("layer5.", "layer6."), ("layer1.", "layer2.", "layer3.", "layer4.")
+    heads, backbone = ("layer5.", "layer6."), ("layer1.", "layer2.", "layer3.", "layer4.")
     yield group(lambda name: name.startswith("conv1."), rate=1.0, visits=1)
-    yield group(lambda name: name.startswith(trunk) and ".downsample." not in name, rate=1.0, visits=3)
+    yield group(lambda name: name.startswith(backbone) and ".downsample." not in name, rate=1.0, visits=3)
     yield group(lambda name: ".downsample." in name, rate=1.0, visits=4)
     yield group(lambda name: name.startswith(heads), rate=10.0, visits=1)
 

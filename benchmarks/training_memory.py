@@ -1,8 +1,7 @@
-"""Resident memory while training: it must not grow with the iterations.
+"""Resident memory during training, which must not grow with the iterations.
 
-A small network on drawn worlds, everything as `clan train` does it (loader threads, both optimizers, records), so
-that a reference kept from one iteration to the next shows. Exits with 1 where the last half has grown by more than
-`--tolerance` over the first.
+Trains a small network on drawn data like `clan train` (loader threads, both optimizers, records), so that leaked
+references show. Exits with 1 if the second half uses more than the first by over `--tolerance`.
 
     python benchmarks/training_memory.py [--iterations 300] [--every 50] [--tolerance 0.02] [--json FILE]
 """

@@ -48,21 +48,21 @@ Row = tuple[str, ...]
 
 
 class Made(Preprocessor):
-    """Puts what is made from the code where its page asks for it."""
+    """Replaces markers in a page by generated text."""
 
     def run(self, lines: list[str]) -> list[str]:
-        """A page's lines, before anything else reads them."""
+        """Returns a page's lines with markers replaced."""
         marker = re.compile(r"^<!-- made: (\w+) -->$", re.MULTILINE)
         return marker.sub(lambda found: MADE[found[1]](), "\n".join(lines)).split("\n")
 
 
 class Formulas(Postprocessor):
-    """Formulas, which `pymdownx.arithmatex` leaves as TeX, as MathML: no script, no font, no network."""
+    """Converts TeX formulas of `pymdownx.arithmatex` to MathML, which needs no script, font or network."""
 
     TEX = re.compile(r'<(span|div) class="arithmatex">\\([(\[])(.*?)\\[)\]]</\1>', re.DOTALL)
 
     def run(self, text: str) -> str:
-        """A page's HTML, after everything else."""
+        """Returns a page's HTML with formulas converted."""
         return self.TEX.sub(self._formula, text)
 
     @staticmethod
@@ -72,7 +72,7 @@ class Formulas(Postprocessor):
 
 
 class Documentation(Extension):
-    """Both of them."""
+    """The Markdown extension with both processors."""
 
     def extendMarkdown(self, md: Markdown) -> None:
         """Called by Markdown."""
@@ -89,11 +89,11 @@ def makeExtension(**_: Any) -> Documentation:
 
 
 class Caught(Exception):
-    """Carries the parser of a command that was about to read its arguments."""
+    """Carries a command's parser out of the command."""
 
 
 def parser_of(command: Callable[[], object]) -> argparse.ArgumentParser:
-    """The first parser that a command builds, caught when it begins to read."""
+    """Returns the first parser that a command builds, caught before it parses."""
 
     def catch(parser: argparse.ArgumentParser, *_: Any, **__: Any) -> None:
         raise Caught(parser)
@@ -107,7 +107,7 @@ def parser_of(command: Callable[[], object]) -> argparse.ArgumentParser:
 
 
 def commands() -> str:
-    """A section for every command of `clan` but `train`, whose flags are the configuration's."""
+    """Returns a section for every command except `clan train`, whose flags are the configuration's."""
     named = cli.COMMANDS | {f"data {name}": command for name, command in cli.DATA_COMMANDS.items()}
     return "\n\n".join(_command(name, named[name]) for name in sorted(named))
 
@@ -138,7 +138,7 @@ def _flag(parameter: inspect.Parameter, value: str) -> str:
 
 
 def _value(annotation: Any) -> str:
-    """What stands for a value in a usage."""
+    """Returns the placeholder of a value in a usage line."""
     value = value_of(annotation)
     if value is None:
         return ""
@@ -147,7 +147,7 @@ def _value(annotation: Any) -> str:
 
 
 def scripts() -> str:
-    """A section for each of the five scripts."""
+    """Returns a section for each of the five scripts."""
     return "\n\n".join(_script(name, parser_of(main)) for name, main in SCRIPTS.items())
 
 
@@ -165,7 +165,7 @@ def _script(name: str, parser: argparse.ArgumentParser) -> str:
 
 
 def _word(action: argparse.Action) -> str:
-    """What stands for a flag's value."""
+    """Returns the placeholder of a flag's value."""
     if action.choices:
         return "{" + ",".join(action.choices) + "}"
     return "WIDTH,HEIGHT" if action.type is size else METAVARS.get(action.type, "NAME")
@@ -175,7 +175,7 @@ def _word(action: argparse.Action) -> str:
 
 
 def configuration() -> str:
-    """Every option: its flag and key, its default and what it means."""
+    """Returns a table of every option: flag and key, default, meaning."""
     plain = [name for name, field in Config.model_fields.items() if name != "method" and not _section(field.annotation)]
     parts = [f"## The run\n\n{_options(Config, '', plain)}"]
     shown: set[type] = set()
@@ -197,7 +197,7 @@ def configuration() -> str:
 
 
 def _methods() -> str:
-    """A section for every method and its own options."""
+    """Returns a section for every method with its options."""
     parts = [
         "## `method` { #method }\n\nThe adaptation method, `--method NAME` on the command line, and its own options. A "
         "name alone stands for the method with its defaults.\n\n"
@@ -214,7 +214,7 @@ def _methods() -> str:
 
 
 def _section(annotation: Any) -> type[Section] | None:
-    """A group of options, unless it is one that a file describes."""
+    """Returns a group of options, or None for a group that a file describes."""
     if inspect.isclass(annotation) and issubclass(annotation, Section) and annotation not in (Description, Classes):
         return annotation
     return None
@@ -237,7 +237,7 @@ def _options(section: type[Section], prefix: str, names: Iterable[str]) -> str:
 
 
 def _kind(schema: Mapping[str, Any]) -> str:
-    """The values that a JSON schema lets through, in words."""
+    """Returns the values that a JSON schema accepts, in words."""
     if "enum" in schema:
         return ", ".join(f"`{value}`" for value in schema["enum"])
     if "const" in schema:
@@ -256,7 +256,7 @@ def _kind(schema: Mapping[str, Any]) -> str:
 
 
 def presets() -> str:
-    """Every option in which presets differ, from either source."""
+    """Returns a table of every option in which presets differ, for both sources."""
     runs = {
         (preset, source): dict(flat_options(make(source).model_dump(mode="json")))
         for preset, make in recipes.PRESETS.items()
@@ -273,7 +273,7 @@ def presets() -> str:
 
 
 def _cell(values: list[Any]) -> str:
-    """The value of both sources, or SYNTHIA's and GTA5's."""
+    """Returns the common value, or SYNTHIA's and GTA5's."""
     shown = [_shown(value) for value in values]
     return shown[0] if len(set(shown)) == 1 else " / ".join(shown)
 
@@ -288,7 +288,7 @@ def _default(value: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    """A value as it is typed on the command line."""
+    """Formats a value as on the command line."""
     if isinstance(value, tuple | list):
         return " ".join(map(_shown, value))
     if isinstance(value, bool):
@@ -297,7 +297,7 @@ def _shown(value: Any) -> str:
 
 
 def _table(head: Row, rows: Iterable[Row]) -> str:
-    """A table in Markdown, without columns that are empty."""
+    """Returns a Markdown table without empty columns."""
     filled = [column for column in zip(head, *rows, strict=True) if any(column[1:])]
     title, *body = zip(*filled, strict=True)
     lines = [title, ("---",) * len(title), *body]
@@ -310,4 +310,4 @@ MADE: Mapping[str, Callable[[], str]] = {
     "configuration": configuration,
     "presets": presets,
 }
-"""What a page can ask for."""
+"""Generators by marker."""

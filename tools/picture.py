@@ -1,4 +1,4 @@
-"""Draws docs/images/demo.png from what `clan demo` left: `python tools/picture.py demo`.
+"""Draws docs/images/demo.png from the output of `clan demo`: `python tools/picture.py demo`.
 
 It shows a camera picture of the validation split, its truth, what both methods make of it and where CLAN's heads
 disagree. The picture is not chosen by eye: of all, it is the one whose gain is the median.
@@ -21,7 +21,7 @@ BACKGROUND = (255, 255, 255)
 
 
 def median_gain(folder: Path) -> tuple[str, dict[str, float]]:
-    """Stem of the image whose mIoU gains as much as half of the others at least, and its mIoU by method."""
+    """Returns the stem of the image with the median gain in mIoU, and its mIoU by method."""
     scores = {
         method: json.loads((folder / "result" / method / "scores.json").read_text())["images"]
         for method in ("source-only", "clan")
@@ -32,7 +32,7 @@ def median_gain(folder: Path) -> tuple[str, dict[str, float]]:
 
 
 def panels(folder: Path, stem: str, miou: dict[str, float]) -> dict[str, Image.Image]:
-    """The pictures to show, by their captions."""
+    """Returns the pictures by caption."""
     from clan.evaluation.label_maps import options_for
     from clan.evaluation.prediction import Predictor
 
@@ -54,7 +54,7 @@ def panels(folder: Path, stem: str, miou: dict[str, float]) -> dict[str, Image.I
 
 
 def sheet(shown: dict[str, Image.Image]) -> Image.Image:
-    """The pictures in rows, each over its caption, and the classes' colours in the last place."""
+    """Arranges the pictures in rows with captions, and the legend in the last cell."""
     font = ImageFont.load_default(15)
     width, height = next(iter(shown.values())).size
     size = (COLUMNS * (width + GAP) + GAP, 2 * (height + LINE + GAP) + GAP)
@@ -80,7 +80,7 @@ def sheet(shown: dict[str, Image.Image]) -> Image.Image:
 
 
 def main() -> None:
-    """Draws it."""
+    """Draws and saves the picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("demo", type=Path, help="folder of a demo run")
     parser.add_argument("-o", "--output", type=Path, default=Path("docs/images/demo.png"))

@@ -24,7 +24,7 @@ from tests.methods.test_contract import build, pair
 @pytest.mark.parametrize("name", METHODS)
 def test_methods_work_with_one_head_or_say_that_they_need_two(name):
     if name == "clan":
-        with pytest.raises(ConfigError, match=r"clan needs 2 heads, and network\.num_heads is 1"):
+        with pytest.raises(ConfigError, match=r"clan .* 2 .*network\.num_heads is 1"):
             build(name, num_heads=1)
         return
     method = build(name, num_heads=1)

@@ -66,7 +66,7 @@ def test_evaluations_are_found_by_weights_and_by_name(evaluated_runs, tmp_path):
 
 
 def test_what_is_no_score_is_named(tmp_path):
-    with pytest.raises(ClanError, match=r"holds no scores.json: evaluate"):
+    with pytest.raises(ClanError, match=r"scores\.json"):
         read_evaluation(tmp_path)
     for content in ("{", "[]", '{"version": 2}', '{"version": 1}'):
         (tmp_path / "scores.json").write_text(content)
@@ -323,10 +323,10 @@ def test_scripts_and_numbers_without_end_in_scores_stay_text(runs, tmp_path):
 
 
 def test_what_cannot_be_reported_is_said(runs, tmp_path):
-    with pytest.raises(ClanError, match=r"holds no config.yaml: name the folder of a run"):
+    with pytest.raises(ClanError, match=r"config\.yaml"):
         make_report([tmp_path], tmp_path / "r.html")
-    with pytest.raises(ClanError, match="1 evaluations for 2 runs"):
+    with pytest.raises(ClanError, match=r"1 .* 2 runs"):
         make_report(runs, tmp_path / "r.html", evaluations=[runs[0].parent / "result/first_4"])
-    with pytest.raises(ClanError, match=r"cannot write .*: choose another --output"):
+    with pytest.raises(ClanError, match=r"cannot write .*--output"):
         (tmp_path / "file").touch()
         make_report(runs, tmp_path / "file/r.html", images=0)

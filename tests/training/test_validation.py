@@ -196,9 +196,7 @@ def test_some_images_are_spread_over_the_split(tiny):
 
 def test_a_split_without_labels_is_refused_before_training(tiny):
     config = tiny(validate_every=1, validation_split="train")
-    with pytest.raises(
-        ConfigError, match=r"3 of 3 images to validate on have no label, first lindenau.* of cityscapes"
-    ):
+    with pytest.raises(ConfigError, match=r"3 of 3 .* lindenau.* cityscapes.*--validation-split"):
         Trainer(config, notify=lambda sentence: None)
     assert not config.snapshot_dir.exists()
 

@@ -21,9 +21,7 @@ def print_bars(names: Sequence[str], shares: Sequence[float], colors: Sequence[t
     table = Table.grid(padding=(0, 2))
     largest = max([*shares, 1e-12])
     for name, share, (red, green, blue) in zip(names, shares, colors, strict=True):
-        length = max(
-            8 * WIDTH * share / largest, share > 0
-        )  # eighths of a character; at least one unless the share is 0
+        length = max(8 * WIDTH * share / largest, share > 0)  # eighths of a character, at least 1 for a share above 0
         drawn = Bar(8 * WIDTH, 0, length, width=WIDTH, color=f"rgb({red},{green},{blue})")
         table.add_row(f"  {name}", drawn, _percent(share))
     console = Console(highlight=False)

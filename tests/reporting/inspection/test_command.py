@@ -163,6 +163,6 @@ def test_what_cannot_be_inspected_is_said(inspected, tmp_path, error_of):
 
 def test_damaged_findings_are_said(tmp_path):
     (tmp_path / "inspect.json").write_text('{"version": 1}')
-    with pytest.raises(ClanError, match=r"inspect.json is damaged .*: run clan inspect again, or remove it"):
+    with pytest.raises(ClanError, match=r"inspect\.json is damaged"):
         read_findings(tmp_path)
     assert read_findings(tmp_path / "none") is None
