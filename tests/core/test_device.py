@@ -8,6 +8,8 @@ from clan.core import device as devices
 from clan.core.device import explain, explained, select_device
 from clan.core.errors import ConfigError, DeviceError
 
+pytestmark = pytest.mark.core
+
 
 @pytest.fixture
 def four_gpus(monkeypatch):

@@ -14,6 +14,8 @@ from clan.run.checkpoint import States
 from clan.training.trainer import Trainer
 from tests.conftest import metrics
 
+pytestmark = pytest.mark.core
+
 
 def train(config, *, resume=False):
     said = []

@@ -9,6 +9,8 @@ import pytest
 from clan.core import runtime
 from tests.pages import ROOT
 
+pytestmark = pytest.mark.core
+
 AVX2 = "fma avx2"
 ZEN4 = f"{AVX2} avx512f avx512bw avx512cd avx512dq avx512vl"
 

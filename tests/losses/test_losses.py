@@ -11,7 +11,7 @@ from clan.losses.segmentation import segmentation_loss
 from clan.models.segmenter import upsample
 from tests.conftest import relative
 
-pytestmark = pytest.mark.plain
+pytestmark = [pytest.mark.plain, pytest.mark.core]
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from clan.methods.base import Domain, LabelledDomain, Pair, Progress
 from clan.run.method_options import METHOD_OPTIONS
 from clan.run.presets import official
 
-pytestmark = pytest.mark.plain
+pytestmark = [pytest.mark.plain, pytest.mark.core]
 
 CLASSES, SIZE = 5, (40, 56)
 AFTER_WARMUP = Progress(iteration=50, total=100, warmup=10)

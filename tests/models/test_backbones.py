@@ -17,7 +17,7 @@ from clan.models.weights import load_weights, save_weights
 from tests.conftest import relative
 from tests.needs import module
 
-pytestmark = pytest.mark.plain
+pytestmark = [pytest.mark.plain, pytest.mark.core]
 
 BATCH, HEIGHT, WIDTH = 2, 33, 49
 
