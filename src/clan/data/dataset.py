@@ -14,7 +14,7 @@ from PIL import Image
 
 from clan.core.errors import DataError
 from clan.data.encodings import describe_code, read_codes
-from clan.data.files import image_size, read_rgb, size_conflict
+from clan.data.files import image_size, missing, read_rgb, size_conflict
 from clan.data.lists import Known, choose, read_lines, repeated
 from clan.datasets import CITYSCAPES_CLASSES, Classes, Description, packaged
 from clan.datasets.classes import UNKNOWN
@@ -238,6 +238,8 @@ class Dataset:
         """What the label of image `index` holds: ids, or colours as 0xRRGGBB, integers [H, W]."""
         path = self.label_path(index)
         if not path.is_file():
+            if path.is_symlink():
+                raise missing(path)
             raise DataError(f"{self.image_path(index)} has no label: {path} does not exist; add it or mend the pattern")
         return read_codes(path, self.description)
 
@@ -251,10 +253,11 @@ class Dataset:
         train_ids = self.train_ids(codes)
         if self.description.ignore != "rest" and (strays := train_ids == UNKNOWN).any():
             first = int(codes[strays][0])
+            mixed = " (smoothed edges and JPEG make such colours)" if self.description.encoding == "colors" else ""
             raise DataError(
                 f"label {self.label_path(index)} holds {describe_code(first, self.description)} in "
                 f"{np.count_nonzero(codes == first):,} pixels, which {self.name} gives no class: "
-                "name it under classes, under ignore, or write ignore: rest"
+                f"name it under classes, under ignore, or write ignore: rest{mixed}"
             )
         return train_ids
 

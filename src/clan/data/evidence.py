@@ -82,7 +82,7 @@ def choose(folder: Path, pairings: list[Pairing]) -> Choice:
     numbers = [len({label for _, label in pairing.pairs}) for pairing in pairings]
     most = max(numbers, default=0)
     choice = Choice()
-    rated: list[tuple[float, Pairing, Look]] = []
+    rated: list[tuple[float, Pairing, Look, Look]] = []
     remarks: dict[str, str] = {}
     for pairing, count in zip(pairings, numbers, strict=True):
         if count < FEWEST * most:
@@ -98,11 +98,12 @@ def choose(folder: Path, pairings: list[Pairing]) -> Choice:
             continue
         if labels in STORED:
             points += STORED[labels] + _label_points(pairing) + 20 * count / most
-            rated.append((points, pairing, labels))
+            rated.append((points, pairing, images, labels))
     rated.sort(key=lambda item: -item[0])
     if rated:
-        _, choice.pairing, choice.look = rated[0]
-    for _, pairing, labels in rated[1:]:
+        _, choice.pairing, drawn, choice.look = rated[0]
+        choice.seen += [f"images hold {SAID[drawn]} as labels do: are they label maps?"] * (PICTURES[drawn] < 0)
+    for _, pairing, _, labels in rated[1:]:
         files = len({label for _, label in pairing.pairs})
         remarks.setdefault(pairing.labels, f"also seen: {pairing.labels} ({files} files, {SAID[labels]})")
     told = {path for pair in choice.pairing.pairs for path in pair} if choice.pairing else set()
