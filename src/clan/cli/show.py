@@ -25,6 +25,7 @@ def predict(  # noqa: PLR0913 (the signature is the command line)
     strict: bool = False,
     input_size: tuple[int, int] | None = None,
     num_classes: int | None = None,
+    classes: Path | None = None,
     upsampling: Literal["bilinear", "bicubic"] | None = None,
     backbone: str | None = None,
     output_stride: Literal[8, 16] | None = None,
@@ -48,6 +49,7 @@ def predict(  # noqa: PLR0913 (the signature is the command line)
         strict: end at the first image of a folder that cannot be read; without it, such images are named at the end.
         input_size: width and height that the network sees; without it, each image's proportions are kept.
         num_classes: number of classes; without it, the run's, else what the weights tell.
+        classes: file or name of the classes, for weights without their run's config.yaml: cityscapes, synthia-16, …
         upsampling: of the logits; without it, the run's, else bilinear.
         backbone: the trunk; without it, the run's, else what the weights tell.
         output_stride: input's resolution over that of the features; without it, the run's, else 8.
@@ -80,7 +82,7 @@ def predict(  # noqa: PLR0913 (the signature is the command line)
     }
     damaged: list[str] = []
     skip = None if strict else lambda error: damaged.append(str(error))
-    count = run_prediction(source, weights, output, products=products, on_damaged=skip, **given)
+    count = run_prediction(source, weights, output, products=products, classes=classes, on_damaged=skip, **given)
     if count:
         kind = "frame" if is_video(source) else "image"
         print(f"{count} {kind}{'s' * (count != 1)} in {output}; legend.png tells what the colours mean")

@@ -70,7 +70,7 @@ def options_for(
             f"{weights} was trained for {options.num_classes} classes, {dataset.name} has "
             f"{dataset.classes.label_space.num_classes}: {REMEDY}"
         )
-    notify(_assumptions(weights, options, given))
+    notify(_assumptions(weights, options, given, dataset))
     return options
 
 
@@ -93,17 +93,18 @@ def _told_by_arrays(weights: Path, given: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in known.items() if value is not None}
 
 
-def _assumptions(weights: Path, options: EvaluationOptions, given: Mapping[str, Any]) -> str:
+def _assumptions(weights: Path, options: EvaluationOptions, given: Mapping[str, Any], dataset: Dataset | None) -> str:
     network = options.network
     assumed = {
         "output_stride": f"--output-stride {network.output_stride}",
         "head_dilations": f"--head-dilations {' '.join(map(str, network.head_dilations))}",
         "normalization": "--input-normalization caffe-bgr",
     }
+    names = f" ({', '.join(dataset.classes.classes)}, in this order)" if dataset else ""
     said = ", ".join(text for name, text in assumed.items() if name not in given)
     return (
         f"{weights} has no {RUN_FILE} beside it: it is taken for a {network.backbone} for {network.num_classes} "
-        "classes" + (f"; assumed, since no array tells: {said}" if said else "")
+        f"classes{names}" + (f"; assumed, since no array tells: {said}" if said else "")
     )
 
 
