@@ -293,6 +293,10 @@ def test_labels_without_a_pixel_of_a_class_are_an_error_in_check_and_a_warning_i
     assert stop.value.code == 1
     ignored = "labels of the {} my is ignored: they hold 255, but the classes take 0, 1, 2"
     assert ignored.format("data set") in capsys.readouterr().out
+    (folder / "list.txt").write_text("0.png\n")
+    (folder / "kept.yaml").write_text(PLAIN + "splits: {test: list.txt}\n")  # as benchmarks that keep their truth do
+    cli.dispatch(["data", "check", "kept.yaml", "--split", "test"])
+    assert "every pixel of this split's labels is ignored: there is nothing to score" in capsys.readouterr().out
     cli.dispatch(["train", "--source", "my.yaml", "--target", "my.yaml", "--num-steps", "1", "--warmup-steps", "0",
                   "--validate-every", "1"])  # fmt: skip
     said = capsys.readouterr().out

@@ -1,10 +1,13 @@
 """Proposals of `clan data init` for incomplete, lossy or ambiguous folders."""
 
+import cv2
 import numpy as np
 import pytest
 import yaml
 from PIL import Image
 
+from clan.core.errors import DataError
+from clan.data.image_files import read_rgb
 from clan.data.proposal import propose
 from clan.datasets.label_tables import TABLES, _load, suggest
 
@@ -79,6 +82,20 @@ def test_numbers_of_objects_alone_are_no_labels(tmp_path):
     assert "instance/{name}.png (3 files)" in said
 
 
+def test_photographs_of_16_bits_a_channel_are_images_and_label_maps_said_to_be_none(tmp_path):
+    for number in range(3):
+        noise = np.random.default_rng(number).integers(0, 65535, (SIZE[1], SIZE[0], 3), np.uint16)
+        for folder in ("deep/images", "maps/images"):
+            (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(tmp_path / f"deep/images/{number}.png"), noise)
+        for path in (f"deep/labels/{number}.png", f"maps/labels/{number}.png", f"maps/images/{number}.png"):
+            put(Image.fromarray(areas()), tmp_path / path)
+    for name in ("deep", "maps"):
+        _, found, said = proposed(tmp_path / name)
+        assert (found["images"], found["labels"]) == ("images/{name}.png", "labels/{name}.png")
+        assert ("images hold ids as labels do: are they label maps?" in said) == (name == "maps")
+
+
 def test_links_are_followed_and_what_cannot_be_used_is_counted(tmp_path):
     for number in range(3):
         photo(tmp_path / f"store/images/{number}.jpg", number)
@@ -94,6 +111,8 @@ def test_links_are_followed_and_what_cannot_be_used_is_counted(tmp_path):
     assert (found["images"], found["labels"]) == ("images/{name}.jpg", "labels/{name}.png")
     assert "1 of 4 images have no label, such as images/9.jpg" in said
     assert "1 other image files, such as previews/all.png" in said
+    with pytest.raises(DataError, match=r"9\.jpg is a link to nowhere\.jpg, which does not exist"):
+        read_rgb(root / "images/9.jpg")
 
 
 def test_images_without_labels(tmp_path):

@@ -252,7 +252,7 @@ def test_a_folder_from_a_mac_with_damaged_images(tmp_path, picture, weights, cap
     assert stop.value.code == 1
     assert "2 images in" in said.out
     assert "2 of 4 images could not be read" in said.err
-    assert "b.jpg cannot be decoded" in said.err and "d.tif does not exist" in said.err
+    assert "b.jpg cannot be decoded" in said.err and "d.tif is a link to nowhere" in said.err
     found = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*")}
     endings = (".png", "_color.png", "_discrepancy.png")
     assert found == {"legend.png", *(f"{stem}{ending}" for stem in "ac" for ending in endings)}

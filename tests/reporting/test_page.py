@@ -11,6 +11,7 @@ from clan.cli import main as cli
 from clan.core.errors import ClanError
 from clan.data.dataset import Dataset
 from clan.data.domains import load_classes, named_domain
+from clan.datasets import NAMED_CLASSES
 from clan.datasets.labels import CITYSCAPES, LabelSpace
 from clan.evaluation.iou import score
 from clan.evaluation.scores_file import (
@@ -164,6 +165,10 @@ def test_published_figures_stand_beside_cityscapes_val_alone(runs):
     assert comparable("synthia", whole, IMAGES) == FIGURES["synthia"]
     assert comparable("cityscapes", whole, IMAGES) == comparable("synthia", whole, 499) == ()
     assert comparable("gta5", whole | {"split": "test"}, IMAGES) == ()
+    sixteen = NAMED_CLASSES["synthia-16"]
+    merged = {name: (["truck"] if name == "car" else []) for name in sixteen.classes}
+    for classes, expected in ((sixteen, FIGURES["synthia"]), ({"classes": merged}, ()), ({"classes": 7}, ())):
+        assert comparable("synthia", whole | {"classes": classes}, IMAGES, sixteen.label_space) == expected
     run = read_run(runs[0])
     one = find_evaluations(run.folder, run.snapshots, [runs[0].parent / "result"])[-1]
     images = {str(number): 0.5 for number in range(IMAGES)}

@@ -59,6 +59,8 @@ def test_nothing_is_replaced_unless_told_so(snapshot, tmp_path):
             convert(source, tmp_path / target)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
     convert(snapshot, tmp_path / "w.pth", overwrite=True)
+    with pytest.raises(WeightsError, match="would be taken for a snapshot of the run in"):
+        convert(tmp_path / "w.pth", snapshot.with_name("again.pdparams"))
 
 
 @pytest.mark.parametrize(
@@ -102,6 +104,11 @@ def test_weights_alone_are_used_as_their_arrays_tell_and_the_rest_is_said(bare, 
     predict(picture, bare, tmp_path / "out")
     said = capsys.readouterr().out
     assert "bare.pth has no config.yaml beside it: recognised as resnet-tiny for 5 classes" in said
+    assert f"nothing says which 5 classes {bare} knows: they are shown by number; --classes names them" in said
+    (tmp_path / "five.yaml").write_text("classes: {a: , b: , c: , d: , e: }")
+    assert label_space_of(bare, 5, tmp_path / "five.yaml").names == tuple("abcde")
+    with pytest.raises(ClanError, match="5 is not .* the 16 classes of synthia-16"):
+        predict(picture, bare, tmp_path / "out", classes="synthia-16")
     assert "assumed: --output-stride 8, --head-dilations 6 12 18 24, --input-norm" in said
     assert options(bare, output_stride=16, input_normalization="imagenet-rgb").normalization.channels == "rgb"
 

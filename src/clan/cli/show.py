@@ -28,6 +28,7 @@ def predict(  # noqa: PLR0913 (the signature is the command line)
     strict: bool = False,
     input_size: tuple[int, int] | None = None,
     num_classes: int | None = None,
+    classes: Path | None = None,
     upsampling: Literal["bilinear", "bicubic"] | None = None,
     backbone: str | None = None,
     output_stride: Literal[8, 16] | None = None,
@@ -51,6 +52,7 @@ def predict(  # noqa: PLR0913 (the signature is the command line)
         strict: stop at the first unreadable image of a folder; otherwise unreadable images are listed at the end.
         input_size: width and height of the network's input; without it, each image's aspect ratio is kept.
         num_classes: number of classes; without it, the run's, else recognised from the weights.
+        classes: file or name of the classes, for weights without their run's config.yaml: cityscapes, synthia-16, …
         upsampling: of the logits; without it, the run's, else bilinear.
         backbone: name of the backbone; without it, the run's, else recognised from the weights.
         output_stride: input resolution / feature resolution; without it, the run's, else 8.
@@ -84,7 +86,7 @@ def predict(  # noqa: PLR0913 (the signature is the command line)
     }
     damaged: list[str] = []
     skip = None if strict else lambda error: damaged.append(str(error))
-    count = run_prediction(source, weights, output, products=products, on_damaged=skip, **given)
+    count = run_prediction(source, weights, output, products=products, classes=classes, on_damaged=skip, **given)
     if count:
         kind = "frame" if is_video(source) else "image"
         print(f"{count} {kind}{'s' * (count != 1)} in {output}; legend.png tells what the colours mean")

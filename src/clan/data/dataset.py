@@ -14,7 +14,7 @@ from PIL import Image
 
 from clan.core.errors import DataError
 from clan.data.encodings import describe_code, read_codes
-from clan.data.image_files import image_size, read_rgb, size_conflict
+from clan.data.image_files import image_size, missing, read_rgb, size_conflict
 from clan.data.lists import ImageIndex, choose, read_lines, repeated
 from clan.datasets import CITYSCAPES_CLASSES, Classes, Description, packaged
 from clan.datasets.classes import UNKNOWN
@@ -247,6 +247,8 @@ class Dataset:
         """
         path = self.label_path(index)
         if not path.is_file():
+            if path.is_symlink():
+                raise missing(path)
             raise DataError(
                 f"{self.image_path(index)} has no label: {path} does not exist; add it or correct the labels pattern"
             )
@@ -262,10 +264,11 @@ class Dataset:
         train_ids = self.train_ids(codes)
         if self.description.ignore != "rest" and (strays := train_ids == UNKNOWN).any():
             first = int(codes[strays][0])
+            mixed = " (smoothed edges and JPEG make such colours)" if self.description.encoding == "colors" else ""
             raise DataError(
                 f"label {self.label_path(index)} holds {describe_code(first, self.description)} in "
                 f"{np.count_nonzero(codes == first):,} pixels, which is not in the description of {self.name}: "
-                "add it to classes or ignore, or write ignore: rest"
+                f"add it to classes or ignore, or write ignore: rest{mixed}"
             )
         return train_ids
 

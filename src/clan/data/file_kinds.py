@@ -9,13 +9,13 @@ import numpy as np
 
 from clan.core.errors import DataError
 from clan.data.encodings import read_codes, stored_mode
-from clan.data.image_files import open_image
+from clan.data.image_files import open_image, read_channels
 from clan.datasets import Description
 from clan.datasets.description import Encoding
 
 FileKind = Literal["photo", "deep", "ids", "numbers", "channel", "colors", "smooth", "lossy", "unreadable"]
-"""deep: 16 bits and many values, such as depth · numbers: ids over 255, such as instance ids · channel: ids in one of
-three channels · smooth: few colours with blended edges · lossy: flat areas stored as JPEG."""
+"""deep: 16 bits and many values, such as depth or photographs · numbers: ids over 255, such as instance ids · channel:
+ids in one of three channels · smooth: few colours with blended edges · lossy: flat areas stored as JPEG."""
 
 KIND_NAMES: dict[FileKind, str] = {
     "photo": "pictures", "deep": "16-bit values", "ids": "ids", "numbers": "16-bit numbers",
@@ -50,7 +50,9 @@ def kind_of(path: Path) -> FileKind:
                 return "deep" if wide else "photo"
             return "numbers" if wide and values[-1] > 255 else "ids"
         if bits == 16:
-            return "channel"
+            channels = read_channels(path)
+            few = any(len(np.unique(channels[:, :, number])) <= MOST_VALUES for number in range(3))
+            return "channel" if few else "deep"
         codes, counts = np.unique(read_codes(path, probe("colors")), return_counts=True)
     except DataError:
         return "unreadable"

@@ -49,6 +49,13 @@ def open_image(path: Path) -> Image.Image:
     return _decode(path)[0]
 
 
+def missing(path: Path) -> DataError:
+    """What is said of a file that is not there, or of a link to one."""
+    if path.is_symlink():
+        return DataError(f"{path} is a link to {path.readlink()}, which does not exist: mend or remove the link")
+    return DataError(f"{path} does not exist: check the list and the data folder")
+
+
 def _decode(path: Path) -> tuple[Image.Image, Header]:
     try:
         with open_header(path) as check:
@@ -60,7 +67,7 @@ def _decode(path: Path) -> tuple[Image.Image, Header]:
             image = Image.open(BytesIO(without_orientation(path.read_bytes())), formats=("TIFF",))
         image.load()
     except FileNotFoundError:
-        raise DataError(f"{path} does not exist: check the list and the data folder") from None
+        raise missing(path) from None
     except UnidentifiedImageError:
         raise DataError(
             f"{path} cannot be decoded (damaged, or not a supported {', '.join(FORMATS)}): "
@@ -112,6 +119,8 @@ def _header(path: Path) -> Header:
     try:
         with open_header(path) as image:
             return read_header(image, path)
+    except FileNotFoundError:
+        raise missing(path) from None
     except DAMAGED as error:
         raise DataError(f"{path} cannot be read ({error}): copy it again from the data set") from None
 

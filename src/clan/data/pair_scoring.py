@@ -76,7 +76,7 @@ def choose_labels(folder: Path, pairings: list[Pairing]) -> Choice:
     numbers = [len({label for _, label in pairing.pairs}) for pairing in pairings]
     most = max(numbers, default=0)
     choice = Choice()
-    rated: list[tuple[float, Pairing, FileKind]] = []
+    rated: list[tuple[float, Pairing, FileKind, FileKind]] = []
     remarks: dict[str, str] = {}
     for pairing, count in zip(pairings, numbers, strict=True):
         if count < FEWEST * most:
@@ -92,11 +92,13 @@ def choose_labels(folder: Path, pairings: list[Pairing]) -> Choice:
             continue
         if labels in LABEL_KINDS:
             points += LABEL_KINDS[labels] + _label_points(pairing) + 20 * count / most
-            rated.append((points, pairing, labels))
+            rated.append((points, pairing, images, labels))
     rated.sort(key=lambda item: -item[0])
     if rated:
-        choice.pairing = rated[0][1]
-    for _, pairing, labels in rated[1:]:
+        _, choice.pairing, pictures, _ = rated[0]
+        if IMAGE_KINDS[pictures] < 0:
+            choice.seen.append(f"images hold {KIND_NAMES[pictures]} as labels do: are they label maps?")
+    for _, pairing, _, labels in rated[1:]:
         files = len({label for _, label in pairing.pairs})
         remarks.setdefault(pairing.labels, f"also seen: {pairing.labels} ({files} files, {KIND_NAMES[labels]})")
     mentioned = {path for pair in choice.pairing.pairs for path in pair} if choice.pairing else set()

@@ -168,20 +168,21 @@ def _of_all_ranks(own: Mapping[str, float], stems: Sequence[str], ranks: Ranks) 
     return dict(zip(stems, ranks.sum(values.view(np.int64)).view(np.float64).tolist(), strict=True))
 
 
-def score_cityscapes(truth: Path, folder: Path, **options: Any) -> Scores:
+def score_cityscapes(truth: Path, folder: Path, *, classes: Path | None = None, **options: Any) -> Scores:
     """Scores a folder of label maps of Cityscapes and writes its `scores.json`.
 
     Args:
         truth: the split's folder of ground truths.
-        folder: the label maps; `classes.json` there states their classes, by default those of Cityscapes.
+        folder: the label maps.
+        classes: file or name of their classes; None: what `classes.json` beside them states, else those of Cityscapes.
         options: see `clan.evaluation.scoring.count_folders`.
     """
-    images, classes = _ImageScores(folder), read_classes(folder)
-    counts, label_space = count_folders(truth, folder, on_pair=images, classes=classes, **options)
+    images, known = _ImageScores(folder), read_classes(folder, classes)
+    counts, label_space = count_folders(truth, folder, on_pair=images, classes=known, **options)
     split = truth.resolve()
     source: dict[str, Any] = {"name": "cityscapes", "root": str(split.parents[1]), "split": split.name}
-    if classes != CITYSCAPES_CLASSES:
-        source["classes"] = classes.model_dump(mode="json")
+    if known != CITYSCAPES_CLASSES:
+        source["classes"] = known.model_dump(mode="json")
     write_evaluation(folder, counts, label_space, images=images, dataset=source)
     return score(counts, label_space)
 

@@ -71,7 +71,7 @@ def options_for(
             f"{weights} was trained for {options.num_classes} classes, {dataset.name} has "
             f"{dataset.classes.label_space.num_classes}: {REMEDY}"
         )
-    notify(_assumptions(weights, options, given))
+    notify(_assumptions(weights, options, given, dataset))
     return options
 
 
@@ -95,7 +95,7 @@ def _recognised_options(weights: Path, given: Mapping[str, Any]) -> dict[str, An
     return {name: value for name, value in recognised.items() if value is not None}
 
 
-def _assumptions(weights: Path, options: EvaluationOptions, given: Mapping[str, Any]) -> str:
+def _assumptions(weights: Path, options: EvaluationOptions, given: Mapping[str, Any], dataset: Dataset | None) -> str:
     """A sentence about the options that neither a configuration nor the arrays determine."""
     network = options.network
     assumed = {
@@ -103,10 +103,11 @@ def _assumptions(weights: Path, options: EvaluationOptions, given: Mapping[str, 
         "head_dilations": f"--head-dilations {' '.join(map(str, network.head_dilations))}",
         "normalization": "--input-normalization caffe-bgr",
     }
+    names = f" ({', '.join(dataset.classes.classes)}, in this order)" if dataset else ""
     flags = ", ".join(text for name, text in assumed.items() if name not in given)
     return (
         f"{weights} has no {CONFIG} beside it: recognised as {network.backbone} for {network.num_classes} "
-        "classes" + (f"; assumed: {flags}" if flags else "")
+        f"classes{names}" + (f"; assumed: {flags}" if flags else "")
     )
 
 

@@ -18,6 +18,7 @@ from clan.core.errors import ConfigError, DataError
 from clan.core.output import progress
 from clan.core.runtime import available_cores
 from clan.data import transforms
+from clan.data.domains import trained_classes
 from clan.data.image_files import IMAGE_SUFFIXES, read_rgb
 from clan.data.pairing import list_files
 from clan.datasets import Classes
@@ -28,7 +29,6 @@ from clan.evaluation.label_maps import EvaluationOptions, load_segmenter, option
 from clan.evaluation.outputs import refuse_clashes
 from clan.evaluation.overlays import CONFIDENCE, DISCREPANCY, Scale, heat_palette, legend, overlay
 from clan.models.segmenter import Segmenter
-from clan.run.weights_config import config_of
 
 VIDEOS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg")
 
@@ -84,6 +84,7 @@ def predict(
     save: Path,
     *,
     products: Products | None = None,
+    classes: Path | None = None,
     on_damaged: Callable[[DataError], None] | None = None,
     **given: Any,
 ) -> int:
@@ -99,6 +100,7 @@ def predict(
         weights: a segmenter's weights; see `clan.run.weights_config.config_of` for what says which network it is.
         save: the folder for the results.
         products: what to write; None: everything.
+        classes: see `label_space_of`.
         on_damaged: called with what is wrong with each image of a folder that cannot be read and is left out; without
             it, the first one ends everything.
         given: see `clan.evaluation.label_maps.options_for`. Without `input_size` the network sees each image in its own
@@ -118,7 +120,7 @@ def predict(
     outputs = [(str(path), stem.with_name(stem.name + end)) for path, stem in stems.items() for end in endings]
     refuse_clashes([("the legend", save / LEGEND), *outputs], stems)
     options = options_for(weights, **{"num_classes": None, "upsampling": None, "notify": print, **given})
-    network = Predictor(weights, options, keep_proportions=given.get("input_size") is None)
+    network = Predictor(weights, options, keep_proportions=given.get("input_size") is None, classes=classes)
     if products.discrepancy and options.network.num_heads != 2:
         print(f"{weights} is a network with one head: there is no discrepancy of two")
         products = replace(products, discrepancy=False)
@@ -143,12 +145,15 @@ class Predictor:
         weights: its weights.
         options: what it is; see `clan.evaluation.label_maps.options_for`.
         keep_proportions: of each image, rather than resizing all to `options.input_size`.
+        classes: file or name of the classes, for weights without their run's configuration.
     """
 
-    def __init__(self, weights: Path, options: EvaluationOptions, *, keep_proportions: bool) -> None:
+    def __init__(
+        self, weights: Path, options: EvaluationOptions, *, keep_proportions: bool, classes: Path | None = None
+    ) -> None:
         self.options = options
         self.keep_proportions = keep_proportions
-        self.label_space = label_space_of(weights, options.num_classes)
+        self.label_space = label_space_of(weights, options.num_classes, classes, print)
         self.segmenter: Segmenter = load_segmenter(weights, options.network, notify=print)
 
     def __call__(self, image: Image.Image) -> Analysis:
@@ -161,12 +166,31 @@ class Predictor:
             return analyse(self.segmenter, planes, (image.height, image.width), upsampling=self.options.upsampling)
 
 
-def label_space_of(weights: Path, num_classes: int) -> LabelSpace:
-    """The classes of the run that saved the weights; without its configuration, Cityscapes' or numbered ones."""
-    config = config_of(weights)
-    known = config.classes.label_space if config else CITYSCAPES
-    if known.num_classes == num_classes:
-        return known
+def label_space_of(
+    weights: Path,
+    num_classes: int,
+    given: Path | None = None,
+    notify: Callable[[str], object] = lambda sentence: None,
+) -> LabelSpace:
+    """The classes of the run that saved the weights; without its configuration, those given, Cityscapes' or numbers.
+
+    Args:
+        weights: the file.
+        num_classes: how many it knows.
+        given: file or name of the classes.
+        notify: takes a sentence about what was assumed.
+
+    Raises:
+        ConfigError: there are others, or another number of them.
+    """
+    if known := trained_classes(weights, given):
+        known.require_count(num_classes)
+        return known.label_space
+    nothing = f"nothing says which {num_classes} classes {weights} knows"
+    if num_classes == CITYSCAPES.num_classes:
+        notify(f"{nothing}: they are taken for those of Cityscapes; --classes names others")
+        return CITYSCAPES
+    notify(f"{nothing}: they are shown by number; --classes names them")
     return Classes(classes={f"class {train_id}": () for train_id in range(num_classes)}).label_space
 
 

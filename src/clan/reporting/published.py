@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from clan.datasets import CITYSCAPES_CLASSES, Classes, packaged
 from clan.datasets.labels import CITYSCAPES, LabelSpace
 
 
@@ -63,10 +64,23 @@ def comparable(
 
     Args:
         source: name of the run's source data set.
-        dataset: "name" and "split" of the evaluated data set.
+        dataset: "name" and "split" of the evaluated data set, and its "classes"; merged ones match no published figure.
         images: number of evaluated images.
         space: the scored classes.
     """
     whole = dataset.get("name") == "cityscapes" and dataset.get("split") == "val" and images == IMAGES
     means = {name: tuple(space.names[train_id] for train_id in subset) for name, subset in space.subsets.items()}
-    return tuple(figure for figure in FIGURES.get(source, ()) if whole and means.get(figure.mean) == figure.classes)
+    comparable = whole and not _merged(dataset.get("classes", CITYSCAPES_CLASSES))
+    return tuple(
+        figure for figure in FIGURES.get(source, ()) if comparable and means.get(figure.mean) == figure.classes
+    )
+
+
+def _merged(classes: Any) -> bool:
+    """Whether classes, as `scores.json` has them, take pixels of several of Cityscapes'; so too if they are damaged."""
+    try:
+        owners = Classes.model_validate(classes).owners
+    except ValueError:
+        return True
+    taken = [owners[name] for name in packaged("cityscapes").classes if name in owners]
+    return len({*taken}) < len(taken)

@@ -107,3 +107,6 @@ def test_label_maps_of_16_classes_are_not_scored_as_19(folder, error_of):
     (folder / "maps/classes.json").write_text(json.dumps(NAMED_CLASSES[NAME].model_dump(mode="json")))
     said = error_of(cli.dispatch, "iou", "data/Cityscapes/gtFine/val", "maps", "--classes", "cityscapes")
     assert "hold the 16 classes of synthia-16" in said
+    (folder / "maps").rename(folder / "run_1")
+    said = error_of(iou.main_bulk, "data/Cityscapes/gtFine/val", ".", "--classes", "cityscapes")
+    assert "hold the 16 classes of synthia-16" in said

@@ -37,6 +37,14 @@ def add_flags(given: argparse.ArgumentParser) -> None:
         choices=("bilinear", "bicubic"),
         help="of the logits; default: the run's, else bilinear",
     )
+    add("--backbone", help="the trunk; default: the run's, else what the weights tell")
+    add("--output-stride", type=int, choices=(8, 16), help="input's resolution over the features'; default: the run's")
+    add("--head-dilations", type=int, nargs="+", help="dilations of a head's convolutions; default: the run's")
+    add(
+        "--input-normalization",
+        choices=("caffe-bgr", "imagenet-rgb"),
+        help="how pixels become numbers; default: the run's, else caffe-bgr",
+    )
     add("--label-ids", action="store_true", help="write Cityscapes labelIds instead of trainIds")
     add("--batch-size", type=int, default=1, help="images that the network sees at once")
     add("--device", choices=("auto", "cpu", "gpu"), default="auto", help="where to compute")
@@ -70,6 +78,10 @@ def evaluate_snapshots(snapshots: Sequence[tuple[Path, Path]], flags: argparse.N
             connect(),
             num_classes=flags.num_classes,
             upsampling=flags.upsampling,
+            backbone=flags.backbone,
+            output_stride=flags.output_stride,
+            head_dilations=flags.head_dilations,
+            input_normalization=flags.input_normalization,
             input_size=flags.input_size,
             output_size=flags.output_size,
             label_ids=flags.label_ids,

@@ -45,6 +45,7 @@ def main_bulk(arguments: Sequence[str] | None = None) -> None:
     given.add_argument("pred_dir", type=Path, nargs="?", default=RESULTS, help="folder of folders RUN_ITERATION")
     given.add_argument("--devkit_dir", "--devkit-dir", type=Path, help="folder of val.txt, label.txt and info.json")
     given.add_argument("--label-ids", action="store_true", help="label maps hold Cityscapes labelIds, not trainIds")
+    given.add_argument("--classes", type=Path, help="classes of the label maps: cityscapes, synthia-16, … or a file")
     given.add_argument("--save", type=Path, default=WORKBOOKS, help="folder of the workbook and the CSV")
     flags = given.parse_args(arguments)
 
@@ -56,7 +57,9 @@ def main_bulk(arguments: Sequence[str] | None = None) -> None:
         folders = _of_run(SNAPSHOTS / name, folders)
         rows = score_label_maps(
             folders,
-            lambda folder: score_cityscapes(flags.gt_dir, folder, devkit_dir=flags.devkit_dir, prediction_ids=ids),
+            lambda folder: score_cityscapes(
+                flags.gt_dir, folder, classes=flags.classes, devkit_dir=flags.devkit_dir, prediction_ids=ids
+            ),
         )
         write_workbook(rows, folders[-1], SNAPSHOTS / name, flags.save)
 
