@@ -22,7 +22,6 @@ programs:
 test: setup
 	$(BIN)/python -m pytest -n $(JOBS)
 	$(BIN)/python -m pytest -n $(JOBS) -rs --plain
-	$(MAKE) versions
 
 # The oldest and the newest Paddle and Python, where such interpreters are found.
 versions:

@@ -96,8 +96,8 @@ def choose_labels(folder: Path, pairings: list[Pairing]) -> Choice:
     rated.sort(key=lambda item: -item[0])
     if rated:
         _, choice.pairing, pictures, _ = rated[0]
-        if IMAGE_KINDS[pictures] < 0:
-            choice.seen.append(f"images hold {KIND_NAMES[pictures]} as labels do: are they label maps?")
+        question = f"images hold {KIND_NAMES[pictures]} as labels do: are they label maps?"
+        choice.seen += [question] * _resembles_labels(pictures)
     for _, pairing, _, labels in rated[1:]:
         files = len({label for _, label in pairing.pairs})
         remarks.setdefault(pairing.labels, f"also seen: {pairing.labels} ({files} files, {KIND_NAMES[labels]})")
@@ -109,6 +109,11 @@ def choose_labels(folder: Path, pairings: list[Pairing]) -> Choice:
             choice.others |= files - mentioned
             mentioned |= files
     return choice
+
+
+def _resembles_labels(images: FileKind) -> bool:
+    """Whether the images of a pairing are stored as labels are."""
+    return IMAGE_KINDS[images] < 0
 
 
 def _image_points(pairing: Pairing, kind: FileKind) -> float | None:

@@ -75,7 +75,7 @@ def convert(
     side = target.with_suffix(".yaml") if config and not carries else None
     if target.exists() and source.exists() and target.samefile(source):
         raise WeightsError(f"{target} is the file to convert itself: give the result another name")
-    if target.suffix.lower() == ".pdparams" and (target.parent / RUN_FILE).is_file():
+    if target.suffix.lower() == ".pdparams" and (target.parent / CONFIG).is_file():
         raise WeightsError(f"{target} would be taken for a snapshot of the run in {target.parent}: write it elsewhere")
     for path in (target, side):
         if path is not None and path.exists() and not overwrite:
