@@ -1,14 +1,15 @@
 """Computing in half precision: what runs in it, and how small gradients survive it."""
 
-from collections.abc import Iterable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 
 import numpy as np
 import paddle
 from paddle import Tensor
 
 from clan.core.errors import ConfigError, TrainingError
-from clan.core.runtime import Precision
+from clan.core.runtime import Precision, has_bf16_kernels
 
 
 def check_precision(precision: Precision) -> str | None:
@@ -20,6 +21,8 @@ def check_precision(precision: Precision) -> str | None:
     if precision == "fp32":
         return None
     if paddle.device.get_device() == "cpu":
+        if precision == "bf16" and has_bf16_kernels():
+            return None
         return f"--precision {precision}: Paddle's autocast acts on GPUs alone, so the CPU computes in float32"
     supported = paddle.amp.is_float16_supported if precision == "fp16" else paddle.amp.is_bfloat16_supported
     if not supported():
@@ -33,9 +36,24 @@ def autocast(precision: Precision) -> AbstractContextManager[None]:
 
     Delicate are, by Paddle's lists: resizing, softmax, logarithms, squares, sums and means, so all of the losses.
     """
-    if precision == "fp32" or paddle.device.get_device() == "cpu":
+    if precision == "fp32":
         return nullcontext()
+    if paddle.device.get_device() == "cpu":
+        return _bf16_kernels() if precision == "bf16" and has_bf16_kernels() else nullcontext()
     return paddle.amp.auto_cast(level="O1", dtype="float16" if precision == "fp16" else "bfloat16")
+
+
+bf16_on_cpu: ContextVar[bool] = ContextVar("bf16_on_cpu", default=False)
+"""Whether `clan.kernels` is to multiply in bf16; Paddle's autocast does nothing on the CPU."""
+
+
+@contextmanager
+def _bf16_kernels() -> Iterator[None]:
+    token = bf16_on_cpu.set(True)
+    try:
+        yield
+    finally:
+        bf16_on_cpu.reset(token)
 
 
 class LossScale:
