@@ -1,7 +1,7 @@
 """Seconds and memory of one prediction: a ResNet-101 segmenter in eval mode, image to summed logits.
 
-19 classes, batch 1, float32 except where a name says bf16. Reading the image, upsampling the logits and writing the result are not
-included: they are not the network's.
+19 classes, batch 1, float32 except where a name says bf16. Reading the image, upsampling the logits and writing the
+result are not included: they are not the network's.
 
     python benchmarks/prediction.py [--only torch paddle] [--size 1024x512] [--repeats 5] [--json FILE]
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Literal
 
 import common
 
@@ -34,7 +35,7 @@ def torch_prediction(width: int, height: int, *, bf16: bool = False) -> Callable
     return predict
 
 
-def paddle_prediction(width: int, height: int, *, precision: str = "fp32") -> Callable[[], object]:
+def paddle_prediction(width: int, height: int, *, precision: Literal["fp32", "bf16"] = "fp32") -> Callable[[], object]:
     """This project, as `clan evaluate` runs it."""
     from clan.core import runtime
 

@@ -18,7 +18,7 @@ from paddle.autograd import PyLayer
 from clan.core.compiled import compiled
 from clan.core.precision import bf16_on_cpu
 from clan.kernels.bridge import as_array, as_gradients, as_tensor, trained
-from clan.kernels.halves import narrow, rounded
+from clan.kernels.halves import handed_on, narrow
 from clan.kernels.product import multiply
 from clan.kernels.scratch import scratch
 from clan.kernels.structure import is_convolution, is_ordinary, same_code
@@ -101,7 +101,7 @@ class _DilatedSums(PyLayer):
 def _read(features: Tensor) -> np.ndarray:
     """What the product reads, and its gradient again."""
     array = as_array(features)
-    return rounded(array) if bf16_on_cpu.get() else array
+    return handed_on(array) if bf16_on_cpu.get() else array
 
 
 class _Taps(NamedTuple):

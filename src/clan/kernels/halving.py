@@ -215,7 +215,9 @@ def _to_blocks(
                     block = (image * rows + (y + 1) // 2) * columns + (x + 1) // 2
                     for c in range(channels):
                         value = maps[image, y, x, c] + bias[c]
-                        blocks[block, (y + 1) % 2, (x + 1) % 2, c] = narrow(value if value > 0 else slope * value, blocks)
+                        blocks[block, (y + 1) % 2, (x + 1) % 2, c] = narrow(
+                            value if value > 0 else slope * value, blocks
+                        )
 
 
 @compiled

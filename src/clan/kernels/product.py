@@ -112,7 +112,7 @@ def _mkl() -> ctypes.CDLL | None:
 
 @functools.cache
 def _onednn() -> ctypes.CDLL | None:
-    """oneDNN from the same wheels."""
+    """The library oneDNN from the same wheels."""
     library = _library("libdnnl.so.3")
     if library is None or not hasattr(library, "dnnl_gemm_bf16bf16f32"):
         return None

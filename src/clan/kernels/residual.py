@@ -23,7 +23,7 @@ from paddle.nn import functional as F
 from clan.core.precision import bf16_on_cpu
 from clan.kernels import norm, winograd
 from clan.kernels.bridge import as_array, as_gradients, as_tensor, trained
-from clan.kernels.halves import BF16, rounded, widened
+from clan.kernels.halves import BF16, hand_on, handed_on, rounded, widened
 from clan.kernels.norm import Norm
 from clan.kernels.product import multiply
 from clan.kernels.scratch import scratch
@@ -116,60 +116,63 @@ class _Kept:
 
 
 def _forward(block: Bottleneck, x: np.ndarray, *, keep: bool) -> tuple[np.ndarray, _Kept]:
-    """[B, h, w, C] → [B, h/stride, w/stride, C'], which overwrites the last map unless it is to be kept."""
+    """[B, h, w, C] → [B, h/stride, w/stride, C'], and what backward needs, which is valid only if it is to be kept."""
     weights = _weights(block)
     size = x.shape[1], x.shape[2]
     # Stride sits in 1×1 convolutions, which simply do not read the other pixels.
     shortcut = x = np.ascontiguousarray(x[:, :: block.stride, :: block.stride])
     if bf16_on_cpu.get():
-        x = rounded(x)
+        x = handed_on(x) if keep else rounded(x, "input")
+    kind = x.dtype.type
     narrow = (*x.shape[:3], len(weights["conv1.weight"]))
     wide = (*x.shape[:3], len(weights["conv3.weight"]))
+    # Memory for a convolution's result; not for long, if nothing of it is kept, or only what it is in bf16.
+    new = (lambda name, shape: np.empty(shape, np.float32)) if keep and kind == np.float32 else scratch
 
-    first = _map("first", narrow, x)
+    first = new("first", narrow)
     multiply(_pixels(x), _matrix(weights["conv1.weight"]).T, _pixels(first))
-    first, norm1 = _normed(block.bn1, first, x)
+    first, norm1 = _normed(block.bn1, first, kind if keep else None)
 
-    second = _map("second", narrow, x)
-    winograd.convolve(first, weights["conv2.weight"], block.dilation, second, norm1.affine())
-    second, norm2 = _normed(block.bn2, second, x)
+    second = new("second", narrow)
+    winograd.convolve(first, weights["conv2.weight"], block.dilation, second, norm1.affine(), kind)
+    second, norm2 = _normed(block.bn2, second, kind if keep else None)
 
-    normed = scratch("normed", _pixels(second).shape, x.dtype.type)
+    normed = scratch("normed", _pixels(second).shape, kind)
     norm.affine(_pixels(second), *norm2.affine(), None, True, normed)
-    third = _map("third", wide, x)
+    out = np.empty(wide, np.float32)
+    third = out if not keep else new("third", wide)
     multiply(normed, _matrix(weights["conv3.weight"]).T, _pixels(third))
-    third, norm3 = _normed(block.bn3, third, x)
+    third, norm3 = _normed(block.bn3, third, kind if keep else None)
 
     projected = None
     if block.downsample is not None:
-        projected = _project(block, weights, x)
-        shortcut = scratch("shortcut", projected[0].shape)
-        norm.affine(_pixels(projected[0]), *projected[1].affine(), None, False, _pixels(shortcut))
-    half = x.dtype == BF16
-    out = np.empty(wide, np.float32) if keep or half else third
-    out16 = np.empty(wide, BF16) if keep and half else None
+        projected = _project(block, weights, x, keep=keep)
+        maps, norm0 = projected
+        shortcut = maps if not keep else scratch("shortcut", wide)
+        norm.affine(_pixels(maps), *norm0.affine(), None, False, _pixels(shortcut))
+    out16 = np.empty(wide, BF16) if keep and kind == BF16 else None
     copy = None if out16 is None else _pixels(out16)
     norm.affine(_pixels(third), *norm3.affine(), _pixels(shortcut), True, _pixels(out), copy)
+    if out16 is not None:
+        hand_on(out, out16)
     maps = [(first, norm1), (second, norm2), (third, norm3)]
     return out, _Kept(size, x, maps, projected, out if out16 is None else out16)
 
 
-def _map(name: str, shape: tuple[int, ...], x: np.ndarray) -> np.ndarray:
-    """Memory for a convolution's float32 result; only while it is computed, if bf16 is what will be kept of it."""
-    return scratch(name, shape) if x.dtype == BF16 else np.empty(shape, np.float32)
-
-
-def _project(block: Bottleneck, weights: Mapping[str, np.ndarray], x: np.ndarray) -> tuple[np.ndarray, Norm]:
-    """The shortcut's convolution, and the norm after it."""
+def _project(
+    block: Bottleneck, weights: Mapping[str, np.ndarray], x: np.ndarray, *, keep: bool
+) -> tuple[np.ndarray, Norm]:
+    """The shortcut's convolution, and the norm after it; the former in the type of x if it is to be kept."""
     assert block.downsample is not None
     weight = _matrix(weights["downsample.0.weight"])
-    projected = _map("projected", (*x.shape[:3], len(weight)), x)
+    shape = (*x.shape[:3], len(weight))
+    projected = np.empty(shape, np.float32) if keep and x.dtype == np.float32 else scratch("projected", shape)
     multiply(_pixels(x), weight.T, _pixels(projected))
     if "downsample.0.bias" in weights:
         projected += weights["downsample.0.bias"]
     layer = block.downsample[1]
     assert isinstance(layer, nn.BatchNorm2D)
-    return _normed(layer, projected, x)
+    return _normed(layer, projected, x.dtype.type if keep else None)
 
 
 def _backward(block: Bottleneck, kept: _Kept, gradient: np.ndarray) -> tuple[np.ndarray, Gradients]:
@@ -226,21 +229,26 @@ def _project_backward(
     return to_x
 
 
-def _normed(layer: nn.BatchNorm2D, maps: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, Norm]:
-    """Maps [B, h, w, C] in the type of x, and what a layer applies to them; in training, its running statistics move."""
+def _normed(layer: nn.BatchNorm2D, maps: np.ndarray, kind: type[np.generic] | None) -> tuple[np.ndarray, Norm]:
+    """Maps [B, h, w, C], and what a layer applies to them; in training, its running statistics move.
+
+    The maps are those given or, where `kind` is bf16, rounded to it.
+    """
+    kept = np.empty(maps.shape, BF16) if kind == BF16 else None
     mean, variance = as_array(layer._mean), as_array(layer._variance)
     if layer.training:
-        same = maps if x.dtype == maps.dtype else np.empty(maps.shape, x.dtype)
-        batch = norm.statistics(_pixels(maps), None if same is maps else _pixels(same))
+        batch = norm.statistics(_pixels(maps), None if kept is None else _pixels(kept))
         for running, own in zip((mean, variance), batch, strict=True):
             running[...] = layer._momentum * running + (1.0 - layer._momentum) * own
         mean, variance = batch
-    else:
-        same = rounded(maps) if x.dtype == BF16 else maps
+    elif kept is not None:
+        kept = rounded(maps)
     assert layer.weight is not None
     assert layer.bias is not None
     inverse = 1.0 / np.sqrt(variance.astype(np.float64) + layer._epsilon)
-    return same, Norm(mean, inverse, as_array(layer.weight), as_array(layer.bias), layer.training)
+    return maps if kept is None else kept, Norm(
+        mean, inverse, as_array(layer.weight), as_array(layer.bias), layer.training
+    )
 
 
 def _parameters(block: Bottleneck) -> dict[str, Tensor]:

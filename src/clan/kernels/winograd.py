@@ -27,6 +27,9 @@ SIZE = 2
 PRODUCTS = 16
 """Products that a tile takes per pair of channels."""
 
+LARGEST = 4_000_000
+"""Elements of transformed inputs, or of their products, at once, beyond a row of tiles: memory, and the cache."""
+
 Affine = tuple[np.ndarray, np.ndarray]
 """Scale and shift, float32 [C] each."""
 
@@ -48,7 +51,14 @@ class Tiles(NamedTuple):
         return cls(starts(maps.shape[1]), starts(maps.shape[2]))
 
 
-def convolve(x: np.ndarray, weight: np.ndarray, dilation: int, out: np.ndarray, before: Affine | None = None) -> None:
+def convolve(
+    x: np.ndarray,
+    weight: np.ndarray,
+    dilation: int,
+    out: np.ndarray,
+    before: Affine | None = None,
+    kind: type[np.generic] | None = None,
+) -> None:
     """The convolution of maps.
 
     Args:
@@ -57,14 +67,21 @@ def convolve(x: np.ndarray, weight: np.ndarray, dilation: int, out: np.ndarray, 
         dilation: distance of the kernel's taps, and the padding.
         out: [B, h, w, O], overwritten.
         before: what is applied to x first, followed by a ReLU; the padding around it is 0.
+        kind: the type to multiply in, float32 or bf16; None: that of x.
     """
+    kind = kind or x.dtype.type
     tiles = Tiles.of(x, dilation)
-    inputs = _transformed_inputs(x, tiles, dilation, before)
-    kernels = scratch("winograd kernels", (PRODUCTS, x.shape[3], out.shape[3]), inputs.dtype.type)
+    kernels = scratch("winograd kernels", (PRODUCTS, x.shape[3], out.shape[3]), kind)
     _transform_weight(weight, kernels)
-    products = scratch("winograd outputs", (PRODUCTS, inputs.shape[1], out.shape[3]))
-    multiply_each(inputs, kernels, products)
-    _gather_outputs(products, tiles.rows, tiles.columns, dilation, out)
+    row = PRODUCTS * len(tiles.columns) * max(x.shape[3], out.shape[3])
+    parts = -(-len(tiles.rows) * row // LARGEST)
+    for image in range(len(x)):
+        for rows in np.array_split(tiles.rows, min(parts, len(tiles.rows))):
+            part = Tiles(rows, tiles.columns)
+            inputs = _transformed_inputs(x[image : image + 1], part, dilation, before, kind)
+            products = scratch("winograd outputs", (PRODUCTS, inputs.shape[1], out.shape[3]))
+            multiply_each(inputs, kernels, products)
+            _gather_outputs(products, *part, dilation, out[image : image + 1])
 
 
 def input_gradient(gradient: np.ndarray, weight: np.ndarray, dilation: int, out: np.ndarray) -> None:
@@ -78,7 +95,7 @@ def weight_gradient(
 ) -> None:
     """The gradient that a gradient [B, h, w, O] of the result gives the weight, into `out` [O, C, 3, 3]."""
     tiles = Tiles.of(x, dilation)
-    inputs = _transformed_inputs(x, tiles, dilation, before)
+    inputs = _transformed_inputs(x, tiles, dilation, before, x.dtype.type)
     outputs = scratch("winograd outputs", (PRODUCTS, inputs.shape[1], gradient.shape[3]), inputs.dtype.type)
     _spread_outputs(gradient, tiles.rows, tiles.columns, dilation, outputs)
     products = scratch("winograd kernels", (PRODUCTS, *out.shape[:2]))
@@ -86,9 +103,11 @@ def weight_gradient(
     _transform_products(products, out)
 
 
-def _transformed_inputs(x: np.ndarray, tiles: Tiles, dilation: int, before: Affine | None) -> np.ndarray:
+def _transformed_inputs(
+    x: np.ndarray, tiles: Tiles, dilation: int, before: Affine | None, kind: type[np.generic]
+) -> np.ndarray:
     count = len(x) * len(tiles.rows) * len(tiles.columns)
-    result = scratch("winograd inputs", (PRODUCTS, count, x.shape[3]), x.dtype.type)
+    result = scratch("winograd inputs", (PRODUCTS, count, x.shape[3]), kind)
     scale, shift = before or (None, None)
     _transform_inputs(x, scale, shift, tiles.rows, tiles.columns, dilation, result)
     return result
@@ -161,12 +180,12 @@ def _transform_inputs(
                     z = columns[column] + (j - 1) * dilation
                     if not (0 <= y < height and 0 <= z < width):
                         d[i, j] = np.float32(0.0)
-                    elif scale is None or shift is None:
-                        for c in range(channels):
-                            d[i, j, c] = wide(x[image, y, z, c])
-                    else:
-                        for c in range(channels):
-                            d[i, j, c] = max(wide(x[image, y, z, c]) * scale[c] + shift[c], np.float32(0.0))
+                        continue
+                    for c in range(channels):
+                        value = wide(x[image, y, z, c])
+                        if scale is not None and shift is not None:
+                            value = max(value * scale[c] + shift[c], np.float32(0.0))
+                        d[i, j, c] = value
             for i in range(4):
                 # Row i of Bᵀ d, from two rows of d.
                 first, second = (0, 1, 2, 1)[i], (2, 2, 1, 3)[i]
