@@ -42,6 +42,7 @@ NEEDS = {
     "disk": Need("the right to mount a small disk", "run as root, outside an unprivileged container", optional=True),
     "kernels": Need("the kernels for the CPU", "`clan doctor` says what keeps them away"),
     "mkl": Need("a Paddle with MKL", "its x86 builds have it", optional=True),
+    "bf16": Need("a processor that multiplies bf16 numbers", "AVX-512 BF16 or AMX, and Paddle's oneDNN", optional=True),
     "proc": Need("/proc", "run on Linux", optional=True),
     "cpu build": Need("a CPU build of Paddle", "pip install paddlepaddle", optional=True),
 }

@@ -1,7 +1,8 @@
 """Computing in less than float32: what runs in it, and how small gradients survive it."""
 
-from collections.abc import Iterable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 
 import numpy as np
 import paddle
@@ -9,7 +10,7 @@ from paddle import Tensor
 from paddle.base import core
 
 from clan.core.errors import ConfigError, TrainingError
-from clan.core.runtime import Precision
+from clan.core.runtime import Precision, has_bf16_kernels
 
 TENSOR_CORES = (8, 0)
 """The compute capability (Ampere) from which on a GPU has TF32."""
@@ -57,6 +58,16 @@ def _on_the_cpu(precision: Precision) -> str | None:
     """What a user should know about a precision on the CPU."""
     if precision == "tf32":
         return "--precision tf32: only GPUs have TF32, so the CPU computes in float32"
+    if precision == "bf16" and has_bf16_kernels():
+        return (
+            "--precision bf16: on the CPU the blocks of ResNet, the heads of DeepLab-v2 and the discriminator multiply "
+            "in bf16; everything else computes in float32"
+        )
+    if precision == "bf16" and has_bf16_kernels():
+        return (
+            "--precision bf16: on the CPU the blocks of ResNet, the heads of DeepLab-v2 and the discriminator multiply in "
+            "bf16; everything else computes in float32"
+        )
     return f"--precision {precision}: Paddle's autocast acts on GPUs alone, so the CPU computes in float32"
 
 
@@ -64,10 +75,26 @@ def autocast(precision: Precision) -> AbstractContextManager[None]:
     """Within it convolutions and matrix products run at `precision`, and what is delicate in float32.
 
     Delicate are, by Paddle's lists: resizing, softmax, logarithms, squares, sums and means, so all of the losses.
+    On the CPU, where Paddle's own autocast does nothing, bf16 is what `clan.kernels` multiplies in if it can.
     """
-    if precision in ("fp32", "tf32") or paddle.device.get_device() == "cpu":
+    if precision in ("fp32", "tf32"):
         return nullcontext()
+    if paddle.device.get_device() == "cpu":
+        return _bf16_kernels() if precision == "bf16" and has_bf16_kernels() else nullcontext()
     return paddle.amp.auto_cast(level="O1", dtype="float16" if precision == "fp16" else "bfloat16")
+
+
+bf16_on_cpu: ContextVar[bool] = ContextVar("bf16_on_cpu", default=False)
+"""Whether `clan.kernels` is to multiply in bf16; Paddle's autocast does nothing on the CPU."""
+
+
+@contextmanager
+def _bf16_kernels() -> Iterator[None]:
+    token = bf16_on_cpu.set(True)
+    try:
+        yield
+    finally:
+        bf16_on_cpu.reset(token)
 
 
 class LossScale:

@@ -190,6 +190,12 @@ def kernel_state() -> KernelState:
     return KernelState(kernels.active(), kernels.remark())
 
 
+def has_bf16_kernels() -> bool:
+    """Whether `clan.kernels` is in place, and this processor multiplies bf16 numbers."""
+    kernels = _kernels()
+    return kernels is not None and kernels.active() and kernels.multiplies_bf16()
+
+
 def _choose_kernels() -> None:
     """Puts the kernels in place, or takes them away, as CLAN_KERNELS says: 0 or 1, the latter if unset.
 

@@ -21,6 +21,7 @@ from paddle.nn import functional
 
 from clan.kernels import depthwise, dilated, halving, residual, softmax
 from clan.kernels.bridge import missing, takes_over
+from clan.kernels.product import multiplies_bf16 as multiplies_bf16
 from clan.kernels.structure import same_code
 from clan.losses import probability
 from clan.models.discriminator import Discriminator

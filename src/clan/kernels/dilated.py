@@ -16,7 +16,9 @@ from paddle import Tensor
 from paddle.autograd import PyLayer
 
 from clan.core.compilation import compiled
+from clan.core.precision import bf16_on_cpu
 from clan.kernels.bridge import as_array, as_gradients, as_tensor, trained
+from clan.kernels.halves import handed_on, narrow
 from clan.kernels.product import multiply
 from clan.kernels.scratch import scratch
 from clan.kernels.structure import is_convolution, is_ordinary, same_code
@@ -76,7 +78,7 @@ def dilated_sums(features: Tensor, weights: Sequence[Tensor], dilations: tuple[i
     """
     if paddle.is_grad_enabled():
         return _DilatedSums.apply(features, *weights, dilations=dilations)
-    return as_tensor(_forward(as_array(features), [as_array(weight) for weight in weights], dilations))
+    return as_tensor(_forward(_read(features), [as_array(weight) for weight in weights], dilations))
 
 
 class _DilatedSums(PyLayer):
@@ -84,7 +86,7 @@ class _DilatedSums(PyLayer):
 
     @staticmethod
     def forward(ctx: Any, features: Tensor, *weights: Tensor, dilations: tuple[int, ...]) -> Tensor:
-        array, kernels = as_array(features), [as_array(weight) for weight in weights]
+        array, kernels = _read(features), [as_array(weight) for weight in weights]
         ctx.kept, ctx.dilations, ctx.wanted = [(array, kernels)], dilations, trained([features, *weights])
         return as_tensor(_forward(array, kernels, dilations))
 
@@ -94,6 +96,12 @@ class _DilatedSums(PyLayer):
         array, kernels = ctx.kept.pop()
         to_features, to_weights = _backward(as_array(gradient), array, kernels, ctx.dilations)
         return as_gradients([to_features, *to_weights], ctx.wanted)
+
+
+def _read(features: Tensor) -> np.ndarray:
+    """What the product reads, and its gradient again."""
+    array = as_array(features)
+    return handed_on(array) if bf16_on_cpu.get() else array
 
 
 class _Taps(NamedTuple):
@@ -138,9 +146,9 @@ def _backward(
     batch, height, width, channels = features.shape
     taps = _taps(dilations, height, width)
     matrix = _matrix(weights, taps)
-    spread = scratch("dilated products", (batch * height * width, matrix[..., 0].size))
+    spread = scratch("dilated products", (batch * height * width, matrix[..., 0].size), features.dtype.type)
     _shift(gradient, taps.shifts, spread.reshape(batch, height, width, len(taps.shifts), -1))
-    to_features = np.empty_like(features)
+    to_features = np.empty(features.shape, np.float32)
     multiply(spread, matrix.reshape(-1, channels), to_features.reshape(-1, channels))
     # The matrix has served; its gradient takes its place.
     multiply(spread.T, features.reshape(-1, channels), matrix.reshape(-1, channels))
@@ -214,7 +222,7 @@ def _shift(gradient: np.ndarray, shifts: np.ndarray, result: np.ndarray) -> None
                 target_y, target_x = y - shifts[tap, 0], x - shifts[tap, 1]
                 if 0 <= target_y < height and 0 <= target_x < width:
                     for c in range(channels):
-                        result[image, y, x, tap, c] = gradient[image, target_y, target_x, c]
+                        result[image, y, x, tap, c] = narrow(gradient[image, target_y, target_x, c], result)
                 else:
                     for c in range(channels):
-                        result[image, y, x, tap, c] = np.float32(0.0)
+                        result[image, y, x, tap, c] = narrow(np.float32(0.0), result)

@@ -17,7 +17,9 @@ from paddle.autograd import PyLayer
 from paddle.nn import functional as F
 
 from clan.core.compilation import compiled
+from clan.core.precision import bf16_on_cpu
 from clan.kernels.bridge import as_array, as_gradients, as_tensor, trained
+from clan.kernels.halves import BF16, narrow, rounded, wide
 from clan.kernels.product import multiply
 from clan.kernels.structure import is_convolution
 from clan.models.discriminator import Discriminator
@@ -94,7 +96,7 @@ class _Blocks(NamedTuple):
 
     Args:
         size: how many images, rows of blocks and columns of blocks.
-        values: float32 [blocks and a row and a block of zeros, 4·C]; a block's pixels row by row.
+        values: float32 or bf16 [blocks and a row and a block of zeros, 4·C]; a block's pixels row by row.
     """
 
     size: tuple[int, int, int]
@@ -104,7 +106,8 @@ class _Blocks(NamedTuple):
     def empty(cls, batch: int, height: int, width: int, channels: int) -> "_Blocks":
         """Blocks of maps [batch, channels, height, width], the border of which is zero."""
         size = batch, height // 2 + 1, width // 2 + 1
-        return cls(size, np.zeros((batch * size[1] * size[2] + size[2] + 1, 4 * channels), np.float32))
+        kind = BF16 if bf16_on_cpu.get() else np.float32
+        return cls(size, np.zeros((batch * size[1] * size[2] + size[2] + 1, 4 * channels), kind))
 
     def shifted(self, values: np.ndarray) -> list[np.ndarray]:
         """The four stretches that products read of `values`, which lie as the blocks do."""
@@ -145,18 +148,19 @@ def _backward(
         whole = np.zeros((*blocks.size, len(weight)), np.float32)
         whole[:, : maps.shape[1], : maps.shape[2]] = maps
         flat = whole.reshape(-1, len(weight))
+        operand = rounded(flat) if blocks.values.dtype == BF16 else flat
         to_weight = np.empty_like(weight) if wanted[1 + 2 * number] else np.empty(0, np.float32)
         if to_weight.size:
             products = np.empty((4, len(weight), blocks.values.shape[1]), np.float32)
             for read, product in zip(blocks.shifted(blocks.values), products, strict=True):
-                multiply(flat.T, read, product)
+                multiply(operand.T, read, product)
             _to_weight(products, to_weight)
         found[:0] = [to_weight, flat.sum(axis=0)]
         if number == 0 and not wanted[0]:
             return [np.empty(0, np.float32), *found]
-        to_blocks = np.zeros_like(blocks.values)
+        to_blocks = np.zeros(blocks.values.shape, np.float32)
         for written, kernel in zip(blocks.shifted(to_blocks), _kernels(weight), strict=True):
-            multiply(flat, kernel, written, accumulate=True)
+            multiply(operand, kernel, written, accumulate=True)
         height, width = (shape[2] >> number, shape[3] >> number)
         maps = np.empty((shape[0], height, width, weight.shape[1]), np.float32)
         square = (-1, 2, 2, weight.shape[1])
@@ -211,7 +215,9 @@ def _to_blocks(
                     block = (image * rows + (y + 1) // 2) * columns + (x + 1) // 2
                     for c in range(channels):
                         value = maps[image, y, x, c] + bias[c]
-                        blocks[block, (y + 1) % 2, (x + 1) % 2, c] = value if value > 0 else slope * value
+                        blocks[block, (y + 1) % 2, (x + 1) % 2, c] = narrow(
+                            value if value > 0 else slope * value, blocks
+                        )
 
 
 @compiled
@@ -227,7 +233,7 @@ def _from_blocks(
                 block = (image * rows + (y + 1) // 2) * columns + (x + 1) // 2
                 for c in range(channels):
                     passed = gradient[block, (y + 1) % 2, (x + 1) % 2, c]
-                    above = values[block, (y + 1) % 2, (x + 1) % 2, c] > 0
+                    above = wide(values[block, (y + 1) % 2, (x + 1) % 2, c]) > 0
                     maps[image, y, x, c] = passed if above else slope * passed
             else:
                 for c in range(channels):

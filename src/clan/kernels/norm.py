@@ -1,4 +1,4 @@
-"""Batch norm with what follows it, residual and ReLU: float32 arrays [P, C], a row a pixel.
+"""Batch norm with what follows it, residual and ReLU: arrays [P, C], a row a pixel, float32 or bf16 (`halves`).
 
 Sums run over blocks of `BLOCK` rows in float32 and over blocks in float64. They do not depend on the number of threads.
 """
@@ -9,6 +9,7 @@ import numpy as np
 from numba import prange
 
 from clan.core.compilation import compiled
+from clan.kernels.halves import narrow, wide
 
 BLOCK = 64
 """Rows that are summed up in float32."""
@@ -43,13 +44,13 @@ class ParameterGradients(NamedTuple):
     beta: np.ndarray
 
 
-def statistics(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and biased variance over pixels, [P, C] → float32 [C] each.
+def statistics(x: np.ndarray, rounded: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and biased variance over pixels, float32 [P, C] → float32 [C] each; x itself goes to `rounded`, in bf16.
 
     Every block is centred at its own mean; then their moments are merged (Chan, Golub and LeVeque, 1979): the
     accuracy of two passes through memory at the cost of one.
     """
-    means, moments = _block_moments(x)
+    means, moments = _block_moments(x, rounded)
     counts = np.full((len(means), 1), BLOCK)
     counts[-1] = len(x) - BLOCK * (len(means) - 1)
     mean = (counts * means).sum(axis=0) / len(x)
@@ -58,7 +59,7 @@ def statistics(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 @compiled
-def _block_moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _block_moments(x: np.ndarray, rounded: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     """Mean and sum of squared deviations of every block of rows, float64 [blocks, C]."""
     pixels, channels = x.shape
     blocks = (pixels + BLOCK - 1) // BLOCK
@@ -73,6 +74,9 @@ def _block_moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         for p in range(start, stop):
             for c in range(channels):
                 moment[c] += (x[p, c] - mean[c]) * (x[p, c] - mean[c])
+            if rounded is not None:
+                for c in range(channels):
+                    rounded[p, c] = narrow(x[p, c], rounded)
         means[block] = mean
         moments[block] = moment
     return means, moments
@@ -80,18 +84,27 @@ def _block_moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 @compiled
 def affine(
-    x: np.ndarray, scale: np.ndarray, shift: np.ndarray, residual: np.ndarray | None, relu: bool, result: np.ndarray
+    x: np.ndarray,
+    scale: np.ndarray,
+    shift: np.ndarray,
+    residual: np.ndarray | None,
+    relu: bool,
+    result: np.ndarray,
+    rounded: np.ndarray | None = None,
 ) -> None:
-    """x·scale + shift + residual, then ReLU if `relu`, into `result`, which may be x itself."""
+    """x·scale + shift + residual, then ReLU if `relu`, into `result`, which may be x itself, and into `rounded`."""
     pixels, channels = x.shape
     floor = np.float32(0.0 if relu else -np.inf)
     for p in prange(pixels):
         if residual is None:
             for c in range(channels):
-                result[p, c] = max(x[p, c] * scale[c] + shift[c], floor)
+                result[p, c] = narrow(max(wide(x[p, c]) * scale[c] + shift[c], floor), result)
         else:
             for c in range(channels):
-                result[p, c] = max(x[p, c] * scale[c] + shift[c] + residual[p, c], floor)
+                value = max(wide(x[p, c]) * scale[c] + shift[c] + wide(residual[p, c]), floor)
+                result[p, c] = narrow(value, result)
+                if rounded is not None:
+                    rounded[p, c] = narrow(value, rounded)
 
 
 @compiled
@@ -100,15 +113,15 @@ def mask(gradient: np.ndarray, output: np.ndarray, result: np.ndarray) -> None:
     pixels, channels = gradient.shape
     for p in prange(pixels):
         for c in range(channels):
-            result[p, c] = gradient[p, c] if output[p, c] > 0 else np.float32(0.0)
+            result[p, c] = gradient[p, c] if wide(output[p, c]) > 0 else np.float32(0.0)
 
 
 def backward(gradient: np.ndarray, x: np.ndarray, norm: Norm, *, relu: bool) -> ParameterGradients:
     """Replaces x by the gradient of x.
 
     Args:
-        gradient: of the norm's result, or of the ReLU after it, [P, C].
-        x: the norm's input, [P, C]; overwritten.
+        gradient: of the norm's result, or of the ReLU after it, float32 [P, C].
+        x: the norm's input, float32 or bf16 [P, C]; overwritten.
         norm: what was applied.
         relu: whether a ReLU came right after the norm.
     """
@@ -137,9 +150,10 @@ def _block_sums(
         total, product = np.zeros(channels, np.float32), np.zeros(channels, np.float32)
         for p in range(block * BLOCK, min(pixels, (block + 1) * BLOCK)):
             for c in range(channels):
-                g = gradient[p, c] if x[p, c] * scale[c] + shift[c] > floor else np.float32(0.0)
+                value = wide(x[p, c])
+                g = gradient[p, c] if value * scale[c] + shift[c] > floor else np.float32(0.0)
                 total[c] += g
-                product[c] += g * (x[p, c] - mean[c])
+                product[c] += g * (value - mean[c])
         sums[block] = total
         products[block] = product
     return sums, products
@@ -160,5 +174,6 @@ def _combine(
     floor = np.float32(0.0 if relu else -np.inf)
     for p in prange(pixels):
         for c in range(channels):
-            g = gradient[p, c] if x[p, c] * scale[c] + shift[c] > floor else np.float32(0.0)
-            x[p, c] = g * scale[c] + x[p, c] * slope[c] + offset[c]
+            value = wide(x[p, c])
+            g = gradient[p, c] if value * scale[c] + shift[c] > floor else np.float32(0.0)
+            x[p, c] = narrow(g * scale[c] + value * slope[c] + offset[c], x)

@@ -3,6 +3,9 @@
 Written out by hand, because that is where time and memory go: batch norm and ReLU are applied while the next
 convolution reads its input, gradients overwrite what they are computed from, and every map is let go as soon as it
 has served.
+
+In bf16, a block reads and keeps bf16 (`halves`), including the gradients that overwrite what is kept; products, sums,
+the block's result and its gradient are float32.
 """
 
 from __future__ import annotations
@@ -17,8 +20,10 @@ from paddle import Tensor, nn
 from paddle.autograd import PyLayer
 from paddle.nn import functional as F
 
+from clan.core.precision import bf16_on_cpu
 from clan.kernels import norm, winograd
 from clan.kernels.bridge import as_array, as_gradients, as_tensor, trained
+from clan.kernels.halves import BF16, hand_on, handed_on, rounded, widened
 from clan.kernels.norm import Norm
 from clan.kernels.product import multiply
 from clan.kernels.scratch import scratch
@@ -71,7 +76,7 @@ def forward(block: Bottleneck, x: Tensor) -> Tensor:
     if paddle.is_grad_enabled():
         out = _Bottleneck.apply(pixels, *_parameters(block).values(), block=block)
     else:
-        out = as_tensor(_forward(block, as_array(pixels), keep=False).out)
+        out = as_tensor(_forward(block, as_array(pixels), keep=False)[0])
     return out.transpose([0, 3, 1, 2])
 
 
@@ -80,9 +85,9 @@ class _Bottleneck(PyLayer):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, *parameters: Tensor, block: Bottleneck) -> Tensor:
-        kept = _forward(block, as_array(x), keep=True)
+        out, kept = _forward(block, as_array(x), keep=True)
         ctx.block, ctx.kept, ctx.wanted = block, [kept], trained([x, *parameters])
-        return as_tensor(kept.out)
+        return as_tensor(out)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -110,50 +115,64 @@ class _Kept:
     out: np.ndarray
 
 
-def _forward(block: Bottleneck, x: np.ndarray, *, keep: bool) -> _Kept:
-    """[B, h, w, C] → [B, h/stride, w/stride, C'] as `out`, which overwrites the last map unless it is to be kept."""
+def _forward(block: Bottleneck, x: np.ndarray, *, keep: bool) -> tuple[np.ndarray, _Kept]:
+    """[B, h, w, C] → [B, h/stride, w/stride, C'], and what backward needs, which is valid only if it is to be kept."""
     weights = _weights(block)
     size = x.shape[1], x.shape[2]
     # Stride sits in 1×1 convolutions, which simply do not read the other pixels.
-    x = np.ascontiguousarray(x[:, :: block.stride, :: block.stride])
+    shortcut = x = np.ascontiguousarray(x[:, :: block.stride, :: block.stride])
+    if bf16_on_cpu.get():
+        x = handed_on(x) if keep else rounded(x, "input")
+    kind = x.dtype.type
     narrow = (*x.shape[:3], len(weights["conv1.weight"]))
     wide = (*x.shape[:3], len(weights["conv3.weight"]))
+    # Memory for a convolution's result; not for long, if nothing of it is kept, or only what it is in bf16.
+    new = (lambda name, shape: np.empty(shape, np.float32)) if keep and kind == np.float32 else scratch
 
-    first = np.empty(narrow, np.float32)
+    first = new("first", narrow)
     multiply(_pixels(x), _matrix(weights["conv1.weight"]).T, _pixels(first))
-    norm1 = _norm(block.bn1, first)
+    first, norm1 = _normed(block.bn1, first, kind if keep else None)
 
-    second = np.empty(narrow, np.float32)
-    winograd.convolve(first, weights["conv2.weight"], block.dilation, second, norm1.affine())
-    norm2 = _norm(block.bn2, second)
+    second = new("second", narrow)
+    winograd.convolve(first, weights["conv2.weight"], block.dilation, second, norm1.affine(), kind)
+    second, norm2 = _normed(block.bn2, second, kind if keep else None)
 
-    normed = scratch("normed", _pixels(second).shape)
+    normed = scratch("normed", _pixels(second).shape, kind)
     norm.affine(_pixels(second), *norm2.affine(), None, True, normed)
-    third = np.empty(wide, np.float32)
+    out = np.empty(wide, np.float32)
+    third = out if not keep else new("third", wide)
     multiply(normed, _matrix(weights["conv3.weight"]).T, _pixels(third))
-    norm3 = _norm(block.bn3, third)
+    third, norm3 = _normed(block.bn3, third, kind if keep else None)
 
-    shortcut, projected = x, None
+    projected = None
     if block.downsample is not None:
-        projected = _project(block, weights, x)
-        shortcut = scratch("shortcut", projected[0].shape)
-        norm.affine(_pixels(projected[0]), *projected[1].affine(), None, False, _pixels(shortcut))
-    out = np.empty(wide, np.float32) if keep else third
-    norm.affine(_pixels(third), *norm3.affine(), _pixels(shortcut), True, _pixels(out))
-    return _Kept(size, x, [(first, norm1), (second, norm2), (third, norm3)], projected, out)
+        projected = _project(block, weights, x, keep=keep)
+        maps, norm0 = projected
+        shortcut = maps if not keep else scratch("shortcut", wide)
+        norm.affine(_pixels(maps), *norm0.affine(), None, False, _pixels(shortcut))
+    out16 = np.empty(wide, BF16) if keep and kind == BF16 else None
+    copy = None if out16 is None else _pixels(out16)
+    norm.affine(_pixels(third), *norm3.affine(), _pixels(shortcut), True, _pixels(out), copy)
+    if out16 is not None:
+        hand_on(out, out16)
+    maps = [(first, norm1), (second, norm2), (third, norm3)]
+    return out, _Kept(size, x, maps, projected, out if out16 is None else out16)
 
 
-def _project(block: Bottleneck, weights: Mapping[str, np.ndarray], x: np.ndarray) -> tuple[np.ndarray, Norm]:
-    """The shortcut's convolution, and the norm after it."""
+def _project(
+    block: Bottleneck, weights: Mapping[str, np.ndarray], x: np.ndarray, *, keep: bool
+) -> tuple[np.ndarray, Norm]:
+    """The shortcut's convolution, and the norm after it; the former in the type of x if it is to be kept."""
     assert block.downsample is not None
     weight = _matrix(weights["downsample.0.weight"])
-    projected = np.empty((*x.shape[:3], len(weight)), np.float32)
+    shape = (*x.shape[:3], len(weight))
+    projected = np.empty(shape, np.float32) if keep and x.dtype == np.float32 else scratch("projected", shape)
     multiply(_pixels(x), weight.T, _pixels(projected))
     if "downsample.0.bias" in weights:
         projected += weights["downsample.0.bias"]
     layer = block.downsample[1]
     assert isinstance(layer, nn.BatchNorm2D)
-    return projected, _norm(layer, projected)
+    return _normed(layer, projected, x.dtype.type if keep else None)
 
 
 def _backward(block: Bottleneck, kept: _Kept, gradient: np.ndarray) -> tuple[np.ndarray, Gradients]:
@@ -169,7 +188,7 @@ def _backward(block: Bottleneck, kept: _Kept, gradient: np.ndarray) -> tuple[np.
     norm.mask(_pixels(gradient), _pixels(kept.out), _pixels(passed))
     found["bn3.weight"], found["bn3.bias"] = norm.backward(_pixels(passed), _pixels(third), norm3, relu=False)
 
-    normed = scratch("normed", _pixels(second).shape)
+    normed = scratch("normed", _pixels(second).shape, second.dtype.type)
     norm.affine(_pixels(second), *norm2.affine(), None, True, normed)
     multiply(_pixels(third).T, normed, _matrix(found["conv3.weight"]))
     inner = scratch("inner", second.shape)
@@ -203,25 +222,33 @@ def _project_backward(
     norm_gradients = norm.backward(_pixels(gradient), _pixels(maps), norm0, relu=False)
     found["downsample.1.weight"], found["downsample.1.bias"] = norm_gradients
     if "downsample.0.bias" in found:
-        found["downsample.0.bias"] = _pixels(maps).sum(axis=0)
+        found["downsample.0.bias"] = widened(_pixels(maps)).sum(axis=0)
     multiply(_pixels(maps).T, _pixels(x), _matrix(found["downsample.0.weight"]))
     to_x = np.empty(x.shape, np.float32)
     multiply(_pixels(maps), _matrix(weights["downsample.0.weight"]), _pixels(to_x))
     return to_x
 
 
-def _norm(layer: nn.BatchNorm2D, x: np.ndarray) -> Norm:
-    """What a layer applies to maps [B, h, w, C]; in training, its running statistics move."""
+def _normed(layer: nn.BatchNorm2D, maps: np.ndarray, kind: type[np.generic] | None) -> tuple[np.ndarray, Norm]:
+    """Maps [B, h, w, C], and what a layer applies to them; in training, its running statistics move.
+
+    The maps are those given or, where `kind` is bf16, rounded to it.
+    """
+    kept = np.empty(maps.shape, BF16) if kind == BF16 else None
     mean, variance = as_array(layer._mean), as_array(layer._variance)
     if layer.training:
-        batch = norm.statistics(_pixels(x))
+        batch = norm.statistics(_pixels(maps), None if kept is None else _pixels(kept))
         for running, own in zip((mean, variance), batch, strict=True):
             running[...] = layer._momentum * running + (1.0 - layer._momentum) * own
         mean, variance = batch
+    elif kept is not None:
+        kept = rounded(maps)
     assert layer.weight is not None
     assert layer.bias is not None
     inverse = 1.0 / np.sqrt(variance.astype(np.float64) + layer._epsilon)
-    return Norm(mean, inverse, as_array(layer.weight), as_array(layer.bias), layer.training)
+    return maps if kept is None else kept, Norm(
+        mean, inverse, as_array(layer.weight), as_array(layer.bias), layer.training
+    )
 
 
 def _parameters(block: Bottleneck) -> dict[str, Tensor]:

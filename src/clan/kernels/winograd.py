@@ -6,8 +6,9 @@ tiles, each of the 16 is a matrix product. A and B hold only 0 and ±1, so round
 convolution (larger tiles save more, and lose digits). With dilation, the pixels of a tile are `dilation` apart.
 Source: Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016.
 
-Maps are float32 [B, h, w, channels] and weights float32 [O, C, 3, 3], C-contiguous; padding equals dilation, stride
-is 1. Transformed tiles are float32 [16, tiles, channels], transformed kernels [16, C, O].
+Maps that are read are float32 or bf16 [B, h, w, channels], results float32, weights float32 [O, C, 3, 3], all
+C-contiguous; padding equals dilation, stride is 1. Transformed tiles [16, tiles, channels] and transformed kernels
+[16, C, O] are of the type of the maps; all sums are float32.
 """
 
 from typing import NamedTuple
@@ -16,6 +17,7 @@ import numpy as np
 from numba import prange
 
 from clan.core.compilation import compiled
+from clan.kernels.halves import narrow, wide
 from clan.kernels.product import multiply_each
 from clan.kernels.scratch import scratch
 
@@ -24,6 +26,9 @@ SIZE = 2
 
 PRODUCTS = 16
 """Products that a tile takes per pair of channels."""
+
+LARGEST = 4_000_000
+"""Elements of transformed inputs, or of their products, at once, beyond a row of tiles: memory, and the cache."""
 
 Affine = tuple[np.ndarray, np.ndarray]
 """Scale and shift, float32 [C] each."""
@@ -46,7 +51,14 @@ class Tiles(NamedTuple):
         return cls(starts(maps.shape[1]), starts(maps.shape[2]))
 
 
-def convolve(x: np.ndarray, weight: np.ndarray, dilation: int, out: np.ndarray, before: Affine | None = None) -> None:
+def convolve(
+    x: np.ndarray,
+    weight: np.ndarray,
+    dilation: int,
+    out: np.ndarray,
+    before: Affine | None = None,
+    kind: type[np.generic] | None = None,
+) -> None:
     """The convolution of maps.
 
     Args:
@@ -55,14 +67,21 @@ def convolve(x: np.ndarray, weight: np.ndarray, dilation: int, out: np.ndarray, 
         dilation: distance of the kernel's taps, and the padding.
         out: [B, h, w, O], overwritten.
         before: what is applied to x first, followed by a ReLU; the padding around it is 0.
+        kind: the type to multiply in, float32 or bf16; None: that of x.
     """
+    kind = kind or x.dtype.type
     tiles = Tiles.of(x, dilation)
-    inputs = _transformed_inputs(x, tiles, dilation, before)
-    kernels = scratch("winograd kernels", (PRODUCTS, x.shape[3], out.shape[3]))
+    kernels = scratch("winograd kernels", (PRODUCTS, x.shape[3], out.shape[3]), kind)
     _transform_weight(weight, kernels)
-    products = scratch("winograd outputs", (PRODUCTS, inputs.shape[1], out.shape[3]))
-    multiply_each(inputs, kernels, products)
-    _gather_outputs(products, tiles.rows, tiles.columns, dilation, out)
+    row = PRODUCTS * len(tiles.columns) * max(x.shape[3], out.shape[3])
+    parts = -(-len(tiles.rows) * row // LARGEST)
+    for image in range(len(x)):
+        for rows in np.array_split(tiles.rows, min(parts, len(tiles.rows))):
+            part = Tiles(rows, tiles.columns)
+            inputs = _transformed_inputs(x[image : image + 1], part, dilation, before, kind)
+            products = scratch("winograd outputs", (PRODUCTS, inputs.shape[1], out.shape[3]))
+            multiply_each(inputs, kernels, products)
+            _gather_outputs(products, *part, dilation, out[image : image + 1])
 
 
 def input_gradient(gradient: np.ndarray, weight: np.ndarray, dilation: int, out: np.ndarray) -> None:
@@ -76,17 +95,19 @@ def weight_gradient(
 ) -> None:
     """The gradient that a gradient [B, h, w, O] of the result gives the weight, into `out` [O, C, 3, 3]."""
     tiles = Tiles.of(x, dilation)
-    inputs = _transformed_inputs(x, tiles, dilation, before)
-    outputs = scratch("winograd outputs", (PRODUCTS, inputs.shape[1], gradient.shape[3]))
+    inputs = _transformed_inputs(x, tiles, dilation, before, x.dtype.type)
+    outputs = scratch("winograd outputs", (PRODUCTS, inputs.shape[1], gradient.shape[3]), inputs.dtype.type)
     _spread_outputs(gradient, tiles.rows, tiles.columns, dilation, outputs)
     products = scratch("winograd kernels", (PRODUCTS, *out.shape[:2]))
     multiply_each(outputs.swapaxes(1, 2), inputs, products)
     _transform_products(products, out)
 
 
-def _transformed_inputs(x: np.ndarray, tiles: Tiles, dilation: int, before: Affine | None) -> np.ndarray:
+def _transformed_inputs(
+    x: np.ndarray, tiles: Tiles, dilation: int, before: Affine | None, kind: type[np.generic]
+) -> np.ndarray:
     count = len(x) * len(tiles.rows) * len(tiles.columns)
-    result = scratch("winograd inputs", (PRODUCTS, count, x.shape[3]))
+    result = scratch("winograd inputs", (PRODUCTS, count, x.shape[3]), kind)
     scale, shift = before or (None, None)
     _transform_inputs(x, scale, shift, tiles.rows, tiles.columns, dilation, result)
     return result
@@ -109,10 +130,10 @@ def _transform_weight(weight: np.ndarray, result: np.ndarray) -> None:
         for i in range(4):
             for o in range(out_channels):
                 w0, w1, w2 = half_way[i, 0, o], half_way[i, 1, o], half_way[i, 2, o]
-                result[4 * i, c, o] = w0
-                result[4 * i + 1, c, o] = half * (w0 + w1 + w2)
-                result[4 * i + 2, c, o] = half * (w0 - w1 + w2)
-                result[4 * i + 3, c, o] = w2
+                result[4 * i, c, o] = narrow(w0, result)
+                result[4 * i + 1, c, o] = narrow(half * (w0 + w1 + w2), result)
+                result[4 * i + 2, c, o] = narrow(half * (w0 - w1 + w2), result)
+                result[4 * i + 3, c, o] = narrow(w2, result)
 
 
 @compiled
@@ -159,11 +180,12 @@ def _transform_inputs(
                     z = columns[column] + (j - 1) * dilation
                     if not (0 <= y < height and 0 <= z < width):
                         d[i, j] = np.float32(0.0)
-                    elif scale is None or shift is None:
-                        d[i, j] = x[image, y, z]
-                    else:
-                        for c in range(channels):
-                            d[i, j, c] = max(x[image, y, z, c] * scale[c] + shift[c], np.float32(0.0))
+                        continue
+                    for c in range(channels):
+                        value = wide(x[image, y, z, c])
+                        if scale is not None and shift is not None:
+                            value = max(value * scale[c] + shift[c], np.float32(0.0))
+                        d[i, j, c] = value
             for i in range(4):
                 # Row i of Bᵀ d, from two rows of d.
                 first, second = (0, 1, 2, 1)[i], (2, 2, 1, 3)[i]
@@ -173,10 +195,10 @@ def _transform_inputs(
                     d1 = d[first, 1, c] + sign * d[second, 1, c]
                     d2 = d[first, 2, c] + sign * d[second, 2, c]
                     d3 = d[first, 3, c] + sign * d[second, 3, c]
-                    result[4 * i, tile, c] = d0 - d2
-                    result[4 * i + 1, tile, c] = d1 + d2
-                    result[4 * i + 2, tile, c] = d2 - d1
-                    result[4 * i + 3, tile, c] = d1 - d3
+                    result[4 * i, tile, c] = narrow(d0 - d2, result)
+                    result[4 * i + 1, tile, c] = narrow(d1 + d2, result)
+                    result[4 * i + 2, tile, c] = narrow(d2 - d1, result)
+                    result[4 * i + 3, tile, c] = narrow(d1 - d3, result)
 
 
 @compiled
@@ -222,7 +244,8 @@ def _spread_outputs(
                 for j in range(2):
                     y, z = top + i * dilation, columns[column] + j * dilation
                     if y < height and z < width:
-                        g[i, j] = gradient[image, y, z]
+                        for c in range(channels):
+                            g[i, j, c] = wide(gradient[image, y, z, c])
                     else:
                         g[i, j] = np.float32(0.0)
             for i in range(4):
@@ -232,7 +255,7 @@ def _spread_outputs(
                 for c in range(channels):
                     left = of_0 * g[0, 0, c] + of_1 * g[1, 0, c]
                     right = of_0 * g[0, 1, c] + of_1 * g[1, 1, c]
-                    result[4 * i, tile, c] = left
-                    result[4 * i + 1, tile, c] = left + right
-                    result[4 * i + 2, tile, c] = left - right
-                    result[4 * i + 3, tile, c] = -right
+                    result[4 * i, tile, c] = narrow(left, result)
+                    result[4 * i + 1, tile, c] = narrow(left + right, result)
+                    result[4 * i + 2, tile, c] = narrow(left - right, result)
+                    result[4 * i + 3, tile, c] = narrow(-right, result)
