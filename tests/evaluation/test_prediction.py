@@ -15,7 +15,8 @@ from clan.evaluation import inference
 from clan.evaluation.inference import analyse, evaluating
 from clan.evaluation.label_maps import EvaluationOptions, evaluate, load_segmenter
 from clan.evaluation.overlays import CONFIDENCE, DISCREPANCY, heat_palette, overlay
-from clan.evaluation.prediction import Products, predict, same_area, video_writer
+from clan.evaluation.prediction import Products, predict, same_area
+from clan.evaluation.video import video_writer
 from clan.models.options import NetworkConfig
 from clan.models.segmenter import build_segmenter
 from clan.models.weights import save_weights

@@ -4,13 +4,11 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from PIL import Image
 
@@ -28,20 +26,15 @@ from clan.evaluation.inference import Analysis, analyse, evaluating
 from clan.evaluation.label_maps import EvaluationOptions, load_segmenter, options_for
 from clan.evaluation.outputs import refuse_clashes
 from clan.evaluation.overlays import CONFIDENCE, DISCREPANCY, Scale, heat_palette, legend, overlay
+from clan.evaluation.video import PENDING_PIXELS, Stages, convert_video
 from clan.models.segmenter import Segmenter
 
 VIDEOS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg")
 
 SCALES = {"confidence": CONFIDENCE, "discrepancy": DISCREPANCY}
 
-PENDING_PIXELS = 1 << 25
-"""Of images whose results are being written; a pixel takes about 20 bytes there."""
-
 OVERLAY = "_overlay.jpg"
 LEGEND = "legend.png"
-
-CODEC = "vp09"
-"""VP9 in MP4, which browsers play; H.264 is in no free build of OpenCV."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +65,10 @@ class Products:
         """How the names of an image's files end."""
         labels, overlay = LABEL_MAP if self.labels else (), (OVERLAY,) if self.overlay else ()
         return (*labels, *overlay, *(f"_{name}.png" for name in self.scales()))
+
+    def frames(self) -> tuple[str, ...]:
+        """The names of the videos that are made of a video, in the order of `Pictures.frames`."""
+        return *("color",) * self.labels, *("overlay",) * self.overlay, *self.scales()
 
     def scales(self) -> dict[str, Scale]:
         """The scales of the wanted maps, by the name of what they show."""
@@ -156,12 +153,16 @@ class Predictor:
         self.label_space = label_space_of(weights, options.num_classes, classes, print)
         self.segmenter: Segmenter = load_segmenter(weights, options.network, notify=print)
 
-    def __call__(self, image: Image.Image) -> Analysis:
-        """What the network makes of an RGB image; the label map has the image's size."""
+    def planes(self, image: Image.Image) -> np.ndarray:
+        """What the network sees of an RGB image, float32 [3, h, w]; needs no Paddle, so any thread can make it."""
         size = self.options.input_size
         if self.keep_proportions:
             size = same_area(image.size, size)
-        planes = transforms.normalize(transforms.resize_image(image, size), self.options.normalization)
+        return transforms.normalize(transforms.resize_image(image, size), self.options.normalization)
+
+    def __call__(self, image: Image.Image, planes: np.ndarray | None = None) -> Analysis:
+        """What the network makes of an RGB image and its `planes`; the label map has the image's size."""
+        planes = self.planes(image) if planes is None else planes
         with evaluating(self.segmenter, self.options.precision):
             return analyse(self.segmenter, planes, (image.height, image.width), upsampling=self.options.upsampling)
 
@@ -334,58 +335,9 @@ class Pictures:
 
 def predict_video(network: Predictor, path: Path, save: Path, products: Products) -> int:
     """Writes a video of each kind that `products` names, at the size and the rate of the one given."""
-    capture = cv2.VideoCapture(str(path))
-    try:
-        total = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-        rate = capture.get(cv2.CAP_PROP_FPS) or 25.0
-        with ExitStack() as open_videos, progress("predicting", total if total > 0 else None) as advance:
-            writers: dict[str, Callable[[np.ndarray], object]] = {}
-            count = 0
-            for image in iter(lambda: _next_frame(capture), None):
-                for name, frame in Pictures(image, network(image), network.label_space, products).frames():
-                    if name not in writers:
-                        target = save / f"{path.stem}_{name}.mp4"
-                        writers[name] = open_videos.enter_context(video_writer(target, rate, image.size))
-                    writers[name](frame)
-                count += 1
-                advance()
-    finally:
-        capture.release()
-    if count == 0:
-        raise DataError(f"{path} holds no frame that OpenCV can decode: convert it to MP4 or give its frames as images")
-    return count
 
+    def draw(image: Image.Image, analysis: Analysis) -> dict[str, np.ndarray]:
+        return dict(Pictures(image, analysis, network.label_space, products).frames())
 
-def _next_frame(capture: cv2.VideoCapture) -> Image.Image | None:
-    found, frame = capture.read()
-    return Image.fromarray(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)) if found else None
-
-
-@contextmanager
-def video_writer(path: Path, rate: float, size: tuple[int, int]) -> Iterator[Callable[[np.ndarray], object]]:
-    """Within the block, what appends a frame, uint8 RGB [H, W, 3], to a video of `size` (width, height).
-
-    Video is coded in pairs of pixels: a side of odd length grows by one, which repeats the last.
-
-    Raises:
-        DataError: the file cannot be written, or this OpenCV cannot write videos.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    except OSError as error:
-        raise DataError(f"cannot write {path} ({error.strerror}): choose another folder or shorter names") from None
-    right, below = size[0] % 2, size[1] % 2
-    even = (size[0] + right, size[1] + below)
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*CODEC), rate, even)
-    if not writer.isOpened():
-        raise DataError(f"this OpenCV cannot write the video {path}: give the frames as images instead")
-
-    def append(frame: np.ndarray) -> None:
-        whole = cv2.copyMakeBorder(frame, 0, below, 0, right, cv2.BORDER_REPLICATE)
-        writer.write(cv2.cvtColor(whole, cv2.COLOR_RGB2BGR))
-
-    try:
-        yield append
-    finally:
-        writer.release()
+    targets = {name: save / f"{path.stem}_{name}.mp4" for name in products.frames()}
+    return convert_video(path, targets, Stages(network.planes, network, draw))
