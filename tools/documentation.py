@@ -167,7 +167,7 @@ def _script(name: str, parser: argparse.ArgumentParser) -> str:
 def _word(action: argparse.Action) -> str:
     """Returns the placeholder of a flag's value."""
     if action.choices:
-        return "{" + ",".join(action.choices) + "}"
+        return "{" + ",".join(map(str, action.choices)) + "}"
     return "WIDTH,HEIGHT" if action.type is size else METAVARS.get(action.type, "NAME")
 
 
