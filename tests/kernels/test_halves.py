@@ -1,5 +1,7 @@
 """bf16 on the CPU: rounding is exact, products and networks are those of float32 up to that rounding."""
 
+from typing import Any
+
 import numpy as np
 import paddle
 import pytest
@@ -101,11 +103,11 @@ def test_networks_compute_what_they_do_in_float32(name, training):
         if parameter.ndim == 4:
             parameter.set_value(paddle.randn(parameter.shape) * (2 / np.prod(parameter.shape[1:])) ** 0.5)
     network.train() if training else network.eval()
-    weights = [parameter for parameter in network.parameters() if parameter.ndim == 4]
+    weights: list[Any] = [parameter for parameter in network.parameters() if parameter.ndim == 4]
     images = paddle.randn(shape)
 
-    def compute(precision) -> list[np.ndarray]:
-        x = images.clone()
+    def compute(precision) -> list[Any]:
+        x: Any = images.clone()
         x.stop_gradient = False
         for weight in weights:
             weight.clear_gradient(set_to_zero=False)
@@ -114,7 +116,7 @@ def test_networks_compute_what_they_do_in_float32(name, training):
         (out * paddle.cos(paddle.arange(out.size, dtype="float32")).reshape(out.shape)).sum().backward()
         with autocast(precision), paddle.no_grad():
             unrecorded = network(images)
-        return [out.numpy(), unrecorded.numpy(), *(one.grad.numpy() for one in (x, *weights))]
+        return [out.numpy(), unrecorded.numpy(), *(one.grad.numpy() for one in [x, *weights])]
 
     whole, half, again = compute("fp32"), compute("bf16"), compute("fp32")
     for one, other in zip(whole, again, strict=True):
