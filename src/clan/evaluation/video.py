@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from clan.core.errors import DataError
-from clan.core.progress import Advance, progress
+from clan.core.output import Advance, progress
 from clan.core.runtime import available_cores
 
 PENDING_PIXELS = 1 << 25
