@@ -11,9 +11,8 @@ COMMAND = "the signature and its docstring are the command line"
 RECORD = "a record of named values, which nobody passes by position"
 DRAWN = "what a drawn world is made of, one number or colour a field"
 EXCEPTIONS = {
-    "cli:evaluate": COMMAND,
+    "cli:evaluate_command": COMMAND,
     "cli:predict": COMMAND,
-    "cli:parser": "the port's flags, one after the other",
     "data:Findings": RECORD,
     "data:Header": RECORD,
     "evaluation:EvaluationOptions": RECORD,

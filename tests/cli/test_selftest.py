@@ -7,7 +7,17 @@ import pytest
 
 from clan.cli import selftest as module
 from clan.cli.main import dispatch
-from clan.cli.selftest import REFERENCE, TOLERANCES, Result, as_json, case, compare, load_reference, report, selftest
+from clan.cli.selftest import (
+    REFERENCE,
+    TOLERANCES,
+    Result,
+    as_json,
+    case,
+    compare,
+    load_reference,
+    report,
+    run_selftest,
+)
 from clan.core.runtime import kernel_state
 
 
@@ -15,7 +25,7 @@ from clan.core.runtime import kernel_state
 @pytest.mark.plain
 def test_this_machine_computes_the_recorded_numbers():
     before = kernel_state()
-    results = selftest(timed=False)
+    results = run_selftest(timed=False)
     assert kernel_state() == before
     assert [result.deviations for result in results] == [[]] * len(results)
     computed = {result.path for result in results if result.errors}

@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from clan.core.output import progress as console
+from clan.core import output as console
 from clan.datasets.labels import CITYSCAPES
 from clan.evaluation.iou import score
 from clan.evaluation.scoring import score_folders

@@ -9,7 +9,7 @@ class CsvLogger(Logger):
     package = "csv"
 
     def __init__(self, folder, start, options):
-        super().__init__(folder)
+        super().__init__(folder, start, options)
         path = folder / "scalars.csv"
         lines = path.read_text().splitlines(keepends=True) if start and path.exists() else []
         self.file = path.open("w")

@@ -12,4 +12,6 @@ def kernels_in_place(monkeypatch):
     kernels.install()
     needed("kernels", kernels.active())
     yield
+    monkeypatch.undo()  # what a test put over a kernel, which `uninstall` would leave in place
+    kernels.uninstall()
     (kernels.install if before else kernels.uninstall)()

@@ -7,7 +7,7 @@ import sys
 import pyte
 import pytest
 
-from clan.core.output import progress as console
+from clan.core import output as console
 from clan.run.observer import Step, Validation
 from clan.training import display as live
 

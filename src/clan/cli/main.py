@@ -179,7 +179,7 @@ def doctor_command(*, json: bool = False, selftest: bool = False) -> None:
         runtime.import_paddle()  # says why it cannot
         from clan.cli import selftest as test
 
-        results = test.selftest()
+        results = test.run_selftest()
         found["selftest"] = test.as_json(results)
         text += "\n" + test.report(results)
         deviates = any(result.deviations for result in results)

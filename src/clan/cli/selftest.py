@@ -85,7 +85,7 @@ class Result:
         ]
 
 
-def selftest(*, timed: bool = True) -> list[Result]:
+def run_selftest(*, timed: bool = True) -> list[Result]:
     """Computes the case in every way that the device has, and times training steps.
 
     Args:
