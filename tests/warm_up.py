@@ -1,4 +1,4 @@
-"""Compiles the loops of training and evaluation: run before the tests, so that no process of theirs is slow for that."""
+"""Compiles the loops of training and evaluation before the tests, so that no process of theirs is slow for that."""
 
 import io
 

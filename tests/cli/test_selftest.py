@@ -61,7 +61,7 @@ def test_what_deviates_ends_with_exit_code_1(monkeypatch, capsys, value):
     wrong = Result(
         "gpu", "bf16", dict.fromkeys(TOLERANCES["bf16"], 0.0) | {"losses": value}, {"512x256": 40.0, "full": None}
     )
-    monkeypatch.setattr(module, "selftest", lambda: [wrong])
+    monkeypatch.setattr(module, "run_selftest", lambda: [wrong])
     with pytest.raises(SystemExit) as stop:
         dispatch(["doctor", "--selftest"])
     assert stop.value.code == 1

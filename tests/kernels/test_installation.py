@@ -75,11 +75,16 @@ def test_threads_may_install_and_compute_at_once():
 
 
 def test_what_somebody_else_puts_over_a_kernel_stays(monkeypatch):
+    kernels.uninstall()
+    plain = Bottleneck.forward
+    kernels.install()
     ours = Bottleneck.forward
     monkeypatch.setattr(Bottleneck, "forward", lambda self, x: ours(self, x) + 1.0)
     kernels.uninstall()
     block = Bottleneck(16, 4)
     assert block(paddle.zeros([1, 16, 4, 4])).numpy().min() >= 1.0
+    monkeypatch.undo()
+    Bottleneck.forward = plain
 
 
 def run(layer: nn.Layer, x: paddle.Tensor) -> paddle.Tensor:
