@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from clan.core.errors import ClanError, DataError
+from clan.core.output import encoded
 
 # O_NONBLOCK: do not wait for the writer of a pipe. O_BINARY: no translation of line ends on Windows.
 _FLAGS = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
@@ -136,7 +137,7 @@ def writing(path: Path | str, remedy: str, kind: type[ClanError] = DataError) ->
 
 def as_json(value: Any) -> bytes:
     """Encodes a value as one line of JSON in UTF-8; NaN and infinity become null."""
-    return json.dumps(finite(value), ensure_ascii=False).encode("utf-8", "backslashreplace")
+    return encoded(json.dumps(finite(value), ensure_ascii=False))
 
 
 def finite(value: Any) -> Any:
