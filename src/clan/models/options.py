@@ -14,6 +14,9 @@ BACKBONES = {
     "resnet50": "clan.models.resnet:resnet50",
     "mobilenetv2": "clan.models.mobilenet:MobileNetV2",
     "resnet-tiny": "clan.models.resnet:resnet_tiny",
+    "dinov2-s": "clan.models.dinov2:dinov2_s",
+    "dinov2-b": "clan.models.dinov2:dinov2_b",
+    "dinov2-l": "clan.models.dinov2:dinov2_l",
 }
 """Backbone constructors by name, called with `output_stride` and, for ResNets, `projection_bias`.
 
@@ -21,7 +24,10 @@ A backbone has `channels` and `strides` of four levels; `pyramid` returns the fo
 last one.
 """
 
-HEADS = {"deeplab": "clan.models.heads:Head"}
+HEADS = {
+    "deeplab": "clan.models.heads:Head",
+    "light": "clan.models.light_head:LightHead",
+}
 """Head classes by name.
 
 `reads` lists the pyramid levels that a head takes, `of` builds one, and `run_together` runs several on the same levels.

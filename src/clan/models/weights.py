@@ -27,6 +27,7 @@ RENAMES = (
     (r"^(trunk|backbone)\.", ""),  # trunk: the backbone's name in older states
     (r"^head1\.", "layer5."),
     (r"^head2\.", "layer6."),
+    (r"^(upscale|out)\.", r"layer5.\1."),  # VFM-UDA's light head
     (r"\.running_mean$", "._mean"),
     (r"\.running_var$", "._variance"),
 )

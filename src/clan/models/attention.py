@@ -1,0 +1,52 @@
+"""Attention and linear layers of transformers."""
+
+from importlib.util import find_spec
+
+import paddle
+from paddle import Tensor, nn
+from paddle.nn import functional as F
+
+_CHOOSES = find_spec("paddle.nn.functional.sdpa") is not None
+"""Whether Paddle's fused function chooses an implementation by the type of numbers; before 3.3 a GPU had one alone."""
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Softmax(q·kᵀ/√d)·v for every head (Vaswani et al., NIPS 2017), in one fused call where Paddle has it.
+
+    Args:
+        query: float [B, N, heads, d].
+        key: float [B, M, heads, d].
+        value: float [B, M, heads, d].
+
+    Returns:
+        Float [B, N, heads, d].
+    """
+    if _CHOOSES or query.place.is_cpu_place() or query.dtype != paddle.float32:
+        return F.scaled_dot_product_attention(query, key, value)
+    query, key, value = (x.transpose([0, 2, 1, 3]) for x in (query, key, value))
+    scores = paddle.matmul(query * query.shape[-1] ** -0.5, key, transpose_y=True)
+    return paddle.matmul(F.softmax(scores, axis=-1), value).transpose([0, 2, 1, 3])
+
+
+class Linear(nn.Layer):
+    """x·Wᵀ + b with W of [out, in] as in PyTorch, where Paddle's own layer has [in, out].
+
+    So weights have one shape in every file, whoever wrote it. Initially W is N(0, 0.02) and b is 0, as usual in vision
+    transformers.
+
+    Args:
+        in_features: length of the input's last axis.
+        out_features: length of the output's.
+    """
+
+    def __init__(self, in_features: int, out_features: int) -> None:
+        super().__init__()
+        normal, zero = nn.initializer.TruncatedNormal(0.0, 0.02), nn.initializer.Constant(0.0)
+        self.weight = self.create_parameter([out_features, in_features], default_initializer=normal)
+        self.bias = self.create_parameter([out_features], is_bias=True, default_initializer=zero)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[…, in_features] → […, out_features]."""
+        out = paddle.matmul(x, self.weight, transpose_y=True)
+        # In less than float32 a sum with the bias would be float32 again.
+        return out + (self.bias if self.bias.dtype == out.dtype else self.bias.astype(out.dtype))
