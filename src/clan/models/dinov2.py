@@ -91,7 +91,7 @@ class EncoderBlock(nn.Layer):
         return x + self.ls2(self.mlp(self.norm2(x)))
 
 
-class PatchEmbedding(nn.Layer):
+class PatchProjection(nn.Layer):
     """A linear map of every patch's pixels."""
 
     def __init__(self, width: int) -> None:
@@ -108,8 +108,8 @@ class PatchEmbedding(nn.Layer):
 class DINOv2(nn.Layer):
     """A vision transformer whose patch tokens, after the last norm, are a map of features.
 
-    Images are resized bilinearly, without aligned corners, to `input_scale` times their sides, down to whole patches, as
-    VFM-UDA does (Englert et al., CVPR workshops 2024). The four levels have one resolution: the tokens after each
+    Images are resized bilinearly, without aligned corners, to `input_scale` times their sides, down to whole patches,
+    as VFM-UDA does (Englert et al., CVPR workshops 2024). The four levels have one resolution: the tokens after each
     quarter of the blocks, all through the last norm.
 
     Args:
@@ -134,7 +134,7 @@ class DINOv2(nn.Layer):
         self.cls_token = parameter(1, 1, width, std=1e-6)
         self.pos_embed = parameter(1, 1 + LEARNED_GRID**2, width, std=0.02)
         self.mask_token = self.create_parameter([1, width], default_initializer=nn.initializer.Constant(0.0))
-        self.patch_embed = PatchEmbedding(width)
+        self.patch_embed = PatchProjection(width)
         self.blocks = nn.LayerList(EncoderBlock(width, heads) for _ in range(depth))
         self.norm = nn.LayerNorm(width, epsilon=EPSILON)
 
@@ -175,7 +175,7 @@ class DINOv2(nn.Layer):
         return paddle.concat([first, patches.astype(first.dtype)], axis=1) + self._positions(grid)
 
     def _positions(self, grid: tuple[int, int]) -> Tensor:
-        """Returns the position embedding of the class token, as learned, and of a grid of patches, [1, 1 + h·w, width]."""
+        """Returns the position embedding of the class token, as learned, and of the patches, [1, 1 + h·w, width]."""
         if grid == (LEARNED_GRID, LEARNED_GRID):
             return self.pos_embed
         width = self.pos_embed.shape[2]
@@ -191,8 +191,8 @@ class DINOv2(nn.Layer):
 def cubic_weights(length: int, learned: int) -> np.ndarray:
     """The weights by which `length` positions take part of `learned` ones, float32 [length, learned].
 
-    Cubic interpolation with the scale factor (length + SCALE_OFFSET) / learned, which decides where positions lie, without
-    antialiasing, border values continued. A matrix, since Paddle 3.3.1 forgets the factor where the length is 1.
+    Cubic interpolation with the scale factor (length + SCALE_OFFSET) / learned, which decides where positions lie,
+    without antialiasing, border values continued. A matrix, since Paddle 3.3.1 ignores the factor if the length is 1.
     """
     positions = (np.arange(length) + 0.5) * learned / (length + SCALE_OFFSET) - 0.5
     before = np.floor(positions).astype(int)

@@ -1,4 +1,4 @@
-"""The light head of VFM-UDA (Englert et al., CVPR workshops 2024): two transposed convolutions to four times the resolution.
+"""The light head of VFM-UDA (Englert et al., CVPR workshops 2024): two transposed convolutions and two convolutions.
 
 Parameter names are the authors': upscale.0 … upscale.6, out.
 """
