@@ -15,6 +15,7 @@ import numpy as np
 
 from clan.core.errors import WeightsError
 from clan.core.files import quoted
+from clan.models import dinov2_names
 from clan.models.weight_files import read_contents, write_arrays
 from clan.models.wrappings import PREFIXES, roles, split_prefix
 
@@ -27,7 +28,7 @@ RENAMES = (
     (r"^(trunk|backbone)\.", ""),  # trunk: the backbone's name in older states
     (r"^head1\.", "layer5."),
     (r"^head2\.", "layer6."),
-    (r"^(upscale|out)\.", r"layer5.\1."),  # VFM-UDA's light head
+    *dinov2_names.RENAMES,
     (r"\.running_mean$", "._mean"),
     (r"\.running_var$", "._variance"),
 )
@@ -126,6 +127,7 @@ def load_weights(network: "nn.Layer", path: Path, *, restore_heads: bool = True,
     shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
     found = read_network(path, shapes)
     arrays = found.arrays
+    dinov2_names.require_no_registers(path, arrays, shapes)
     report = _match(found, shapes, restore_heads)
     if not report.matched:
         raise WeightsError(
@@ -223,7 +225,7 @@ def read_network(
         *([f"without the prefix {_listed(prefixes)}"] if prefixes else []),
         *([f"not taken: {_listed(others)} (clan convert --take chooses)"] if others else []),
     ]
-    return FoundArrays({entry.name: entry.array for entry in chosen}, tuple(notes))
+    return FoundArrays(dinov2_names.join_attention({entry.name: entry.array for entry in chosen}), tuple(notes))
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,12 @@ WRAPPERS = (
 _DEEPEST_WRAPPING = 4
 _MOST_TABLES = 100
 
-NEUTRAL = ("module", "Scale", "_orig_mod")
+NEUTRAL = ("module", "Scale", "_orig_mod", "dinov2")
 """Prefixes that do not distinguish networks of one file."""
 
 PREFIXES = (
     *NEUTRAL, "model", "network", "net", "segmenter", "backbone", "encoder", "student", "teacher", "model_ema",
-    "ema_model", "ema",
+    "ema_model", "network_ema", "ema",
 )  # fmt: skip
 """Known prefixes of names, without the dot; among networks of one file the earlier is preferred."""
 
