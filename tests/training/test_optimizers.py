@@ -111,6 +111,8 @@ def test_schedules(total, warmup, power):
         rise = 1 - (1 - i / warmup) * (1 - 1e-6) if i < warmup else 1
         assert rate(i, "warmup-linear") == pytest.approx((1 - i / total) * rise, rel=1e-12)
         assert rate(i, "warmup-poly") == (i / warmup if i < warmup else rate(i, "poly"))
+        rising = np.linspace(1e-6, 1, warmup)[i] if i < warmup else 1 - i / total
+        assert rate(i, "warmup-then-linear") == pytest.approx(rising, rel=1e-12)
 
 
 def decoupled(p, gradients, *, rate, betas, decay):

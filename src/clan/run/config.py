@@ -161,7 +161,7 @@ class OptimizerConfig(Section):
     schedule: Schedule = "warmup-poly"
     """Learning rate schedule of the segmenter."""
     warmup_ratio: Fraction = 1e-6
-    """For schedule warmup-linear: initial rate as a share of the base rate."""
+    """For schedules warmup-linear and warmup-then-linear: initial rate as a share of the base rate."""
     discriminator_algorithm: Algorithm = "adam"
     """Optimizer of the discriminator."""
     discriminator_betas: tuple[Beta, Beta] = (0.9, 0.99)

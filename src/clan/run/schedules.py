@@ -12,7 +12,7 @@ class ScheduleOptions:
         total: number of iterations N.
         warmup: number of warm-up iterations w.
         power: exponent of the polynomial decay.
-        warmup_ratio: initial rate of "warmup-linear" as a share r of the base rate.
+        warmup_ratio: initial rate of "warmup-linear" and "warmup-then-linear" as a share r of the base rate.
     """
 
     total: int
@@ -44,10 +44,22 @@ def warmup_linear(base: float, iteration: int, options: ScheduleOptions) -> floa
     return rate
 
 
+def warmup_then_linear(base: float, iteration: int, options: ScheduleOptions) -> float:
+    """base·(r + (1 − r)·i/(w − 1)) during warm-up, which ends at the base rate, then base·(1 − i/N).
+
+    Source: the code of VFM-UDA (Englert et al., CVPR workshops 2024).
+    """
+    if iteration < options.warmup:
+        rise = iteration / max(options.warmup - 1, 1)
+        return base * (options.warmup_ratio + (1.0 - options.warmup_ratio) * rise)
+    return base * (1.0 - iteration / options.total)
+
+
 SCHEDULES: dict[str, Callable[[float, int, ScheduleOptions], float]] = {
     "warmup-poly": warmup_poly,
     "poly": poly,
     "constant": constant,
     "warmup-linear": warmup_linear,
+    "warmup-then-linear": warmup_then_linear,
 }
 """Schedules by name: functions of base rate, iteration i = 0…N−1 and options."""
