@@ -34,7 +34,7 @@ def mix(mask_BHW: Tensor, source: Tensor, target: Tensor) -> Tensor:
 
     Args:
         mask_BHW: M, bool [B, H, W].
-        source: images [B, 3, H, W], or labels or weights [B, H, W].
+        source: images [B, 3, H, W], or something that broadcasts to them, or labels or weights [B, H, W].
         target: the same of the target.
     """
     if source.dtype == paddle.uint8:  # which Paddle's `where` does not know

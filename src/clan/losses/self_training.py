@@ -52,9 +52,9 @@ def pseudo_weight(share: Tensor, shape: Sequence[int], *, top: int = 0, bottom: 
 
 
 def pseudo_labels(prob_BCHW: Tensor, *, share: float) -> Tensor:
-    """Labels the most confident pixels with their predicted class: the same share of each class (Zou et al., ECCV 2018).
+    """Labels the most confident pixels with their predicted class: the same share of each class.
 
-    A common threshold would keep only easy and frequent classes.
+    A common threshold would keep only easy and frequent classes (Zou et al., ECCV 2018).
 
     Args:
         prob_BCHW: class probabilities, detached; at most 255 classes.
