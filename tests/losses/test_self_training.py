@@ -5,7 +5,7 @@ import paddle
 import pytest
 from paddle.nn import functional as F
 
-from clan.losses.feature_distance import cells_of, feature_distance
+from clan.losses.features import cells_of, feature_distance
 from clan.losses.mixing import block_grid, block_mask, class_mask, mix
 from clan.losses.segmentation import segmentation_loss
 from clan.losses.self_training import pseudo_weight, teacher_decay, teacher_labels

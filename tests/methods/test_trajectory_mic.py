@@ -4,7 +4,6 @@ import json
 import runpy
 
 import numpy as np
-import paddle
 import pytest
 
 from clan.data.loader import Batch, PairedBatch

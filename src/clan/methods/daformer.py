@@ -3,7 +3,7 @@
 import paddle
 from paddle import Tensor
 
-from clan.losses.feature_distance import cells_of, feature_distance
+from clan.losses.features import cells_of, feature_distance
 from clan.methods.base import LabelledDomain
 from clan.methods.networks import Role, assign, duplicate
 from clan.methods.self_training import SelfTraining
@@ -16,7 +16,6 @@ class DAFormer(SelfTraining):
     """Self-training, and the distance of features from those of a frozen copy of the initial backbone."""
 
     options_type = DaformerOptions
-    options: DaformerOptions
 
     def __init__(self, segmenter: Segmenter, config: Config, class_weights: Tensor | None = None) -> None:
         super().__init__(segmenter, config, class_weights)

@@ -16,7 +16,7 @@ SIGMAS = (0.15, 1.15)
 
 
 @dataclass(frozen=True)
-class Scale:
+class ColorScale:
     """How images of a domain were normalised: (value − mean) / std.
 
     Args:
@@ -28,7 +28,7 @@ class Scale:
     std: Tensor
 
     @classmethod
-    def of(cls, how: Normalization) -> "Scale":
+    def of(cls, how: Normalization) -> "ColorScale":
         """That of a normalisation."""
         order = slice(None) if how.channels == "rgb" else slice(None, None, -1)
         return cls(
@@ -50,7 +50,7 @@ class Distortion:
     factors: np.ndarray | None = None
     sigma: float | None = None
 
-    def apply(self, images: Tensor, scale: Scale) -> Tensor:
+    def apply(self, images: Tensor, scale: ColorScale) -> Tensor:
         """Normalised images, float32 [B, 3, H, W] → the same, distorted."""
         if self.order is not None:
             assert self.factors is not None
@@ -80,7 +80,7 @@ def draw_distortion(
     """
     jitters, smooths, sigma = random.random() < probability, random.random() < BLUR_PROBABILITY, random.uniform(*SIGMAS)
     order = tuple(random.permutation(len(ADJUSTMENTS)).tolist())
-    factors = np.float32([1.0, 1.0, 1.0, 0.0] + random.uniform(-1.0, 1.0, (batch, 4)) * strengths)
+    factors = ([1.0, 1.0, 1.0, 0.0] + random.uniform(-1.0, 1.0, (batch, 4)) * strengths).astype(np.float32)
     jitters = jitters and any(strengths)
     return Distortion(order if jitters else None, factors if jitters else None, sigma if smooths and blurs else None)
 

@@ -42,7 +42,7 @@ class MIC(DAFormer):
     @paddle.no_grad()
     def mask(self, pseudo: Weighted, draws: Draws) -> Weighted:
         """Returns x_k: the target distorted, then 0, the mean colour, on masked blocks; labels and weights stay."""
-        assert draws.masked is not None
+        assert draws.masked is not None and draws.blocks is not None
         images = draws.masked.apply(pseudo.images, self.target_scale)
         size = (images.shape[2], images.shape[3])
         kept = block_mask(paddle.to_tensor(draws.blocks), size, ratio=self.options.mask_ratio)

@@ -11,11 +11,10 @@ from paddle import Tensor
 from clan.losses.mixing import class_mask, mix
 from clan.losses.self_training import pseudo_weight, teacher_decay, teacher_labels
 from clan.methods.base import Backward, Domain, LabelledDomain, Method, Pair, Progress
-from clan.methods.draws import Distortion, Scale, draw_classes, draw_distortion
+from clan.methods.draws import ColorScale, Distortion, draw_classes, draw_distortion
 from clan.methods.networks import Role, assign, duplicate, follow
 from clan.models.segmenter import Segmenter, upsample
 from clan.run.config import Config
-from clan.run.method_options import SelfTrainingOptions
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,6 @@ class Weighted(LabelledDomain):
 class SelfTraining(Method):
     """A teacher, an average of the student, labels the target; the student learns from source and mixtures."""
 
-    options: SelfTrainingOptions
     classes_of_batch: ClassVar[bool] = True
     """Whether each image's mixture draws among the classes of the whole batch."""
 
@@ -61,7 +59,7 @@ class SelfTraining(Method):
         self.exports = "teacher" if self.options.export == "teacher" else "segmenter"
         normalizations = [config.network.normalization(domain.dataset) for domain in (config.source, config.target)]
         self.same_scale = normalizations[0] == normalizations[1]
-        self.source_scale, self.target_scale = map(Scale.of, normalizations)
+        self.source_scale, self.target_scale = map(ColorScale.of, normalizations)
         self.views: dict[str, Tensor] = {}
         """Images and labels of the last pass, to look at."""
 
@@ -123,7 +121,7 @@ class SelfTraining(Method):
         scale = self.target_scale
         if not self.same_scale:
             pairs = ((self.source_scale.mean, scale.mean), (self.source_scale.std, scale.std))
-            scale = Scale(*(mix(mask, *pair) for pair in pairs))
+            scale = ColorScale(*(mix(mask, *pair) for pair in pairs))
         return Weighted(
             draws.mixed.apply(images, scale),
             pseudo.size,

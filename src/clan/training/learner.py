@@ -201,8 +201,8 @@ def load_initial_weights(config: Config, method: Method, notify: Callable[[str],
         notify(f"segmenter from {network.restore_from}: {report.summary()}")
     elif any(one.role is Role.REFERENCE for one in method.networks.values()):
         notify(
-            f"method {config.method.name} compares features with those of the initial weights, which are random without "
-            "network.restore_from: name weights there, or turn the comparison off in the method's options"
+            f"method {config.method.name} compares features with those of the initial weights, which are random "
+            "without network.restore_from: name weights there, or turn the comparison off in the method's options"
         )
     if network.restore_discriminator_from:
         if not method.discriminators:
