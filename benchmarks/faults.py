@@ -50,6 +50,7 @@ class Tally:
 # --- Running ------------------------------------------------------------------------------------------------
 
 
+SIZE = (64, 32)
 NETWORK = NetworkConfig(backbone="resnet-tiny", discriminator_width=8)
 
 
@@ -58,7 +59,7 @@ def write_run(
     *,
     steps: int,
     save_every: int,
-    size: tuple[int, int] = (64, 32),
+    size: tuple[int, int] = SIZE,
     method: str = "clan",
     network: NetworkConfig = NETWORK,
 ) -> Path:
@@ -263,6 +264,7 @@ def main() -> None:
     parser.add_argument("--method", choices=METHOD_OPTIONS, default="clan")
     parser.add_argument("--backbone", default=NETWORK.backbone)
     parser.add_argument("--model", default=NETWORK.model, help="kind of heads")
+    parser.add_argument("--size", type=int, nargs=2, default=SIZE, help="width and height of the network's input")
     arguments = parser.parse_args()
     runtime.import_paddle()
     seed = arguments.seed
@@ -272,7 +274,7 @@ def main() -> None:
             **NETWORK.model_dump() | {name: getattr(arguments, name) for name in ("backbone", "model")}
         )
         kills = {"kills": arguments.kills, "writing": arguments.writing, "seed": seed}
-        tally = kill_and_resume(folder, **kills, method=arguments.method, network=network)
+        tally = kill_and_resume(folder, **kills, method=arguments.method, network=network, size=tuple(arguments.size))
         counts = {
             "torn and damaged states recognised or harmless": damaged_states(
                 folder / "whole", times=arguments.damages, seed=seed
