@@ -25,7 +25,7 @@ class DAFormer(SelfTraining):
             self.reference = self.add("reference", duplicate(segmenter.backbone), Role.REFERENCE)
 
     def on_weights_loaded(self) -> None:
-        """Teacher and reference start as the student."""
+        """The reference is the student's backbone with its initial weights."""
         super().on_weights_loaded()
         if self.reference is not None:
             assign(self.reference, self.segmenter.backbone)

@@ -60,12 +60,17 @@ class SelfTraining(Method):
         normalizations = [config.network.normalization(domain.dataset) for domain in (config.source, config.target)]
         self.same_scale = normalizations[0] == normalizations[1]
         self.source_scale, self.target_scale = map(ColorScale.of, normalizations)
+        self.frozen_statistics = config.network.batch_norm == "frozen"
         self.views: dict[str, Tensor] = {}
         """Images and labels of the last pass, to look at."""
 
     def on_weights_loaded(self) -> None:
-        """The teacher starts as the student."""
-        assign(self.teacher, self.segmenter)
+        """Gives the teacher the student's running statistics where they stay; otherwise its own move from the start.
+
+        Its parameters are the student's after `before_step` of iteration 0.
+        """
+        if self.frozen_statistics:
+            assign(self.teacher, self.segmenter)
 
     def before_step(self, iteration: int) -> None:
         """θ' ← α_i θ' + (1 − α_i) θ, in iteration 0 θ' ← θ; running statistics move by themselves."""
