@@ -92,6 +92,7 @@ class Method(ABC):
     Attributes:
         options: an instance of `options_type`.
         networks: all networks with their roles, by name; the first is "segmenter". Subclasses `add` others.
+        views: images and labels of the last pass by name, to look at: "source", "mixed", …; most methods have none.
     """
 
     options_type: ClassVar[type[MethodOptions]]
@@ -106,6 +107,7 @@ class Method(ABC):
     def __init__(self, segmenter: Segmenter, config: Config, class_weights: Tensor | None = None) -> None:
         self.networks = {"segmenter": Network(segmenter, Role.STUDENT)}
         self.segmenter = segmenter
+        self.views: dict[str, Tensor] = {}
         self.options: Any = config.method
         self.segmentation_loss = partial(
             segmentation_loss, gamma=config.loss.gamma, ignore_label=config.ignore_label, class_weights=class_weights

@@ -61,8 +61,6 @@ class SelfTraining(Method):
         self.same_scale = normalizations[0] == normalizations[1]
         self.source_scale, self.target_scale = map(ColorScale.of, normalizations)
         self.frozen_statistics = config.network.batch_norm == "frozen"
-        self.views: dict[str, Tensor] = {}
-        """Images and labels of the last pass, to look at."""
 
     def on_weights_loaded(self) -> None:
         """Gives the teacher the student's running statistics where they stay; otherwise its own move from the start.
