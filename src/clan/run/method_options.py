@@ -117,7 +117,7 @@ class SelfTrainingOptions(MethodOptions):
     color_jitter: Annotated[float, Field(ge=0.0, le=0.5)] = 0.2
     """Largest change of brightness, contrast, saturation and hue of mixed images; 0 disables."""
     blur: bool = True
-    """Blur every second batch of mixed images."""
+    """Blur the mixed images of half of all iterations, drawn at random."""
 
     def complaint(self, config: Any) -> str | None:
         """Refuses domains whose images cannot be mixed, and images of which no row is left."""
@@ -155,7 +155,7 @@ class DaformerOptions(SelfTrainingOptions):
     lambda_fd: NonNegativeFloat = 0.005
     """Weight of the distance of features from those of the initial weights; 0 disables."""
     things: tuple[Annotated[str, Field(min_length=1)], ...] = ()
-    """Classes on which features are compared; none: those that Cityscapes counts as traffic objects and beings."""
+    """Classes on which features are compared; none: those named light, sign, person, rider or as a vehicle."""
     thing_share: Annotated[float, Field(gt=0.5, le=1.0)] = 0.75
     """Share of a feature's pixels that must be of one of these classes."""
 
