@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -25,6 +26,7 @@ from clan.core.errors import DataError
 from clan.data.image_files import read_rgb
 from clan.run.checkpoint import Damaged, States, manifest_path, read_state
 from clan.run.config import Config, DomainConfig, NetworkConfig, to_yaml
+from clan.run.method_options import METHOD_OPTIONS
 from clan.streets.worlds import write_worlds
 from tests.models.malicious import CORPUS
 from tests.models.sandbox import Sandbox
@@ -48,7 +50,19 @@ class Tally:
 # --- Running ------------------------------------------------------------------------------------------------
 
 
-def write_run(folder: Path, *, steps: int, save_every: int, size: tuple[int, int] = (64, 32)) -> Path:
+SIZE = (64, 32)
+NETWORK = NetworkConfig(backbone="resnet-tiny", discriminator_width=8)
+
+
+def write_run(
+    folder: Path,
+    *,
+    steps: int,
+    save_every: int,
+    size: tuple[int, int] = SIZE,
+    method: str = "clan",
+    network: NetworkConfig = NETWORK,
+) -> Path:
     """Two small worlds and the configuration of a run of a few seconds on them; returns the latter's file."""
     write_worlds(folder, source_images=3, target_train_images=3, target_val_images=1, size=(128, 64), seed=0)
     config = Config(
@@ -56,7 +70,8 @@ def write_run(folder: Path, *, steps: int, save_every: int, size: tuple[int, int
             {"dataset": "synthia", "root": folder / "SYNTHIA/RAND_CITYSCAPES", "size": size}
         ),
         target=DomainConfig.model_validate({"dataset": "cityscapes", "root": folder / "Cityscapes", "size": size}),
-        network=NetworkConfig(backbone="resnet-tiny", discriminator_width=8),
+        method=METHOD_OPTIONS[method](),
+        network=network,
         num_steps=steps,
         save_every=save_every,
         save_images=0,
@@ -105,11 +120,14 @@ def wait_until(process: subprocess.Popen[str], condition: Callable[[], bool]) ->
 # --- Kills --------------------------------------------------------------------------------------------------
 
 
-def kill_and_resume(folder: Path, *, kills: int, writing: int, seed: int, steps: int = 200) -> Tally:
-    """Kills runs so often, each time resumed, of them at least `writing` times while a state is written."""
+def kill_and_resume(folder: Path, *, kills: int, writing: int, seed: int, steps: int = 200, **run: Any) -> Tally:
+    """Kills runs so often, each time resumed, of them at least `writing` times while a state is written.
+
+    `run` are further options of `write_run`.
+    """
     draw = random.Random(seed)
     tally = Tally()
-    config = write_run(folder, steps=steps, save_every=5)
+    config = write_run(folder, steps=steps, save_every=5, **run)
     finish(config, folder / "warm", "--num-steps-stop", 1)  # compiles loops, where that was not done before
     began = time.monotonic()
     process = start(config, folder / "whole", "--num-workers", 2)
@@ -243,12 +261,20 @@ def main() -> None:
     parser.add_argument("--damages", type=int, default=500, help="damages of states, and of images")
     parser.add_argument("--mutations", type=int, default=10_000, help="mutated files of weights per format")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--method", choices=METHOD_OPTIONS, default="clan")
+    parser.add_argument("--backbone", default=NETWORK.backbone)
+    parser.add_argument("--model", default=NETWORK.model, help="kind of heads")
+    parser.add_argument("--size", type=int, nargs=2, default=SIZE, help="width and height of the network's input")
     arguments = parser.parse_args()
     runtime.import_paddle()
     seed = arguments.seed
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        tally = kill_and_resume(folder, kills=arguments.kills, writing=arguments.writing, seed=seed)
+        network = NetworkConfig(
+            **NETWORK.model_dump() | {name: getattr(arguments, name) for name in ("backbone", "model")}
+        )
+        kills = {"kills": arguments.kills, "writing": arguments.writing, "seed": seed}
+        tally = kill_and_resume(folder, **kills, method=arguments.method, network=network, size=tuple(arguments.size))
         counts = {
             "torn and damaged states recognised or harmless": damaged_states(
                 folder / "whole", times=arguments.damages, seed=seed

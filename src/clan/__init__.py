@@ -24,6 +24,7 @@ FACE = {
     "paper": "clan.run.presets:paper",
     "port": "clan.run.presets:port",
     "best": "clan.run.presets:best",
+    "dacs": "clan.run.presets:dacs",
 }
 """Where the functions and classes of this package's face are; they are imported when they are used."""
 

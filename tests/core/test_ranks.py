@@ -69,10 +69,24 @@ def two_ranks(worlds, tmp_path_factory):
     return config, folder, result
 
 
+@pytest.fixture(scope="module")
+def two_ranks_with_a_teacher(worlds, tmp_path_factory):
+    """Like `two_ranks`, of self-training."""
+    folder = tmp_path_factory.mktemp("teacher")
+    config = tiny_config(worlds, folder / "run", **SELF_TRAINING)
+    result = launch(folder, CLAN, "train", "--config", write(config, folder / "config.yaml"))
+    assert result.returncode == 0, result.stdout + result.stderr
+    return config, folder, result
+
+
+SELF_TRAINING = {"method": {"name": "mic", "confidence": 0.055, "mask_block": 8}, "optimizer__learning_rate": 0.01}
+
+
 @pytest.mark.plain
-def test_two_ranks_equal_one_process_of_two_passes(worlds, two_ranks, tmp_path):
-    two, _, _ = two_ranks
-    one = tiny_config(worlds, tmp_path / "run", iter_size=2)
+@pytest.mark.parametrize(("fixture", "fields"), [("two_ranks", {}), ("two_ranks_with_a_teacher", SELF_TRAINING)])
+def test_two_ranks_equal_one_process_of_two_passes(worlds, request, tmp_path, fixture, fields):
+    two, _, _ = request.getfixturevalue(fixture)
+    one = tiny_config(worlds, tmp_path / "run", iter_size=2, **fields)
     result = alone(CLAN, "train", "--config", write(one, tmp_path / "config.yaml"))
     assert result.returncode == 0, result.stderr
     expected, found = metrics(one.snapshot_dir), metrics(two.snapshot_dir)

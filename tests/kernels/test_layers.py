@@ -15,9 +15,11 @@ from paddle.nn import functional as F
 
 from clan import kernels
 from clan.kernels import winograd
+from clan.kernels.bridge import ALIGNMENT, as_tensor
 from clan.losses.probability import class_probabilities
 from clan.models.discriminator import Discriminator
 from clan.models.heads import Head
+from clan.models.mobilenet import Depthwise
 from clan.models.resnet import ResNet
 from tests.needs import needed
 
@@ -188,3 +190,28 @@ def test_passes_leave_nothing_behind():
     held += [step() for _ in range(20)]
     # A pass keeps 40 MB of maps for its gradients; what may stay is the allocators' slack.
     assert resident() - before < 100e6
+
+
+@pytest.mark.parametrize("offset", range(0, 64, 12))
+def test_memory_of_a_tensor_is_aligned_wherever_its_array_lies(offset):
+    array = np.zeros(4 * 30 + 64, np.uint8)[offset : offset + 4 * 30].view(np.float32)
+    array[:] = np.arange(30)
+    tensor = as_tensor(array)
+    assert tensor.data_ptr() % ALIGNMENT == 0
+    np.testing.assert_array_equal(tensor.numpy(), np.arange(30))
+
+
+def test_results_do_not_depend_on_where_memory_lies():
+    """Paddle's sums depend on the address of what they add up, and two processes have different ones."""
+    layers = nn.Sequential(Depthwise(8, dilation=1), nn.BatchNorm2D(8), Depthwise(8, dilation=2), nn.BatchNorm2D(8))
+    x = normal(1, 8, 19, 38)
+    results, others = [], []
+    for number in range(12):
+        others.append(np.empty(4 * 8 * 19 * 38 - 16 * number, np.uint8))
+        variable = paddle.to_tensor(x, stop_gradient=False)
+        out = layers(variable)
+        (out * out * out).mean().backward()
+        results.append((out.numpy(), variable.grad.numpy()))
+    for result in results[1:]:
+        for array, first in zip(result, results[0], strict=True):
+            np.testing.assert_array_equal(array, first)

@@ -27,9 +27,10 @@ def build(name, seed=0, **network):
     paddle.seed(seed)
     config = official()
     network = {"backbone": "resnet-tiny", "num_classes": CLASSES, "discriminator_width": 4, **network}
-    config = config.model_copy(
-        update={"method": METHOD_OPTIONS[name](), "network": config.network.model_copy(update=network)}
-    )
+    options = METHOD_OPTIONS[name]()
+    if "confidence" in type(options).model_fields:  # an untrained teacher is never sure
+        options = options.model_copy(update={"confidence": 0.0})
+    config = config.model_copy(update={"method": options, "network": config.network.model_copy(update=network)})
     method = build_method(config)
     method.segmenter.train()
     return method
@@ -71,14 +72,16 @@ def test_every_trainable_parameter_gets_a_gradient_and_no_other(name):
     found, losses = gradients(method, pair())
     reached = {name for name, gradient in found.items() if np.abs(gradient).max() > 0}
     assert reached == {name for name, p in parameters(method).items() if not p.stop_gradient}
-    assert all(np.isfinite(loss) and loss != 0 for loss in losses.values())
+    assert all(np.isfinite(loss) for loss in losses.values())
+    # Features have moved from their reference only after a step.
+    assert [name for name, loss in losses.items() if name.startswith("loss_") and loss == 0] in ([], ["loss_fd"])
 
 
 def test_every_backward_call_is_reported(name):
     method, given = build(name), []
     losses = method.train_step(pair(), AFTER_WARMUP, lambda loss: (given.append(float(loss)), loss.backward()))
     assert "loss_seg" in losses
-    assert sum(given) == pytest.approx(sum(float(loss) for loss in losses.values()), rel=1e-5)
+    assert sum(given) == pytest.approx(sum(float(loss) for name, loss in losses.items() if "loss_" in name), rel=1e-5)
 
 
 def test_networks_learn_from_their_own_losses_only(name):

@@ -290,7 +290,7 @@ def train_command(arguments: Sequence[str]) -> None:
     if flags.method:
         base = base.model_copy(update={"method": switched(base.method, flags.method)})
     about = (
-        "Train a segmenter. First choose where to start from: --preset {official,paper,port,best} (official), "
+        f"Train a segmenter. First choose where to start from: --preset {{{','.join(PRESETS)}}} (official), "
         "--source (synthia, gta5 or the description file of your own) and --target (cityscapes or a description "
         "file) with --classes, the classes that both share (a file, cityscapes, synthia-16 or synthia-13), or "
         "--config FILE, the config.yaml of another run; and "

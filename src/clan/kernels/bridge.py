@@ -1,6 +1,7 @@
 """Tensors as arrays and arrays as tensors, on the same memory."""
 
 import functools
+import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -42,12 +43,31 @@ def as_array(tensor: Tensor) -> np.ndarray:
 
 
 def as_tensor(array: np.ndarray) -> Tensor:
-    """A writable array's memory as a CPU tensor, which keeps the array alive.
+    """A writable array's memory as a CPU tensor, which keeps the array alive; copied only if it is not aligned.
 
     The array must not come from `as_array`: memory that goes from Paddle to NumPy and back is never freed
     (Paddle 3.3.1).
     """
+    if array.ctypes.data % ALIGNMENT:
+        array, unaligned = aligned(array.shape), array
+        array[...] = unaligned
     return paddle.from_dlpack(array)
+
+
+ALIGNMENT = 64
+"""Bytes that the address of a tensor's memory is a multiple of, as that of Paddle's own."""
+
+
+def aligned(shape: tuple[int, ...]) -> np.ndarray:
+    """An uninitialised float32 array for `as_tensor`.
+
+    Paddle's sums, such as those of a batch norm, begin at the first address that vector instructions like, so at
+    NumPy's addresses, which are any, they are rounded differently from one process to the next.
+    """
+    size = 4 * math.prod(shape)
+    memory = np.empty(size + ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT
+    return memory[start : start + size].view(np.float32).reshape(shape)
 
 
 def trained(tensors: Iterable[Tensor]) -> list[bool]:

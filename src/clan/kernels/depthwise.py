@@ -14,7 +14,7 @@ from paddle import Tensor
 from paddle.autograd import PyLayer
 
 from clan.core.compilation import compiled, compiled_part
-from clan.kernels.bridge import as_array, as_gradients, as_tensor, trained
+from clan.kernels.bridge import aligned, as_array, as_gradients, as_tensor, trained
 from clan.kernels.structure import has_settings
 from clan.models.mobilenet import Depthwise
 
@@ -53,7 +53,7 @@ class _Depthwise(PyLayer):
         # Taken off the context, which lives as long as the loss does: Paddle lets go of it no sooner.
         x, weight = ctx.kept.pop()
         stride, dilation = ctx.shape
-        to_x, per_plane = np.empty_like(x), np.zeros((x.shape[0] * x.shape[1], 9), np.float32)
+        to_x, per_plane = aligned(x.shape), np.zeros((x.shape[0] * x.shape[1], 9), np.float32)
         planes = _planes(x), weight.reshape(-1, 9), _planes(as_array(gradient))
         _convolve_backward(*planes, stride, dilation, _planes(to_x), per_plane)
         to_weight = per_plane.reshape(x.shape[0], *weight.shape).sum(axis=0)
@@ -62,7 +62,7 @@ class _Depthwise(PyLayer):
 
 def _forward(x: np.ndarray, weight: np.ndarray, stride: int, dilation: int) -> np.ndarray:
     batch, channels, height, width = x.shape
-    result = np.empty((batch, channels, -(-height // stride), -(-width // stride)), np.float32)
+    result = aligned((batch, channels, -(-height // stride), -(-width // stride)))
     _convolve(_planes(x), weight.reshape(-1, 9), stride, dilation, _planes(result))
     return result
 

@@ -17,7 +17,7 @@ from paddle.autograd import PyLayer
 
 from clan.core.compilation import compiled
 from clan.core.precision import bf16_on_cpu
-from clan.kernels.bridge import as_array, as_gradients, as_tensor, trained
+from clan.kernels.bridge import aligned, as_array, as_gradients, as_tensor, trained
 from clan.kernels.halves import handed_on, narrow
 from clan.kernels.product import multiply
 from clan.kernels.scratch import scratch
@@ -134,7 +134,7 @@ def _forward(features: np.ndarray, weights: list[np.ndarray], dilations: tuple[i
     matrix = _matrix(weights, taps)
     products = scratch("dilated products", (batch * height * width, matrix[..., 0].size))
     multiply(features.reshape(-1, channels), matrix.reshape(-1, channels).T, products)
-    out = np.empty((batch, height, width, matrix.shape[1]), np.float32)
+    out = aligned((batch, height, width, matrix.shape[1]))
     _add_shifted(products.reshape(batch, height, width, len(taps.shifts), -1), taps.shifts, out)
     return out
 
@@ -148,7 +148,7 @@ def _backward(
     matrix = _matrix(weights, taps)
     spread = scratch("dilated products", (batch * height * width, matrix[..., 0].size), features.dtype.type)
     _shift(gradient, taps.shifts, spread.reshape(batch, height, width, len(taps.shifts), -1))
-    to_features = np.empty(features.shape, np.float32)
+    to_features = aligned(features.shape)
     multiply(spread, matrix.reshape(-1, channels), to_features.reshape(-1, channels))
     # The matrix has served; its gradient takes its place.
     multiply(spread.T, features.reshape(-1, channels), matrix.reshape(-1, channels))
@@ -156,7 +156,7 @@ def _backward(
     for number, weight in enumerate(weights):
         head, index = divmod(number, len(dilations))
         classes = len(weight)
-        to_weights.append(np.empty_like(weight))
+        to_weights.append(aligned(weight.shape))
         rows = matrix[:, head * classes : (head + 1) * classes]
         _to_weight(rows, taps.kernels[index], to_weights[-1].reshape(classes, channels, 9))
     return to_features, to_weights

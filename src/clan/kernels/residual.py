@@ -22,7 +22,7 @@ from paddle.nn import functional as F
 
 from clan.core.precision import bf16_on_cpu
 from clan.kernels import norm, winograd
-from clan.kernels.bridge import as_array, as_gradients, as_tensor, trained
+from clan.kernels.bridge import aligned, as_array, as_gradients, as_tensor, trained
 from clan.kernels.halves import BF16, hand_on, handed_on, rounded, widened
 from clan.kernels.norm import Norm
 from clan.kernels.product import multiply
@@ -139,7 +139,7 @@ def _forward(block: Bottleneck, x: np.ndarray, *, keep: bool) -> tuple[np.ndarra
 
     normed = scratch("normed", _pixels(second).shape, kind)
     norm.affine(_pixels(second), *norm2.affine(), None, True, normed)
-    out = np.empty(wide, np.float32)
+    out = aligned(wide)
     third = out if not keep else new("third", wide)
     multiply(normed, _matrix(weights["conv3.weight"]).T, _pixels(third))
     third, norm3 = _normed(block.bn3, third, kind if keep else None)
@@ -182,9 +182,9 @@ def _backward(block: Bottleneck, kept: _Kept, gradient: np.ndarray) -> tuple[np.
     """
     weights = _weights(block)
     (first, norm1), (second, norm2), (third, norm3) = kept.maps
-    x, found = kept.x, {name: np.empty_like(weight) for name, weight in weights.items()}
+    x, found = kept.x, {name: aligned(weight.shape) for name, weight in weights.items()}
 
-    passed = np.empty(gradient.shape, np.float32)
+    passed = aligned(gradient.shape)
     norm.mask(_pixels(gradient), _pixels(kept.out), _pixels(passed))
     found["bn3.weight"], found["bn3.bias"] = norm.backward(_pixels(passed), _pixels(third), norm3, relu=False)
 
@@ -205,7 +205,8 @@ def _backward(block: Bottleneck, kept: _Kept, gradient: np.ndarray) -> tuple[np.
         to_x = _project_backward(kept.projected, passed, x, weights, found)
     multiply(_pixels(first), _matrix(weights["conv1.weight"]), _pixels(to_x), accumulate=True)
     if block.stride > 1:
-        read, to_x = to_x, np.zeros((len(x), *kept.size, x.shape[3]), np.float32)
+        read, to_x = to_x, aligned((len(x), *kept.size, x.shape[3]))
+        to_x[...] = 0.0
         to_x[:, :: block.stride, :: block.stride] = read
     return to_x, found
 
@@ -224,7 +225,7 @@ def _project_backward(
     if "downsample.0.bias" in found:
         found["downsample.0.bias"] = widened(_pixels(maps)).sum(axis=0)
     multiply(_pixels(maps).T, _pixels(x), _matrix(found["downsample.0.weight"]))
-    to_x = np.empty(x.shape, np.float32)
+    to_x = aligned(x.shape)
     multiply(_pixels(maps), _matrix(weights["downsample.0.weight"]), _pixels(to_x))
     return to_x
 

@@ -8,7 +8,7 @@ from paddle import Tensor
 from paddle.autograd import PyLayer
 
 from clan.core.compilation import compiled
-from clan.kernels.bridge import as_array, as_tensor
+from clan.kernels.bridge import aligned, as_array, as_tensor
 
 STRIP = 256
 """Pixels taken at a time: few enough that all their classes stay in the processor's cache."""
@@ -31,7 +31,7 @@ class ClassSoftmax(PyLayer):
     def forward(ctx: Any, logits: Tensor) -> Tensor:
         """[B, C, H, W] → probabilities [B, C, H, W]."""
         array = as_array(logits)
-        ctx.kept, ctx.shape = [np.empty_like(array)], array.shape
+        ctx.kept, ctx.shape = [aligned(array.shape)], array.shape
         _softmax(_rows(array), _rows(ctx.kept[0]))
         return as_tensor(ctx.kept[0])
 
@@ -39,7 +39,7 @@ class ClassSoftmax(PyLayer):
     def backward(ctx: Any, gradient: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         """p·(g − Σ g·p)."""
         array = as_array(gradient)
-        result = np.empty_like(array)
+        result = aligned(array.shape)
         _gradient(_rows(array), _rows(ctx.kept.pop()), _rows(result))
         return as_tensor(result)
 

@@ -1,15 +1,60 @@
-"""Class-balanced pseudo-labels (after Zou et al., ECCV 2018)."""
+"""Self-training: pseudo-labels of two kinds, their weights, and the pace of a teacher."""
+
+from collections.abc import Sequence
 
 import paddle
 from paddle import Tensor
 
+from clan.losses.probability import class_probabilities
+
 IGNORED = 255
+
+
+def teacher_decay(iteration: int, decay: float) -> float:
+    """α_i = min(1 − 1/(i + 1), α) of iteration i from 0: at first the teacher is the mean of all students so far.
+
+    Source: Tranheden et al., WACV 2021.
+    """
+    return min(1.0 - 1.0 / (iteration + 1), decay)
+
+
+def teacher_labels(logits_BCHW: Tensor, *, threshold: float) -> tuple[Tensor, Tensor]:
+    """What the teacher predicts, and how sure it is of the whole batch (Tranheden et al., WACV 2021).
+
+    Args:
+        logits_BCHW: its logits, detached; at most 255 classes.
+        threshold: τ, 0…1.
+
+    Returns:
+        TrainIds of all pixels, uint8 [B, H, W], and the share q of the batch's pixels whose class has at least
+        probability τ, a float32 scalar.
+    """
+    confidence = class_probabilities(logits_BCHW).max(axis=1)
+    return logits_BCHW.argmax(axis=1).astype("uint8"), (confidence >= threshold).astype("float32").mean()
+
+
+def pseudo_weight(share: Tensor, shape: Sequence[int], *, top: int = 0, bottom: int = 0) -> Tensor:
+    """The weight w of pseudo-labels: q, and 0 in the uppermost and lowest rows.
+
+    Args:
+        share: q, a scalar.
+        shape: (B, H, W).
+        top: number of rows without weight at the top, where rectification distorts images.
+        bottom: number of those at the bottom, where the bonnet of the car is.
+
+    Returns:
+        float32 [B, H, W].
+    """
+    height = shape[1]
+    rows = paddle.arange(height)
+    kept = ((rows >= top) & (rows < height - bottom)).astype("float32")
+    return (share * kept).reshape([1, height, 1]).expand(list(shape))
 
 
 def pseudo_labels(prob_BCHW: Tensor, *, share: float) -> Tensor:
     """Labels the most confident pixels with their predicted class: the same share of each class.
 
-    A common threshold would keep only easy and frequent classes.
+    A common threshold would keep only easy and frequent classes (Zou et al., ECCV 2018).
 
     Args:
         prob_BCHW: class probabilities, detached; at most 255 classes.

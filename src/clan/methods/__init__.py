@@ -8,6 +8,9 @@ from clan.methods.adaptsegnet import AdaptSegNet, AdaptSegNetMulti
 from clan.methods.advent import AdvEnt, MinEnt
 from clan.methods.base import Method
 from clan.methods.clan import CLAN
+from clan.methods.dacs import DACS
+from clan.methods.daformer import DAFormer
+from clan.methods.mic import MIC
 from clan.methods.oracle import Oracle
 from clan.methods.source_only import SourceOnly
 from clan.models.segmenter import build_segmenter
@@ -15,7 +18,7 @@ from clan.run.config import Config
 
 METHODS: dict[str, type[Method]] = {
     method.options_type.name: method
-    for method in (CLAN, SourceOnly, AdaptSegNet, AdaptSegNetMulti, MinEnt, AdvEnt, Oracle)
+    for method in (CLAN, SourceOnly, AdaptSegNet, AdaptSegNetMulti, MinEnt, AdvEnt, Oracle, DACS, DAFormer, MIC)
 }
 """Methods by the name that `--method` takes."""
 

@@ -92,6 +92,7 @@ class Method(ABC):
     Attributes:
         options: an instance of `options_type`.
         networks: all networks with their roles, by name; the first is "segmenter". Subclasses `add` others.
+        views: images and labels of the last pass by name, to look at: "source", "mixed", …; most methods have none.
     """
 
     options_type: ClassVar[type[MethodOptions]]
@@ -106,12 +107,13 @@ class Method(ABC):
     def __init__(self, segmenter: Segmenter, config: Config, class_weights: Tensor | None = None) -> None:
         self.networks = {"segmenter": Network(segmenter, Role.STUDENT)}
         self.segmenter = segmenter
+        self.views: dict[str, Tensor] = {}
         self.options: Any = config.method
         self.segmentation_loss = partial(
             segmentation_loss, gamma=config.loss.gamma, ignore_label=config.ignore_label, class_weights=class_weights
         )
 
-    exports: ClassVar[str] = "segmenter"
+    exports: str = "segmenter"
     """Name of the network that is validated and saved as weights: the segmenter, or a teacher of the same structure."""
 
     def add(self, name: str, layer: Layer, role: Role) -> Layer:
@@ -140,6 +142,9 @@ class Method(ABC):
     def on_weights_loaded(self) -> None:  # noqa: B027 (most have nothing to do)
         """Called after initial weights are loaded, but not in a resumed run; e.g. to copy them to a teacher."""
 
+    def before_step(self, iteration: int) -> None:  # noqa: B027
+        """Called on all ranks before the passes of an iteration, e.g. to update a teacher."""
+
     def after_step(self, iteration: int) -> None:  # noqa: B027
         """Called on all ranks after the optimizers' step of an iteration, e.g. to update a teacher."""
 
@@ -153,7 +158,7 @@ class Method(ABC):
             backward: must be called on every loss.
 
         Returns:
-            Scalar losses by name, as recorded in `metrics.jsonl`.
+            Scalars by name, as recorded in `metrics.jsonl`: losses, whose names begin with "loss_", and other measures.
         """
 
     def logits(self, domain: Domain, **options: Any) -> tuple[Tensor, ...]:

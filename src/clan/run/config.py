@@ -257,6 +257,8 @@ class Config(Section):
             raise ValueError("sync_batch_norm has nothing to do while network.batch_norm is frozen: drop one of them")
         self._check_pixels()
         self._check_crop()
+        if complaint := self.method.complaint(self):
+            raise ValueError(complaint)
         try:
             self.classes.require_count(self.network.num_classes)
         except ConfigError as error:

@@ -6,12 +6,12 @@ not import Paddle.
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import NonNegativeFloat, SerializationInfo
+from pydantic import Field, NonNegativeFloat, SerializationInfo
 
 from clan.core.errors import ConfigError
-from clan.core.schema import Fraction, Section, refuse, validate_within
+from clan.core.schema import Fraction, NonNegativeInt, PositiveInt, Section, refuse, validate_within
 
 
 class MethodOptions(Section):
@@ -19,6 +19,9 @@ class MethodOptions(Section):
 
     name: ClassVar[str]
     """Name of the method for `--method` and `method.name`."""
+
+    def complaint(self, config: Any) -> str | None:
+        """Returns what of a `Config` does not suit the method, in a sentence with the remedy, if anything."""
 
 
 class SourceOnlyOptions(MethodOptions):
@@ -98,6 +101,111 @@ class ClanOptions(FadingOptions):
     """Share of the pixels of each predicted class, by confidence, that get a pseudo-label."""
 
 
+class SelfTrainingOptions(MethodOptions):
+    """Options of methods with a teacher whose predictions label the target."""
+
+    export: Literal["student", "teacher"] = "student"
+    """Network that is validated and saved as weights."""
+    teacher_decay: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.999
+    """Largest decay α of the teacher, an average of the student's weights."""
+    confidence: Fraction = 0.968
+    """Threshold τ: pseudo-labels weigh as much as the share of pixels with at least this probability."""
+    ignore_top: NonNegativeInt = 0
+    """Uppermost rows of target images whose pseudo-labels have no weight."""
+    ignore_bottom: NonNegativeInt = 0
+    """Lowest rows of target images whose pseudo-labels have no weight, such as those of the car's bonnet."""
+    color_jitter: Annotated[float, Field(ge=0.0, le=0.5)] = 0.2
+    """Largest change of brightness, contrast, saturation and hue of mixed images; 0 disables."""
+    blur: bool = True
+    """Blur the mixed images of half of all iterations, drawn at random."""
+
+    def complaint(self, config: Any) -> str | None:
+        """Refuses domains whose images cannot be mixed, and images of which no row is left."""
+        if config.augmentation.crop_size is None and config.source.size != config.target.size:
+            sizes = " and ".join(f"{width}×{height}" for width, height in (config.source.size, config.target.size))
+            return (
+                f"method {self.name} mixes images of source and target, which are {sizes}: make source.size and "
+                "target.size equal, or cut both to augmentation.crop_size"
+            )
+        height = (config.augmentation.crop_size or config.target.size)[1]
+        if self.ignore_top + self.ignore_bottom >= height:
+            return (
+                f"method.ignore_top {self.ignore_top} and method.ignore_bottom {self.ignore_bottom} leave none of the "
+                f"{height} rows of the target's images: lower them"
+            )
+        return None
+
+
+class DacsOptions(SelfTrainingOptions):
+    """DACS: pseudo-labels of a teacher, on mixtures of both domains."""
+
+    name = "dacs"
+
+    teacher_decay: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.99
+    """Largest decay α of the teacher, an average of the student's weights."""
+    color_jitter: Annotated[float, Field(ge=0.0, le=0.5)] = 0.25
+    """Largest change of brightness, contrast, saturation and hue of mixed images; 0 disables."""
+
+
+class DaformerOptions(SelfTrainingOptions):
+    """DAFormer: DACS, with features held to those of the initial weights."""
+
+    name = "daformer"
+
+    lambda_fd: NonNegativeFloat = 0.005
+    """Weight of the distance of features from those of the initial weights; 0 disables."""
+    things: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """Classes on which features are compared; none: those named light, sign, person, rider or as a vehicle."""
+    thing_share: Annotated[float, Field(gt=0.5, le=1.0)] = 0.75
+    """Share of a feature's pixels that must be of one of these classes."""
+
+    def complaint(self, config: Any) -> str | None:
+        """Refuses names of things that are no classes, and to compare features where no class is a thing."""
+        known = config.classes.owners
+        for name in self.things:
+            if name not in known:
+                return f"method.things has {name!r}, which is none of the classes: {', '.join(config.classes.classes)}"
+        if self.lambda_fd and not self.thing_ids(known):
+            return (
+                f"method {self.name} compares features on things, and none of the classes has the name of one: list "
+                "those with method.things, or turn the comparison off (--method.lambda-fd 0)"
+            )
+        return super().complaint(config)
+
+    def thing_ids(self, owners: Mapping[str, int]) -> list[int]:
+        """Returns the trainIds of `things`, given those of all names; of several names of a class, once."""
+        return sorted({owners[name] for name in (self.things or THINGS) if name in owners})
+
+
+class MicOptions(DaformerOptions):
+    """MIC: DAFormer, and the target's pseudo-labels for images with masked blocks."""
+
+    name = "mic"
+
+    lambda_mask: NonNegativeFloat = 1.0
+    """Weight λ_k of the loss on masked images."""
+    mask_ratio: Fraction = 0.7
+    """Share of blocks that are masked."""
+    mask_block: PositiveInt = 32
+    """Side b of a block in pixels."""
+
+    def complaint(self, config: Any) -> str | None:
+        """Refuses blocks of which not even half fits into an image."""
+        size = config.augmentation.crop_size or config.target.size
+        if round(min(size) / self.mask_block) < 1:
+            return (
+                f"method.mask_block {self.mask_block} is too large for images of {size[0]}×{size[1]}: make it at most "
+                f"{min(size)}"
+            )
+        return super().complaint(config)
+
+
+THINGS = (
+    *("light", "traffic light", "sign", "traffic sign", "person", "pedestrian", "rider", "bicyclist", "car", "truck"),
+    *("bus", "train", "motorcycle", "motorbike", "bicycle"),
+)
+"""Names of the classes that DAFormer compares features on, as data sets call them."""
+
 METHOD_OPTIONS: dict[str, type[MethodOptions]] = {
     options.name: options
     for options in (
@@ -108,6 +216,9 @@ METHOD_OPTIONS: dict[str, type[MethodOptions]] = {
         MinEntOptions,
         AdvEntOptions,
         OracleOptions,
+        DacsOptions,
+        DaformerOptions,
+        MicOptions,
     )
 }
 """Options class of every method, by name."""

@@ -14,7 +14,7 @@ from clan.run.config import (
     NetworkConfig,
     OptimizerConfig,
 )
-from clan.run.method_options import ClanOptions, switched
+from clan.run.method_options import ClanOptions, DacsOptions, switched
 
 Source = Literal["synthia", "gta5"]
 
@@ -97,6 +97,22 @@ def best(source: Source = "synthia") -> Config:
     )
 
 
+def dacs(source: Source = "synthia") -> Config:
+    """DACS as published: DeepLab-v2 with ResNet-101, SGD; 52.1 (GTA5), 48.3 (SYNTHIA, 16 classes), 54.8 (13)."""
+    return Config(
+        source=_source(source),
+        augmentation=AugmentationConfig(random_scale=False, crop_size=(512, 512), random_mirror=False),
+        network=NetworkConfig(num_heads=1, head_dilations=(6, 12), align_corners=False),
+        method=DacsOptions(),
+        loss=LossConfig(gamma=0.0),
+        optimizer=OptimizerConfig(schedule="poly"),
+        num_steps=250_000,
+        warmup_steps=0,
+        batch_size=2,
+        **_run(source),
+    )
+
+
 def demo_domains() -> tuple[Description, Description]:
     """Descriptions of the demo's worlds: the layouts of SYNTHIA and Cityscapes under other names."""
     names = {"synthia": "drawn-rendered", "cityscapes": "drawn-camera"}
@@ -133,7 +149,13 @@ DEMO_SIZE = (320, 160)
 DEMO_TRAINING_SIZE = (256, 128)
 """Width and height in pixels of the demo network's input."""
 
-PRESETS: dict[str, Callable[[Source], Config]] = {"official": official, "paper": paper, "port": port, "best": best}
+PRESETS: dict[str, Callable[[Source], Config]] = {
+    "official": official,
+    "paper": paper,
+    "port": port,
+    "best": best,
+    "dacs": dacs,
+}
 """Presets by name, for `--preset`."""
 
 FORMER_PRESETS = {"seed": "port"}

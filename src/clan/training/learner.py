@@ -11,7 +11,7 @@ from paddle import Tensor
 from clan.core.errors import CheckpointError, ConfigError
 from clan.core.precision import LossScale, autocast
 from clan.methods.base import Method, Pair, Progress
-from clan.methods.networks import blend
+from clan.methods.networks import Role, blend
 from clan.models.weights import load_weights
 from clan.run.config import Config
 from clan.run.schedules import SCHEDULES, ScheduleOptions
@@ -57,6 +57,7 @@ class Learner:
             with paddle.amp.auto_cast(enable=False):  # a gradient is computed in what its forward pass was
                 (loss * factor).backward()
 
+        self.method.before_step(iteration)
         totals: dict[str, float] = {}
         for pair in pairs:
             paddle.seed(int(pair.random.integers(2**31)))
@@ -198,6 +199,11 @@ def load_initial_weights(config: Config, method: Method, notify: Callable[[str],
     if network.restore_from:
         report = load_weights(method.segmenter, network.restore_from, restore_heads=network.restore_heads)
         notify(f"segmenter from {network.restore_from}: {report.summary()}")
+    elif any(one.role is Role.REFERENCE for one in method.networks.values()):
+        notify(
+            f"method {config.method.name} compares features with those of the initial weights, which are random "
+            "without network.restore_from: name weights there, or turn the comparison off in the method's options"
+        )
     if network.restore_discriminator_from:
         if not method.discriminators:
             raise ConfigError(f"method {config.method.name} has no discriminator to restore: drop that option")

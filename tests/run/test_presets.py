@@ -1,0 +1,48 @@
+"""Presets of self-training have the published values; tests/cli/port has those of the other presets."""
+
+import pytest
+
+from clan.run.config import load, to_yaml
+from clan.run.presets import PRESETS, RUN_NAMES
+
+DACS = {
+    "method.name": "dacs",
+    "method.teacher_decay": 0.99,
+    "method.confidence": 0.968,
+    "method.color_jitter": 0.25,
+    "method.ignore_top": 0,
+    "network.backbone": "resnet101",
+    "network.model": "deeplab",
+    "network.num_heads": 1,
+    "network.input_normalization": "caffe-bgr",
+    "optimizer.algorithm": "sgd",
+    "optimizer.learning_rate": 2.5e-4,
+    "optimizer.head_multiplier": 10,
+    "optimizer.momentum": 0.9,
+    "optimizer.weight_decay": 5e-4,
+    "optimizer.schedule": "poly",
+    "optimizer.power": 0.9,
+    "num_steps": 250_000,
+    "source.sampling": "uniform",
+}
+BOTH = {
+    "augmentation.crop_size": [512, 512],
+    "augmentation.random_scale": False,
+    "network.align_corners": False,
+    "loss.gamma": 0,
+    "batch_size": 2,
+    "target.size": [1024, 512],
+}
+
+
+@pytest.mark.parametrize(("source", "size"), [("synthia", [1280, 760]), ("gta5", [1280, 720])])
+@pytest.mark.parametrize(("name", "published"), [("dacs", DACS)])
+def test_presets_of_self_training_have_the_published_values(tmp_path, name, published, source, size):
+    config = PRESETS[name](source)
+    found = config.options()
+    assert {key: found[key] for key in published | BOTH} == published | BOTH
+    assert found["source.size"] == size
+    assert config.snapshot_dir.name == RUN_NAMES[source]
+    path = tmp_path / "config.yaml"
+    path.write_text(to_yaml(config), encoding="utf-8")
+    assert load(path) == config
