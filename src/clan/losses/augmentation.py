@@ -5,7 +5,7 @@ each of the four steps ends in 0…1.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import paddle
@@ -52,10 +52,15 @@ def adjust_hue(images: Tensor, turn: Tensor) -> Tensor:
     return value.unsqueeze(1) - range_.unsqueeze(1) * share
 
 
-ADJUSTMENTS = (adjust_brightness, adjust_contrast, adjust_saturation, adjust_hue)
+Formulas = Sequence[Callable[[Tensor, Tensor], Tensor]]
+"""Functions of images and a factor [B, 1, 1, 1], for brightness, contrast, saturation and hue."""
+
+ADJUSTMENTS: Formulas = (adjust_brightness, adjust_contrast, adjust_saturation, adjust_hue)
 
 
-def jitter_colors(images_B3HW: Tensor, factors_B4: Tensor, order: Sequence[int]) -> Tensor:
+def jitter_colors(
+    images_B3HW: Tensor, factors_B4: Tensor, order: Sequence[int], formulas: Formulas = ADJUSTMENTS
+) -> Tensor:
     """Changes brightness, contrast, saturation and hue.
 
     Args:
@@ -63,12 +68,13 @@ def jitter_colors(images_B3HW: Tensor, factors_B4: Tensor, order: Sequence[int])
         factors_B4: for each image the factors of brightness, contrast and saturation, 1 for none, and the turn of hue
             as a share of a full turn, −0.5…0.5.
         order: in which to apply these, a permutation of 0…3.
+        formulas: the four functions.
 
     Returns:
         float32 [B, 3, H, W] in 0…1.
     """
     for which in order:
-        images_B3HW = ADJUSTMENTS[which](images_B3HW, factors_B4[:, which].reshape([-1, 1, 1, 1]))
+        images_B3HW = formulas[which](images_B3HW, factors_B4[:, which].reshape([-1, 1, 1, 1]))
     return images_B3HW
 
 

@@ -1,4 +1,4 @@
-"""Colour jitter as in torchvision, which VFM-UDA uses: images are blended with black, with grey and with themselves in grey.
+"""Colour jitter as in torchvision, which VFM-UDA uses: images are blended with black or with grey values.
 
 `clan.losses.augmentation` has the formulas of kornia, which DACS, DAFormer and MIC use.
 """
@@ -28,7 +28,10 @@ def blend_saturation(images: Tensor, factor: Tensor) -> Tensor:
 
 
 BLENDS = (blend_brightness, blend_contrast, blend_saturation, adjust_hue)
-"""Functions of images [B, 3, H, W], RGB in 0…1, and a factor [B, 1, 1, 1]; hue's is a share of a full turn."""
+"""Functions of images [B, 3, H, W], RGB in 0…1, and a factor [B, 1, 1, 1]; hue's is a share of a full turn.
+
+In BGR, red and blue exchange their shares of grey, and hue turns the other way.
+"""
 
 
 def gray(images: Tensor) -> Tensor:

@@ -29,8 +29,13 @@ def teacher_labels(logits_BCHW: Tensor, *, threshold: float) -> tuple[Tensor, Te
         TrainIds of all pixels, uint8 [B, H, W], and the share q of the batch's pixels whose class has at least
         probability τ, a float32 scalar.
     """
-    confidence = class_probabilities(logits_BCHW).max(axis=1)
-    return logits_BCHW.argmax(axis=1).astype("uint8"), (confidence >= threshold).astype("float32").mean()
+    return confident_labels(class_probabilities(logits_BCHW), threshold=threshold)
+
+
+def confident_labels(prob_BCHW: Tensor, *, threshold: float) -> tuple[Tensor, Tensor]:
+    """Like `teacher_labels`, from class probabilities [B, C, H, W]."""
+    labels, confidence = prob_BCHW.argmax(axis=1), prob_BCHW.max(axis=1)
+    return labels.astype("uint8"), (confidence >= threshold).astype("float32").mean()
 
 
 def pseudo_weight(share: Tensor, shape: Sequence[int], *, top: int = 0, bottom: int = 0) -> Tensor:

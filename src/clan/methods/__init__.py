@@ -13,12 +13,13 @@ from clan.methods.daformer import DAFormer
 from clan.methods.mic import MIC
 from clan.methods.oracle import Oracle
 from clan.methods.source_only import SourceOnly
+from clan.methods.vfm import VFM
 from clan.models.segmenter import build_segmenter
 from clan.run.config import Config
 
 METHODS: dict[str, type[Method]] = {
     method.options_type.name: method
-    for method in (CLAN, SourceOnly, AdaptSegNet, AdaptSegNetMulti, MinEnt, AdvEnt, Oracle, DACS, DAFormer, MIC)
+    for method in (CLAN, SourceOnly, AdaptSegNet, AdaptSegNetMulti, MinEnt, AdvEnt, Oracle, DACS, DAFormer, MIC, VFM)
 }
 """Methods by the name that `--method` takes."""
 

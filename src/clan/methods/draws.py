@@ -7,7 +7,7 @@ import numpy as np
 import paddle
 from paddle import Tensor
 
-from clan.losses.augmentation import ADJUSTMENTS, blur, jitter_colors
+from clan.losses.augmentation import ADJUSTMENTS, Formulas, blur, jitter_colors
 from clan.models.normalization import Normalization
 
 JITTER_PROBABILITY, BLUR_PROBABILITY = 0.8, 0.5
@@ -44,20 +44,21 @@ class Distortion:
         order: that of brightness, contrast, saturation and hue; None: no jitter.
         factors: for each image, float32 [B, 4]; see `jitter_colors`.
         sigma: the blur's standard deviation in pixels; None: no blur.
+        formulas: those of the jitter.
     """
 
     order: tuple[int, ...] | None = None
     factors: np.ndarray | None = None
     sigma: float | None = None
+    formulas: Formulas = ADJUSTMENTS
 
     def apply(self, images: Tensor, scale: ColorScale) -> Tensor:
         """Normalised images, float32 [B, 3, H, W] → the same, distorted."""
         if self.order is not None:
             assert self.factors is not None
             colors = (images * scale.std + scale.mean) / 255.0
-            images = (
-                jitter_colors(colors, paddle.to_tensor(self.factors), self.order) * 255.0 - scale.mean
-            ) / scale.std
+            colors = jitter_colors(colors, paddle.to_tensor(self.factors), self.order, self.formulas)
+            images = (colors * 255.0 - scale.mean) / scale.std
         return images if self.sigma is None else blur(images, self.sigma)
 
 
@@ -68,6 +69,7 @@ def draw_distortion(
     *,
     probability: float = JITTER_PROBABILITY,
     blurs: bool = True,
+    formulas: Formulas = ADJUSTMENTS,
 ) -> Distortion:
     """Draws for a batch whether to jitter and to blur, the order and σ, and for each image the factors.
 
@@ -77,12 +79,14 @@ def draw_distortion(
         strengths: largest changes of brightness, contrast, saturation and hue; all 0: no jitter.
         probability: that of jitter.
         blurs: whether to blur at all.
+        formulas: those of the jitter.
     """
     jitters, smooths, sigma = random.random() < probability, random.random() < BLUR_PROBABILITY, random.uniform(*SIGMAS)
     order = tuple(random.permutation(len(ADJUSTMENTS)).tolist())
     factors = ([1.0, 1.0, 1.0, 0.0] + random.uniform(-1.0, 1.0, (batch, 4)) * strengths).astype(np.float32)
     jitters = jitters and any(strengths)
-    return Distortion(order if jitters else None, factors if jitters else None, sigma if smooths and blurs else None)
+    drawn = (order, factors) if jitters else (None, None)
+    return Distortion(*drawn, sigma if smooths and blurs else None, formulas)
 
 
 def draw_classes(random: np.random.Generator, labels_BHW: np.ndarray, *, of_batch: bool) -> tuple[tuple[int, ...], ...]:

@@ -83,17 +83,18 @@ def assign(network: nn.Layer, source: nn.Layer) -> None:
 
 
 @paddle.no_grad()
-def follow(average: nn.Layer, network: nn.Layer, decay: float) -> None:
-    """θ' ← decay·θ' + (1 − decay)·θ, parameters only: running statistics stay.
+def follow(average: nn.Layer, network: nn.Layer, decay: float, *, statistics: bool = False) -> None:
+    """θ' ← decay·θ' + (1 − decay)·θ.
 
     Args:
         average: θ', a layer of the same shape.
         network: θ.
         decay: 0…1.
+        statistics: average running statistics too; otherwise they stay.
     """
     theirs = dict(network.named_parameters())
     for name, parameter in average.named_parameters():
-        if not name.endswith(STATISTICS):
+        if statistics or not name.endswith(STATISTICS):
             blend(parameter, theirs[name], decay)
 
 

@@ -77,7 +77,7 @@ class SelfTraining(Method):
     def train_step(self, batch: Pair, progress: Progress, backward: Backward) -> dict[str, Tensor]:
         """Trains on the source, then on what is made of the target and the teacher's labels for it."""
         draws = self.draw(batch)
-        losses = self.source_losses(batch.source)
+        losses = self.source_losses(self.supervised(batch.source, draws))
         backward(paddle.add_n(list(losses.values())))
         pseudo, share = self.label(batch.target)
         self.views = {"source": batch.source.images, "source_labels": batch.source.labels}
@@ -92,6 +92,10 @@ class SelfTraining(Method):
         options, count = self.options, batch.target.images.shape[0]
         classes = draw_classes(batch.random, batch.source.labels.numpy(), of_batch=self.classes_of_batch)
         return Draws(classes, draw_distortion(batch.random, count, [options.color_jitter] * 4, blurs=options.blur))
+
+    def supervised(self, source: LabelledDomain, draws: Draws) -> LabelledDomain:
+        """Returns the source as it is supervised: as it is."""
+        return source
 
     def source_losses(self, source: LabelledDomain) -> dict[str, Tensor]:
         """Returns L_s by name."""

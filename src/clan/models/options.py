@@ -59,9 +59,9 @@ class NetworkConfig(Section):
     """The segmenter: a backbone and one or two heads."""
 
     model: HeadKind = "deeplab"
-    """Kind of heads: DeepLab-v2's sum of dilated convolutions."""
+    """Kind of heads: deeplab, a sum of dilated convolutions, or light, VFM-UDA's, at four times the features' size."""
     backbone: Backbone = "resnet101"
-    """Backbone; resnet-tiny is the demo's, for training from scratch on a laptop."""
+    """Backbone; resnet-tiny is the demo's, for training from scratch on a laptop; dinov2-s is ViT-S/14, and so on."""
     output_stride: Literal[8, 16, 32] = 8
     """Input resolution / resolution of the last features; at 16 the last stages take a quarter of the time."""
     num_heads: Annotated[int, Field(ge=1, le=2)] = 2
@@ -100,6 +100,21 @@ class NetworkConfig(Section):
         """Returns the input normalisation: that of the initial weights, overridden by the data set's statistics."""
         usual = SCHEMES[self.input_normalization]
         return replace(usual, mean=dataset.mean or usual.mean, std=dataset.std or usual.std)
+
+    @model_validator(mode="after")
+    def _suits_patches(self) -> "NetworkConfig":
+        if not self.backbone.startswith("dinov2"):
+            return self
+        if self.output_stride != 8:
+            raise ValueError(
+                f"output_stride {self.output_stride} has no effect on {self.backbone}, whose patches have 14 pixels: leave "
+                "the option out"
+            )
+        if self.restore_from and self.input_normalization != "imagenet-rgb":
+            raise ValueError(
+                f"input_normalization {self.input_normalization} is not that of DINOv2's weights: set it to imagenet-rgb"
+            )
+        return self
 
     @model_validator(mode="after")
     def _has_projections(self) -> "NetworkConfig":

@@ -200,6 +200,19 @@ class MicOptions(DaformerOptions):
         return super().complaint(config)
 
 
+class VfmOptions(SelfTrainingOptions):
+    """VFM-UDA: pseudo-labels of a teacher, for mixtures and for images of which most patches are masked."""
+
+    name = "vfm"
+
+    domain_jitter: bool = True
+    """Change the colours of source images, and of target images before they are mixed."""
+    mask_ratio: Fraction = 0.7
+    """Share of patches that are masked; 0 leaves the loss on masked images out."""
+    mask_block: PositiveInt = 64
+    """Side in pixels of masked blocks, for backbones that have no mask token."""
+
+
 THINGS = (
     *("light", "traffic light", "sign", "traffic sign", "person", "pedestrian", "rider", "bicyclist", "car", "truck"),
     *("bus", "train", "motorcycle", "motorbike", "bicycle"),
@@ -219,6 +232,7 @@ METHOD_OPTIONS: dict[str, type[MethodOptions]] = {
         DacsOptions,
         DaformerOptions,
         MicOptions,
+        VfmOptions,
     )
 }
 """Options class of every method, by name."""
