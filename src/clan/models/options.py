@@ -107,12 +107,13 @@ class NetworkConfig(Section):
             return self
         if self.output_stride != 8:
             raise ValueError(
-                f"output_stride {self.output_stride} has no effect on {self.backbone}, whose patches have 14 pixels: leave "
-                "the option out"
+                f"output_stride {self.output_stride} has no effect on {self.backbone}, whose patches have 14 pixels: "
+                "leave the option out"
             )
         if self.restore_from and self.input_normalization != "imagenet-rgb":
             raise ValueError(
-                f"input_normalization {self.input_normalization} is not that of DINOv2's weights: set it to imagenet-rgb"
+                f"input_normalization {self.input_normalization} is not that of DINOv2's weights: set it to "
+                "imagenet-rgb"
             )
         return self
 
