@@ -5,7 +5,9 @@ from dataclasses import replace
 import numpy as np
 import paddle
 import pytest
+from PIL import Image
 
+from clan.cli import main as cli
 from clan.evaluation.inference import evaluating
 from clan.losses.probability import class_probabilities
 from clan.methods.base import Progress
@@ -16,6 +18,7 @@ from clan.run.presets import vfm
 from clan.training.run import train
 from tests.conftest import assert_same_end, metrics, tiny_config
 from tests.methods.test_contract import CLASSES, SIZE, build, pair
+from tests.needs import module
 
 pytestmark = pytest.mark.plain
 
@@ -86,7 +89,9 @@ def test_the_source_counts_by_valid_pixels_and_mixtures_by_all():
     draws = method.draw(replace(batch, random=np.random.default_rng(0)))
     pseudo, _ = method.label(batch.target)
     mixed = method.mix(batch.source, pseudo, draws)
-    chosen = np.stack([np.isin(image, drawn) for image, drawn in zip(batch.source.labels.numpy(), draws.classes)])
+    chosen = np.stack(
+        [np.isin(image, drawn) for image, drawn in zip(batch.source.labels.numpy(), draws.classes, strict=True)]
+    )
     np.testing.assert_array_equal(mixed.labels.numpy(), np.where(chosen, batch.source.labels, pseudo.labels))
     images = np.where(chosen[:, None], batch.source.images.numpy(), batch.target.images.numpy())
     np.testing.assert_allclose(mixed.images.numpy(), images, rtol=1e-6)
@@ -144,3 +149,22 @@ def test_the_preset_s_groups_and_rates(source):
     assert config.batch_size * config.iter_size == 8
     assert (optimizer.weight_decay, optimizer.no_decay) == (0.01, ())
     assert config.network.normalization(config.target.dataset).channels == "rgb"
+
+
+def test_commands_take_its_weights_at_any_size(worlds, tmp_path, capsys):
+    module("matplotlib", "extras")
+    run, out = tmp_path / "run", tmp_path / "out"
+    weights = train(run_config(worlds, run, num_steps=2))
+    sizes = [(33, 20), (90, 41), (14, 97)]
+    (tmp_path / "in").mkdir()
+    for number, size in enumerate(sizes):
+        Image.fromarray(np.full((*size[::-1], 3), 99, np.uint8)).save(tmp_path / f"in/{number}.png")
+        pixels = ["--input-size", str(size[0]), str(size[1])]
+        evaluated = ["--save", str(out / f"e{number}"), "--workbooks", str(out / f"w{number}")]
+        cli.dispatch(["evaluate", str(weights), "--batch-size", "2", *evaluated, *pixels])
+        assert "mIoU" in capsys.readouterr().out
+    cli.dispatch(["predict", str(tmp_path / "in"), "--weights", str(weights), "-o", str(out / "p"), "--no-overlay"])
+    found = [Image.open(path).size for path in (out / "p").rglob("*.png")]
+    assert set(sizes) <= set(found)
+    cli.dispatch(["inspect", str(run), "--images", "2", "--points", "5"])
+    assert list((run / "inspect").glob("*.png"))
