@@ -26,17 +26,17 @@ OFFICIAL_LAMBDA_LOCAL = {"synthia": 10.0, "gta5": 40.0}
 RUN_NAMES = {"synthia": "SYS2Cityscapes", "gta5": "GTA2Cityscapes"}
 
 
-def _cityscapes() -> DomainConfig:
-    return DomainConfig(dataset=packaged("cityscapes"), root=DEFAULT_ROOTS["cityscapes"], size=(1024, 512))
+def _cityscapes(size: tuple[int, int]) -> DomainConfig:
+    return DomainConfig(dataset=packaged("cityscapes"), root=DEFAULT_ROOTS["cityscapes"], size=size)
 
 
 def _source(name: Source, size: tuple[int, int] | None = None) -> DomainConfig:
     return DomainConfig(dataset=packaged(name), root=SOURCE_ROOTS[name], size=size or SOURCE_SIZES[name])
 
 
-def _run(source: Source) -> dict[str, Any]:
+def _run(source: Source, target_size: tuple[int, int] = (1024, 512)) -> dict[str, Any]:
     return {
-        "target": _cityscapes(),
+        "target": _cityscapes(target_size),
         "snapshot_dir": Path("snapshots") / RUN_NAMES[source],
     }
 
@@ -142,7 +142,7 @@ def vfm(source: Source = "synthia") -> Config:
         warmup_steps=1500,
         batch_size=2,
         iter_size=4,
-        **(_run(source) | {"target": _cityscapes().model_copy(update={"size": (2048, 1024)})}),
+        **_run(source, (2048, 1024)),
     )
 
 
