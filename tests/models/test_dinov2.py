@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from paddle.nn import functional as F
 
-from clan.core.schema import find
+from clan.core.errors import ConfigError
+from clan.core.schema import build, find
 from clan.losses.segmentation import segmentation_loss
 from clan.models.attention import Linear, attend
 from clan.models.dinov2 import DINOv2
@@ -179,3 +180,19 @@ def test_a_linear_layer_is_paddle_s_with_its_weight_transposed():
     layer, x = Linear(3, 5), paddle.randn([2, 4, 3])
     layer.bias.set_value(paddle.randn([5]))
     np.testing.assert_allclose(layer(x).numpy(), F.linear(x, layer.weight.T, layer.bias).numpy(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"output_stride": 16}, "output_stride 16 has no effect on dinov2-s, whose patches have 14 pixels"),
+        (
+            {"restore_from": "dinov2_vits14_pretrain.pth"},
+            "input_normalization caffe-bgr is not that of DINOv2's weights",
+        ),
+    ],
+)
+def test_options_that_cannot_act_or_do_harm_are_refused(options, said):
+    with pytest.raises(ConfigError, match=said):
+        build(NetworkConfig, {"backbone": "dinov2-s"} | options)
+    build(NetworkConfig, {"backbone": "resnet101"} | options)
