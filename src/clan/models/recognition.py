@@ -11,6 +11,9 @@ HEAD = "layer5.conv2d_list."
 RESNETS = {"resnet101": (3, 4, 23, 3, 64), "resnet50": (3, 4, 6, 3, 64), "resnet-tiny": (1, 1, 1, 1, 16)}
 """Blocks of the four stages and width of the stem."""
 
+DINOV2 = {(384, 12): "dinov2-s", (768, 12): "dinov2-b", (1024, 24): "dinov2-l"}
+"""Width of a token and number of blocks → backbone."""
+
 
 @dataclass(frozen=True)
 class Recognised:
@@ -45,6 +48,9 @@ def recognise(arrays: Mapping[str, np.ndarray]) -> Recognised:
 def _backbone(arrays: Mapping[str, np.ndarray]) -> str | None:
     if "features.18.1.weight" in arrays:
         return "mobilenetv2"
+    if (token := arrays.get("cls_token")) is not None:
+        depth = sum(name.endswith(".attn.qkv.weight") for name in arrays)
+        return DINOV2.get((token.shape[-1] if token.ndim else 0, depth))
     stem = arrays.get("conv1.weight")
     prefixes = {name.rpartition(".conv1.weight")[0] for name in arrays if name.endswith(".conv1.weight")}
     blocks = tuple(sum(prefix.startswith(f"layer{stage}.") for prefix in prefixes) for stage in (1, 2, 3, 4))
