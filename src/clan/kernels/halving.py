@@ -18,7 +18,7 @@ from paddle.nn import functional as F
 
 from clan.core.compilation import compiled
 from clan.core.precision import bf16_on_cpu
-from clan.kernels.bridge import as_array, as_gradients, as_tensor, trained
+from clan.kernels.bridge import aligned, as_array, as_gradients, as_tensor, trained
 from clan.kernels.halves import BF16, narrow, rounded, wide
 from clan.kernels.product import multiply
 from clan.kernels.structure import is_convolution
@@ -129,7 +129,7 @@ def _run(x: np.ndarray, parameters: list[np.ndarray], kept: list[_Blocks]) -> np
         for number, (read, kernel) in enumerate(zip(blocks.shifted(blocks.values), _kernels(weight), strict=True)):
             multiply(read, kernel.T, maps.reshape(-1, len(weight)), accumulate=number > 0)
         height, width, bias, slope = height // 2, width // 2, own_bias, SLOPE
-    return np.ascontiguousarray((maps[:, :height, :width] + bias).transpose(0, 3, 1, 2))
+    return _channels_first(maps[:, :height, :width] + bias)
 
 
 def _backward(
@@ -149,7 +149,7 @@ def _backward(
         whole[:, : maps.shape[1], : maps.shape[2]] = maps
         flat = whole.reshape(-1, len(weight))
         operand = rounded(flat) if blocks.values.dtype == BF16 else flat
-        to_weight = np.empty_like(weight) if wanted[1 + 2 * number] else np.empty(0, np.float32)
+        to_weight = aligned(weight.shape) if wanted[1 + 2 * number] else np.empty(0, np.float32)
         if to_weight.size:
             products = np.empty((4, len(weight), blocks.values.shape[1]), np.float32)
             for read, product in zip(blocks.shifted(blocks.values), products, strict=True):
@@ -166,7 +166,15 @@ def _backward(
         square = (-1, 2, 2, weight.shape[1])
         slope, (_, rows, columns) = SLOPE if number else LINEAR, blocks.size
         _from_blocks(to_blocks.reshape(square), blocks.values.reshape(square), slope, rows, columns, maps)
-    return [np.ascontiguousarray(maps.transpose(0, 3, 1, 2)), *found]
+    return [_channels_first(maps), *found]
+
+
+def _channels_first(maps: np.ndarray) -> np.ndarray:
+    """[B, h, w, C] → [B, C, h, w]."""
+    planes = maps.transpose(0, 3, 1, 2)
+    result = aligned(planes.shape)
+    result[...] = planes
+    return result
 
 
 def _kernels(weight: np.ndarray) -> np.ndarray:
