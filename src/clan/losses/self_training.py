@@ -5,8 +5,6 @@ from collections.abc import Sequence
 import paddle
 from paddle import Tensor
 
-from clan.losses.probability import class_probabilities
-
 IGNORED = 255
 
 
@@ -18,22 +16,17 @@ def teacher_decay(iteration: int, decay: float) -> float:
     return min(1.0 - 1.0 / (iteration + 1), decay)
 
 
-def teacher_labels(logits_BCHW: Tensor, *, threshold: float) -> tuple[Tensor, Tensor]:
+def teacher_labels(prob_BCHW: Tensor, *, threshold: float) -> tuple[Tensor, Tensor]:
     """What the teacher predicts, and how sure it is of the whole batch (Tranheden et al., WACV 2021).
 
     Args:
-        logits_BCHW: its logits, detached; at most 255 classes.
+        prob_BCHW: its class probabilities, detached; at most 255 classes.
         threshold: τ, 0…1.
 
     Returns:
         TrainIds of all pixels, uint8 [B, H, W], and the share q of the batch's pixels whose class has at least
         probability τ, a float32 scalar.
     """
-    return confident_labels(class_probabilities(logits_BCHW), threshold=threshold)
-
-
-def confident_labels(prob_BCHW: Tensor, *, threshold: float) -> tuple[Tensor, Tensor]:
-    """Like `teacher_labels`, from class probabilities [B, C, H, W]."""
     labels, confidence = prob_BCHW.argmax(axis=1), prob_BCHW.max(axis=1)
     return labels.astype("uint8"), (confidence >= threshold).astype("float32").mean()
 

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import paddle
 from paddle import Tensor
 
 from clan.losses.mixing import class_mask, mix
+from clan.losses.probability import class_probabilities
 from clan.losses.self_training import pseudo_weight, teacher_decay, teacher_labels
 from clan.methods.base import Backward, Domain, LabelledDomain, Method, Pair, Progress
 from clan.methods.draws import ColorScale, Distortion, draw_classes, draw_distortion
@@ -104,11 +105,14 @@ class SelfTraining(Method):
     @paddle.no_grad()
     def label(self, target: Domain) -> tuple[Weighted, Tensor]:
         """Returns the target with the teacher's labels ŷ and their weight w, and the share q."""
-        coarse = paddle.add_n(list(self.teacher(target.images)))
-        logits = self.teacher.resize(coarse, target.size)
-        labels, share = teacher_labels(logits, threshold=self.options.confidence)
+        prob = self.teacher_probabilities(target.images, target.size)
+        labels, share = teacher_labels(prob, threshold=self.options.confidence)
         weight = pseudo_weight(share, labels.shape, top=self.options.ignore_top, bottom=self.options.ignore_bottom)
         return Weighted(target.images, target.size, labels, weight), share
+
+    def teacher_probabilities(self, images: Tensor, size: tuple[int, int]) -> Tensor:
+        """Returns the teacher's class probabilities at base size, float32 [B, C, H, W]."""
+        return class_probabilities(self.teacher.resize(paddle.add_n(list(self.teacher(images))), size))
 
     def target_losses(self, source: LabelledDomain, pseudo: Weighted, draws: Draws) -> Iterator[tuple[str, Tensor]]:
         """Yields the names and values of losses with the teacher's labels, each computed when the last is done with."""
@@ -116,9 +120,11 @@ class SelfTraining(Method):
         self.views |= {"mixed": mixed.images, "mixed_labels": mixed.labels}
         yield "loss_mix", self.supervise_weighted(mixed)
 
-    def supervise_weighted(self, domain: Weighted) -> Tensor:
-        """Returns CE(θ(x), y; w)."""
-        return self.supervise(self.logits(domain), domain.labels, weight_BHW=domain.weight, mean_over="pixels")
+    def supervise_weighted(self, domain: Weighted, **options: Any) -> Tensor:
+        """Returns CE(θ(x), y; w); `options` are further arguments of the backbone."""
+        return self.supervise(
+            self.logits(domain, **options), domain.labels, weight_BHW=domain.weight, mean_over="pixels"
+        )
 
     @paddle.no_grad()
     def mix(self, source: LabelledDomain, pseudo: Weighted, draws: Draws) -> Weighted:

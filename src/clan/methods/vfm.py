@@ -10,8 +10,7 @@ from paddle import Tensor
 
 from clan.losses.color_blending import BLENDS
 from clan.losses.mixing import block_grid, block_mask
-from clan.losses.probability import class_probabilities
-from clan.losses.self_training import confident_labels, pseudo_weight, teacher_decay
+from clan.losses.self_training import teacher_decay
 from clan.methods.base import Domain, LabelledDomain, Pair
 from clan.methods.draws import ColorScale, Distortion, draw_classes, draw_distortion
 from clan.methods.networks import assign, follow
@@ -98,14 +97,10 @@ class VFM(SelfTraining):
         """Returns L_s, a mean over valid pixels."""
         return {"loss_seg": self.supervise(self.logits(source), source.labels)}
 
-    @paddle.no_grad()
-    def label(self, target: Domain) -> tuple[Weighted, Tensor]:
-        """Returns the target with the teacher's labels ŷ and their weight w, and the share q."""
-        mirrored = self._probabilities(target.images.flip(3), target.size).flip(3)
-        prob = (self._probabilities(target.images, target.size) + mirrored) / 2.0
-        labels, share = confident_labels(prob, threshold=self.options.confidence)
-        weight = pseudo_weight(share, labels.shape, top=self.options.ignore_top, bottom=self.options.ignore_bottom)
-        return Weighted(target.images, target.size, labels, weight), share
+    def teacher_probabilities(self, images: Tensor, size: tuple[int, int]) -> Tensor:
+        """Returns the mean of the teacher's class probabilities of images and of their mirror images."""
+        mirrored = super().teacher_probabilities(images.flip(3), size).flip(3)
+        return (super().teacher_probabilities(images, size) + mirrored) / 2.0
 
     def target_losses(self, source: LabelledDomain, pseudo: Weighted, draws: Draws) -> Iterator[tuple[str, Tensor]]:
         """Yields the loss on mixtures with the target's colours changed, then the loss on masked images."""
@@ -128,8 +123,7 @@ class VFM(SelfTraining):
         else:
             images = images * kept
             self.views |= {"masked": images}
-        logits = self.logits(replace(pseudo, images=images), **options)
-        return self.supervise(logits, pseudo.labels, weight_BHW=pseudo.weight, mean_over="pixels")
+        return self.supervise_weighted(replace(pseudo, images=images), **options)
 
     def _has_mask_token(self) -> bool:
         return hasattr(self.segmenter.backbone, "mask_token")
@@ -141,10 +135,6 @@ class VFM(SelfTraining):
             return self.segmenter.backbone.grid(size)
         rows, columns = block_grid(size, self.options.mask_block)
         return max(rows, 1), max(columns, 1)
-
-    def _probabilities(self, images: Tensor, size: tuple[int, int]) -> Tensor:
-        """Returns the teacher's class probabilities at base size, float32 [B, C, H, W]."""
-        return class_probabilities(self.teacher.resize(paddle.add_n(list(self.teacher(images))), size))
 
 
 def _draw_each(random: np.random.Generator, count: int, strengths: Sequence[float], **options: Any) -> Distortion:
