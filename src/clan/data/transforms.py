@@ -66,16 +66,11 @@ def normalize(
     if mirrored:
         rgb = rgb[:, ::-1]
     planes = np.empty((3, *rgb.shape[:2]), np.float32) if out is None else out
-    for plane, channel in enumerate(_order(how)):
+    for plane, channel in enumerate(how.order):
         np.subtract(rgb[:, :, channel], np.float32(how.mean[channel]), out=planes[plane])
         if how.std[channel] != 1:
             planes[plane] *= np.float32(1.0 / how.std[channel])
     return planes
-
-
-def _order(how: Normalization) -> tuple[int, int, int]:
-    """The RGB index of each network channel."""
-    return (0, 1, 2) if how.channels == "rgb" else (2, 1, 0)
 
 
 def normalized_black(how: Normalization) -> np.ndarray:
@@ -90,7 +85,7 @@ def mirror(array: np.ndarray) -> np.ndarray:
 
 def denormalize(planes: np.ndarray, how: Normalization = CAFFE) -> np.ndarray:
     """Inverse of `normalize`: float32 [3, H, W] → uint8 RGB [H, W, 3]."""
-    rgb = planes[list(_order(how))].transpose(1, 2, 0) * np.asarray(how.std, np.float32) + np.asarray(
+    rgb = planes[list(how.order)].transpose(1, 2, 0) * np.asarray(how.std, np.float32) + np.asarray(
         how.mean, np.float32
     )
     return np.clip(np.rint(rgb), 0, 255).astype(np.uint8)

@@ -30,10 +30,8 @@ class ColorScale:
     @classmethod
     def of(cls, how: Normalization) -> "ColorScale":
         """That of a normalisation."""
-        order = slice(None) if how.channels == "rgb" else slice(None, None, -1)
-        return cls(
-            *(paddle.to_tensor(value[order], dtype="float32").reshape([1, 3, 1, 1]) for value in (how.mean, how.std))
-        )
+        mean, std = ([values[channel] for channel in how.order] for values in (how.mean, how.std))
+        return cls(*(paddle.to_tensor(values, dtype="float32").reshape([1, 3, 1, 1]) for values in (mean, std)))
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,11 @@ class Normalization:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
+    @property
+    def order(self) -> tuple[int, int, int]:
+        """The RGB index of each channel of the network's input."""
+        return (0, 1, 2) if self.channels == "rgb" else (2, 1, 0)
+
 
 CAFFE = Normalization("bgr", (122.67891434, 116.66876762, 104.00698793), (1.0, 1.0, 1.0))
 """BGR minus the ImageNet means: for DeepLab's Caffe weights."""
