@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -95,6 +96,13 @@ def relative(value: object, expected: np.ndarray) -> float:
     array = np.asarray(value, np.float64)
     assert array.shape == expected.shape
     return float(np.abs(array - expected).max() / np.abs(expected).max())
+
+
+def variable(array: np.ndarray) -> Any:
+    """A tensor that gets a gradient."""
+    import paddle  # not above: `import_paddle` has to be first
+
+    return paddle.to_tensor(array, stop_gradient=False)
 
 
 @pytest.fixture(scope="session")

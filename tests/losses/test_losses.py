@@ -9,7 +9,7 @@ from clan.losses.adversarial import SOURCE, TARGET, adaptive_weight, adversarial
 from clan.losses.divergence import weight_divergence
 from clan.losses.segmentation import segmentation_loss
 from clan.models.segmenter import upsample
-from tests.conftest import relative
+from tests.conftest import relative, variable
 
 pytestmark = [pytest.mark.plain, pytest.mark.core]
 
@@ -17,12 +17,6 @@ pytestmark = [pytest.mark.plain, pytest.mark.core]
 @pytest.fixture(scope="module")
 def expected(golden):
     return golden.arrays("losses_dev")
-
-
-def variable(array):
-    tensor = paddle.to_tensor(array)
-    tensor.stop_gradient = False
-    return tensor
 
 
 @pytest.mark.parametrize(("gamma", "name"), [(2.0, "focal"), (0.0, "ce")])

@@ -11,6 +11,7 @@ from clan.losses.probability import class_probabilities
 from clan.losses.segmentation import segmentation_loss
 from clan.losses.self_training import pseudo_weight, teacher_decay, teacher_labels
 from clan.models.segmenter import upsample
+from tests.conftest import variable
 
 pytestmark = [pytest.mark.plain, pytest.mark.core]
 
@@ -21,12 +22,6 @@ SHARE = 0.75
 @pytest.fixture(scope="module")
 def pieces(golden):
     return golden.arrays("selftraining/pieces")
-
-
-def variable(array):
-    tensor = paddle.to_tensor(array)
-    tensor.stop_gradient = False
-    return tensor
 
 
 @pytest.mark.parametrize("threshold", [0.5, 0.968])
