@@ -79,7 +79,9 @@ def two_ranks_with_a_teacher(worlds, tmp_path_factory):
     return config, folder, result
 
 
-SELF_TRAINING = {"method": {"name": "mic", "confidence": 0.055, "mask_block": 8}, "optimizer__learning_rate": 0.01}
+# A rate that training is stable at: where losses explode, rounding of the sums over ranks grows with them. Between half
+# and all of the pixels reach the confidence.
+SELF_TRAINING = {"method": {"name": "mic", "confidence": 0.12, "mask_block": 8}, "optimizer__learning_rate": 1e-4}
 
 
 @pytest.mark.plain
