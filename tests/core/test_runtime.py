@@ -1,6 +1,7 @@
 """What is set before Paddle is imported."""
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -91,3 +92,10 @@ def test_a_library_that_paddle_does_not_find_is_named(tmp_path):
     assert done.returncode == 2
     assert "PaddlePaddle 3.3.1 does not find libcublas.so.12: install" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_a_signal_that_ends_the_process_prints_no_traceback():
+    code = "from clan.core import runtime; runtime.import_paddle(); import os; os.kill(os.getpid(), 15)"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ended.returncode == -signal.SIGTERM
+    assert "Traceback" not in ended.stdout + ended.stderr

@@ -10,8 +10,11 @@ import importlib
 import io
 import os
 import re
+import signal
+import sys
+import threading
 import warnings
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
@@ -105,7 +108,7 @@ def import_paddle() -> None:
     # Said by every batch norm whose γ and β are frozen; that is the point of freezing only those.
     warnings.filterwarnings("ignore", message="When training, we now always track global mean and variance")
     try:
-        with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
+        with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings(), _own_handler(signal.SIGTERM):
             warnings.simplefilter("ignore")
             import paddle  # noqa: F401
     except (ImportError, OSError, RuntimeError) as error:
@@ -116,6 +119,17 @@ def import_paddle() -> None:
             f"its dependencies, or name the library's folder in LD_LIBRARY_PATH; {how_to_install(gpu=True)}"
         ) from None
     _choose_kernels()
+
+
+@contextlib.contextmanager
+def _own_handler(number: int) -> Iterator[None]:
+    """Keeps a signal's handler while Paddle is imported, which puts one there that prints a traceback of C++."""
+    handler = signal.getsignal(number)
+    imported = "paddle" in sys.modules
+    yield
+    # Threads other than the main one cannot set handlers; what was not set from Python cannot be set again.
+    if not imported and handler is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(number, handler)
 
 
 def installed_paddle() -> str | None:
