@@ -75,7 +75,7 @@ def test_a_configuration_is_planned_from_its_file(planned, tmp_path, tiny):
     ],
 )
 def test_what_cannot_be_planned_is_a_sentence(error_of, words, part):
-    assert part in error_of(cli.dispatch, ["plan", *words])
+    assert part in error_of(cli.dispatch, "plan", *words)
 
 
 def test_sizes_of_memory():

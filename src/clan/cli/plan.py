@@ -168,7 +168,7 @@ def _text(plan: Estimate) -> str:
     lines = [
         f"method {config.method.name}, {config.network.backbone}, {plan.facts['parameters'] / 1e6:.1f} M parameters"
     ]
-    lines.append(f"steps        {config.stop:,}, each of {per_step} images of each domain")
+    lines.append(f"steps        {config.stop:,}, each of {per_step} image{'s' * (per_step > 1)} of each domain")
     for role in ("source", "target"):
         lines.append(f"{role:12} {_images(plan, role)}")
     if seconds is None:
@@ -194,7 +194,7 @@ def _images(plan: Estimate, role: str) -> str:
         return f"{plan.seen():,} images; epochs are not known: {plan.facts['images'][role]}"
     count, counted = known
     of = f"{count:,} images" if counted else f"{count:,} published images (they are not on the disk)"
-    return f"{plan.seen():,} images, {epochs:.1f} epochs of {of}"
+    return f"{plan.seen():,} images, {epochs:,.1f} epochs of {of}"
 
 
 def _busy(plan: Estimate) -> str | None:

@@ -162,6 +162,8 @@ class Estimate:
             slopes = np.linalg.solve(np.stack([np.ones(3), at, at * at], axis=1), known)
             if slopes[2] > 0:
                 return float(slopes.sum())
+        if at[-1] == at[0]:  # images as small as they can be
+            return float(known[-1])
         slope = (known[-1] - known[0]) / (at[-1] - at[0])
         return float(known[-1] + max(0.0, slope) * (1 - at[-1]))
 
