@@ -150,7 +150,8 @@ def parameters_of(command: Callable[..., None]) -> Iterator[Parameter]:
     """Yields the parameters of a command; in place of one annotated with a dataclass, that class's fields."""
     _, texts = documented(command)
     for name, one in inspect.signature(command, eval_str=True).parameters.items():
-        if is_dataclass(kind := one.annotation):
+        kind: type[Any] = one.annotation
+        if is_dataclass(kind):
             _, told = documented(kind)
             types = get_type_hints(kind, include_extras=True)
             for part in dataclass_fields(kind):
