@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from clan.core import runtime
+from clan.cli.flags import DeviceFlags
 from clan.core.errors import LESS_MEMORY, ConfigError
 from clan.core.output import speak
 
@@ -22,8 +22,7 @@ def select(
     data_dir: Path | None = None,
     data_dir_target: Path | None = None,
     json: bool = False,
-    device: Literal["auto", "cpu", "gpu"] = "auto",
-    gpu: int = 0,
+    where: DeviceFlags,
 ) -> None:
     """Choose a run's snapshot without labels of the target; of several runs, the best one.
 
@@ -35,8 +34,7 @@ def select(
         data_dir: the source's folder; without it, the run's.
         data_dir_target: the target's folder; without it, the run's.
         json: print JSON instead of text.
-        device: device to compute on; auto: the GPU if Paddle finds one.
-        gpu: index among the visible GPUs.
+        where: the device.
     """
     speak(
         {
@@ -53,12 +51,10 @@ def select(
         raise ConfigError(f"--images {images} is no number of images: give 1 or more, or 0 for all")
     if len({run.resolve() for run in runs}) < len(runs):
         raise ConfigError("a run is named twice: name every run once")
-    runtime.import_paddle()
-    from clan.core.device import select_device
+    where.select()
     from clan.evaluation.judging import judge_run, rank_runs
     from clan.evaluation.selection import write_selection
 
-    select_device(device, gpu)
     judged = []
     for run in runs:
         one = judge_run(run, images=images, criterion=criterion, data_dir=data_dir, data_dir_target=data_dir_target)

@@ -21,7 +21,7 @@ from clan.data.dataset import Dataset, find_splits
 from clan.evaluation.confusion import confusion_matrix
 from clan.evaluation.criteria import VIEWS, pixel_entropy
 from clan.evaluation.inference import EvaluationOptions, evaluating, total
-from clan.losses.probability import class_probabilities
+from clan.losses.segmentation import class_probabilities
 from clan.models.segmenter import Segmenter
 from clan.run.config import Config
 from clan.run.records import located
