@@ -11,7 +11,7 @@ from clan.core.errors import ConfigError
 from clan.core.output import progress
 from clan.evaluation.criteria import agreement_of_points, goodness
 from clan.evaluation.label_maps import load_segmenter
-from clan.evaluation.measuring import IMAGES, Material, measure, open_material
+from clan.evaluation.measuring import IMAGES, JudgedImages, measure, open_material
 from clan.evaluation.selection import DEFAULT, Measured, Selection, choose, keep, kept, key_of, known
 from clan.models.segmenter import Segmenter
 from clan.models.weights import load_weights
@@ -38,7 +38,7 @@ class JudgedRun:
     """
 
     folder: Path
-    material: Material
+    material: JudgedImages
     measured: Sequence[Measured]
     selection: Selection
 
@@ -97,7 +97,7 @@ def judge_run(
     return JudgedRun(folder, material, measured, selection)
 
 
-def describe(material: Material) -> str:
+def describe(material: JudgedImages) -> str:
     """What snapshots are judged on, in words."""
     source = "held-out" if material.held_out else "training"
     return (
@@ -107,7 +107,7 @@ def describe(material: Material) -> str:
 
 
 def _once(
-    folder: Path, name: str, key: str, material: Material, make: Callable[[], Segmenter], title: str
+    folder: Path, name: str, key: str, material: JudgedImages, make: Callable[[], Segmenter], title: str
 ) -> Mapping[str, np.ndarray]:
     """A measurement from the disk, or made now and kept there."""
     found = kept(folder, name, key, material.num_classes)

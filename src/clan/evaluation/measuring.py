@@ -45,7 +45,7 @@ VERSION = 1
 
 
 @dataclass(frozen=True)
-class Material:
+class JudgedImages:
     """The images that a run's snapshots are judged on; labels of the target are never read.
 
     Args:
@@ -84,7 +84,7 @@ class Material:
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
-def open_material(config: Config, folder: Path, images: int = IMAGES) -> Material:
+def open_material(config: Config, folder: Path, images: int = IMAGES) -> JudgedImages:
     """Opens the images that the snapshots of a run are judged on.
 
     The source's are of its split val, where it has one that is not trained on, else of those that were trained on.
@@ -111,7 +111,7 @@ def open_material(config: Config, folder: Path, images: int = IMAGES) -> Materia
         unlabelled = Dataset(target.dataset, root, split=target.split, list_file=lists, classes=config.classes)
     options = EvaluationOptions.of_run(config, target.dataset)
     normalization = config.network.normalization(source.dataset)
-    return Material(
+    return JudgedImages(
         spread(unlabelled, images),
         spread(labelled, images),
         held_out,
@@ -128,7 +128,7 @@ def spread(dataset: Dataset, images: int) -> Dataset:
 
 def measure(
     segmenter: Segmenter,
-    material: Material,
+    material: JudgedImages,
     *,
     teacher: Segmenter | None = None,
     on_image: Callable[[], object] = lambda: None,
@@ -186,7 +186,7 @@ class _Tally:
         teacher: whether a teacher is compared with.
     """
 
-    def __init__(self, material: Material, *, two_heads: bool, teacher: bool) -> None:
+    def __init__(self, material: JudgedImages, *, two_heads: bool, teacher: bool) -> None:
         self.num_classes, self.per_image = material.num_classes, material.points
         names = ["heads"] * two_heads + ["teacher"] * teacher + [*VIEWS, "source"]
         self.confusions = {name: np.zeros((self.num_classes, self.num_classes), np.int64) for name in names}
@@ -245,7 +245,7 @@ def _views(dataset: Dataset, index: int, options: EvaluationOptions) -> tuple[np
     return np.stack(planes), transforms.normalize(smaller, how)[None]
 
 
-def _labelled(material: Material, index: int) -> tuple[np.ndarray, np.ndarray]:
+def _labelled(material: JudgedImages, index: int) -> tuple[np.ndarray, np.ndarray]:
     """A source image as network input, float32 [1, 3, h, w], and its trainIds on the grid, uint8."""
     options = material.source_options
     image, label = material.source.read_pair(index)

@@ -117,7 +117,7 @@ def digest(weights: Path) -> str:
 
 
 def key_of(fingerprint: str, *weights: Path) -> str:
-    """What a measurement depends on: the material (`Material.fingerprint`) and the weights."""
+    """What a measurement depends on: the material (`JudgedImages.fingerprint`) and the weights."""
     return hashlib.sha256("\n".join([fingerprint, *map(digest, weights)]).encode()).hexdigest()
 
 
