@@ -3,19 +3,20 @@
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from clan import __version__
 from clan.cli.arguments import parse_call
 from clan.cli.commandline import fail, run
+from clan.cli.flags import DeviceFlags, NetworkFlags
 from clan.cli.plan import plan_command
+from clan.cli.selection import select
 from clan.cli.show import convert, inspect, predict, report
 from clan.cli.train import train_command
 from clan.core import runtime
 from clan.core.errors import LESS_MEMORY
 from clan.core.output import speak
 from clan.core.runtime import Precision
-from clan.models.normalization import Scheme
 
 Size = tuple[int, int]
 
@@ -27,6 +28,7 @@ usage: clan COMMAND [options]; clan COMMAND --help describes one.
   plan      what such a run will take: steps, images, hours, memory, disk; and what makes it fit
   evaluate  label maps and scores of one snapshot, or of a folder of them
   iou       score a folder of label maps
+  select    choose a snapshot, or a run, without labels of the target
   report    scores, curves and pictures of runs as one HTML page
   inspect   discrepancy of the heads, accuracy of the discriminator, alignment of features
   predict   label maps, overlays and maps of confidence for images or a video
@@ -49,18 +51,12 @@ def evaluate_command(  # noqa: PLR0913 (the signature is the command line)
     workbooks: Path = Path("mIoU_results"),
     input_size: Size | None = None,
     output_size: Size | None = None,
-    num_classes: int | None = None,
     classes: Path | None = None,
-    upsampling: Literal["bilinear", "bicubic"] | None = None,
-    backbone: str | None = None,
-    output_stride: Literal[8, 16] | None = None,
-    head_dilations: tuple[int, ...] | None = None,
-    input_normalization: Scheme | None = None,
+    network: NetworkFlags,
     label_ids: bool = False,
     batch_size: int = 1,
     precision: Precision = "fp32",
-    device: Literal["auto", "cpu", "gpu"] = "auto",
-    gpu: int = 0,
+    where: DeviceFlags,
 ) -> None:
     """Write label maps and score them; for a folder of snapshots also write a workbook and a CSV.
 
@@ -74,31 +70,20 @@ def evaluate_command(  # noqa: PLR0913 (the signature is the command line)
         workbooks: folder of the workbook and the CSV.
         input_size: width and height of the network's input; without it, the run's, else 1024 512.
         output_size: width and height of label maps; without it, the ground truth's, or the image's.
-        num_classes: number of classes; must be that of the classes.
         classes: file or name of the classes, for weights without their run's config.yaml: cityscapes, synthia-16, …
-        upsampling: of the logits; without it, the run's, else bilinear.
-        backbone: name of the backbone; without it, the run's, else recognised from the weights.
-        output_stride: input resolution / feature resolution; without it, the run's, else 8.
-        head_dilations: dilations of a head's convolutions; without it, the run's, else 6 12 18 24.
-        input_normalization: input normalisation; without it, the run's, else caffe-bgr.
+        network: the network.
         label_ids: write Cityscapes labelIds, for its benchmark server.
         batch_size: images per forward pass; more than one can be faster on a GPU.
         precision: precision of convolutions and matrix products on a GPU.
-        device: device to compute on; auto: the GPU if Paddle finds one.
-        gpu: index among the visible GPUs.
+        where: the device.
     """
     speak(
         {"--root": "--data-dir", LESS_MEMORY: "lower --batch-size or --input-size, or give --precision bf16 on a GPU"}
     )
-    runtime.import_paddle()
-    from clan.core.device import select_device
-    from clan.core.precision import check_precision
+    where.select(precision)
     from clan.data.domains import evaluation_dataset
     from clan.evaluation.bulk import evaluate_and_score
 
-    select_device(device, gpu)
-    if remark := check_precision(precision):
-        print(remark)
     evaluate_and_score(
         weights,
         evaluation_dataset(
@@ -106,12 +91,7 @@ def evaluate_command(  # noqa: PLR0913 (the signature is the command line)
         ),
         save,
         workbooks,
-        num_classes=num_classes,
-        upsampling=upsampling,
-        backbone=backbone,
-        output_stride=output_stride,
-        head_dilations=head_dilations,
-        input_normalization=input_normalization,
+        **network.given(),
         input_size=input_size,
         output_size=output_size,
         label_ids=label_ids,
@@ -262,6 +242,7 @@ def data_init(
 COMMANDS: dict[str, Callable[..., None]] = {
     "evaluate": evaluate_command,
     "iou": iou_command,
+    "select": select,
     "predict": predict,
     "report": report,
     "inspect": inspect,
