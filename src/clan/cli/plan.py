@@ -15,7 +15,7 @@ from clan.core.output import clock, speak
 
 if TYPE_CHECKING:
     from clan.run.config import Config
-    from clan.training.fitting import Proposal
+    from clan.training.fitting import Changed
     from clan.training.plan import Estimate, Speed
 
 ABOUT = (
@@ -210,7 +210,7 @@ def _busy(plan: Estimate) -> str | None:
     )
 
 
-def _proposal_text(proposal: Proposal, fits: bool) -> str:
+def _proposal_text(proposal: Changed, fits: bool) -> str:
     if proposal.estimate is None:
         return f"  ?    {proposal.flags}: {proposal.trouble}"
     plan = proposal.estimate
@@ -218,7 +218,7 @@ def _proposal_text(proposal: Proposal, fits: bool) -> str:
     return f"  {'fits' if fits else 'no  '} {memory:>9} {hours:>8} h  {proposal.flags}"
 
 
-def _proposal_record(proposal: Proposal, fits: bool) -> dict[str, Any]:
+def _proposal_record(proposal: Changed, fits: bool) -> dict[str, Any]:
     plan = proposal.estimate
     return {
         "flags": proposal.flags,

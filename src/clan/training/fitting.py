@@ -43,7 +43,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Proposal:
+class Changed:
     """A changed configuration.
 
     Args:
@@ -61,7 +61,7 @@ class Proposal:
         return self.estimate is not None and limits.hold(self.estimate)
 
 
-def proposals(first: Estimate, limits: Limits, predict: Callable[[Config], Estimate]) -> Iterator[Proposal]:
+def proposals(first: Estimate, limits: Limits, predict: Callable[[Config], Estimate]) -> Iterator[Changed]:
     """Yields changes of a run that does not fit: each by itself, then, where none fits, all together and a crop.
 
     Args:
@@ -133,20 +133,20 @@ def _proposal(
     change: Change,
     predict: Callable[[Config], Estimate],
     before: Change | None = None,
-) -> Proposal | None:
+) -> Changed | None:
     """Predicts a change, which its flags tell with those `before`; None: it does not suit the configuration."""
     if (other := changed(config, change)) is None:
         return None
     flags = flags_of({**(before or {}), **change})
     try:
-        return Proposal(flags, predict(other))
+        return Changed(flags, predict(other))
     except ClanError as error:
-        return Proposal(flags, None, str(error))
+        return Changed(flags, None, str(error))
 
 
 def _cropped(
     estimate: Estimate, change: Change, limits: Limits, predict: Callable[[Config], Estimate]
-) -> Proposal | None:
+) -> Changed | None:
     """Predicts the largest crop that fits by the model of an estimate, with a change before; None: there is none."""
     config = estimate.config
     if (wanted := _pixels_that_fit(estimate, limits)) is None:
