@@ -107,7 +107,8 @@ def _print(findings: Findings, dataset: Dataset) -> None:
         space = dataset.classes.label_space
         total = findings.ignored + int(findings.pixels.sum())
         print(
-            f"  ignored: {100 * findings.ignored / max(total, 1):.2f} % of pixels; of the others, and how often rare-class sampling draws each:"
+            f"  ignored: {100 * findings.ignored / max(total, 1):.2f} % of pixels; of the others, and how often "
+            "rare-class sampling draws each:"
         )
         columns = {
             "images": [f"{count:6}" for count in findings.holders],
