@@ -52,7 +52,7 @@ def evaluate_command(  # noqa: PLR0913 (the signature is the command line)
     classes: Path | None = None,
     upsampling: Literal["bilinear", "bicubic"] | None = None,
     backbone: str | None = None,
-    output_stride: Literal[8, 16] | None = None,
+    output_stride: Literal[8, 16, 32] | None = None,
     head_dilations: tuple[int, ...] | None = None,
     input_normalization: Scheme | None = None,
     label_ids: bool = False,
@@ -77,7 +77,7 @@ def evaluate_command(  # noqa: PLR0913 (the signature is the command line)
         classes: file or name of the classes, for weights without their run's config.yaml: cityscapes, synthia-16, …
         upsampling: of the logits; without it, the run's, else bilinear.
         backbone: name of the backbone; without it, the run's, else recognised from the weights.
-        output_stride: input resolution / feature resolution; without it, the run's, else 8.
+        output_stride: input resolution / feature resolution; without it, the run's, else 8, or 32 for daformer.
         head_dilations: dilations of a head's convolutions; without it, the run's, else 6 12 18 24.
         input_normalization: input normalisation; without it, the run's, else caffe-bgr.
         label_ids: write Cityscapes labelIds, for its benchmark server.
