@@ -46,7 +46,7 @@ SPLITS = {"val": ("val",), "test": ("val", "test", "test-seq05vd")}
 """What a run is scored on: while tuning, never the test split."""
 SNAPSHOTS = 8
 """Snapshots of a run, evenly spaced; a killed run loses what it did since the last one."""
-WATCHED = 20
+WATCHED = 10
 """Images of val on which every snapshot is scored while training, to see its course."""
 EVALUATED = ("val", "test")
 """Splits with images of their own; the others are parts of these."""
@@ -127,7 +127,7 @@ def run_all(runs: Sequence[Run], jobs: int = 1) -> int:
 
 def expected_seconds(run: Run) -> float:
     """From what runs of the same method, else of any, took per iteration; 0 before the first."""
-    records = list(map(json.loads, (path.read_text() for path in RESULTS.rglob("*.json"))))
+    records = list(map(json.loads, (path.read_text() for path in RESULTS.glob("*_to_*/*.json"))))
     flags = json.loads(json.dumps(run.flags, default=str))
     alike = [record for record in records if record["flags"]["method"] == flags["method"]] or records
     rates = [sum(record["seconds"].values()) / record["flags"]["num-steps"] for record in alike]

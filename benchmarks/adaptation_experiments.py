@@ -20,8 +20,8 @@ COMMON: Flags = {
     "augmentation.crop-size": (320, 256),
     "augmentation.random-scale": False,
     "batch-size": 2,
-    "num-steps": 600,
-    "warmup-steps": 60,
+    "num-steps": 400,
+    "warmup-steps": 40,
     "network.backbone": "mobilenetv2",
     "network.model": "daformer",
     "network.head-channels": 64,
@@ -79,7 +79,7 @@ ADVERSARY: Flags = {
 """Of every method with a discriminator. Ten times the official weight and rate: the run is 160 times shorter."""
 
 TEACHER: Flags = {"method.teacher-decay": 0.99}
-"""Of every method with a teacher, which in 600 iterations cannot be an average of thousands."""
+"""Of every method with a teacher, which in 400 iterations cannot be an average of thousands."""
 
 MASKED: Flags = {"method.mask-block": 16}
 """As many blocks to a side as the published 32 are of 512 pixels."""
