@@ -96,7 +96,9 @@ def test_arrays_tell_the_network(backbone):
 def test_arrays_tell_the_heads(model, heads):
     options = {"head_channels": 8} if model == "daformer" else {}
     network = NetworkConfig(backbone="resnet-tiny", num_classes=5, model=model, num_heads=heads, **options)
-    told = recognise({name: tensor.numpy() for name, tensor in to_file_names(build_segmenter(network).state_dict()).items()})
+    told = recognise(
+        {name: tensor.numpy() for name, tensor in to_file_names(build_segmenter(network).state_dict()).items()}
+    )
     assert (told.model, told.num_heads, told.num_classes) == (model, heads, 5)
     assert told.head_channels == options.get("head_channels")
 

@@ -38,7 +38,12 @@ def add_flags(given: argparse.ArgumentParser) -> None:
         help="of the logits; default: the run's, else bilinear",
     )
     add("--backbone", help="the trunk; default: the run's, else what the weights tell")
-    add("--output-stride", type=int, choices=(8, 16, 32), help="input's resolution over the features'; default: the run's")
+    add(
+        "--output-stride",
+        type=int,
+        choices=(8, 16, 32),
+        help="input's resolution over the features'; default: the run's",
+    )
     add("--head-dilations", type=int, nargs="+", help="dilations of a head's convolutions; default: the run's")
     add(
         "--input-normalization",
