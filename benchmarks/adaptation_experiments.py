@@ -39,7 +39,7 @@ COMMON: Flags = {
     "num-workers": 1,
     "save-images": 0,
 }
-"""MobileNetV2 at its native stride 32 with DAFormer's head: at a quarter of the images' side it sees poles and signs."""
+"""MobileNetV2 at its native stride 32 with DAFormer's head, whose logits are for 4×4 pixels, so that poles and signs fit."""
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Protocol
 from pydantic import Field, model_validator
 
 from clan.core.schema import OneOf, Section
+from clan.models import OutputStride
 from clan.models.normalization import SCHEMES, Normalization, Scheme
 
 BACKBONES = {
@@ -71,7 +72,7 @@ class NetworkConfig(Section):
     """
     backbone: Backbone = "resnet101"
     """Backbone; resnet-tiny is the demo's, for training from scratch on a laptop; dinov2-s is ViT-S/14, and so on."""
-    output_stride: Literal[8, 16, 32] | None = None
+    output_stride: OutputStride | None = None
     """Input resolution / resolution of the last features; none: what the head is meant for, 8, or 32 with daformer."""
     num_heads: Annotated[int, Field(ge=1, le=2)] = 2
     """Number of heads; their logits are added. Method clan needs two."""
