@@ -168,7 +168,7 @@ def execute(run: Run, cores: int) -> dict:
 
 def watching(run: Run) -> dict[str, object]:
     """Flags that the result does not depend on."""
-    interval = run.flags["num-steps"] // SNAPSHOTS
+    interval = int(str(run.flags["num-steps"])) // SNAPSHOTS
     return {"save-every": interval, "validate-every": interval, "validation-images": WATCHED}
 
 

@@ -39,7 +39,7 @@ COMMON: Flags = {
     "num-workers": 1,
     "save-images": 0,
 }
-"""MobileNetV2 at its native stride 32 with DAFormer's head, whose logits are for 4×4 pixels, so that poles and signs fit."""
+"""MobileNetV2 at its native stride 32 with DAFormer's head, whose logits are for 4×4 pixels: poles and signs fit."""
 
 
 @dataclass(frozen=True)
