@@ -98,7 +98,7 @@ def single_changes(config: Config, facts: Mapping[str, Any]) -> Iterator[Change]
         yield {"batch_size": 1, "iter_size": config.batch_size * config.iter_size}
     if config.precision in ("fp32", "tf32") and facts["bf16"]:
         yield {"precision": "bf16"}
-    if config.network.output_stride == 8:
+    if config.network.stride == 8:
         yield {"network.output_stride": 16}
 
 
