@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from clan.core import runtime
-from clan.core.errors import LESS_MEMORY
+from clan.core.errors import LESS_MEMORY, ConfigError
 from clan.core.output import speak
 from clan.core.runtime import Precision
 from clan.models.normalization import Scheme
@@ -18,7 +18,8 @@ def predict(  # noqa: PLR0913 (the signature is the command line)
     source: Path,
     /,
     *,
-    weights: Path,
+    weights: Path | None = None,
+    model: Path | None = None,
     output: Annotated[Path, "-o"] = Path("predictions"),
     labels: bool = True,
     overlay: bool = True,
@@ -43,6 +44,7 @@ def predict(  # noqa: PLR0913 (the signature is the command line)
     Args:
         source: an image, a folder of images or a video.
         weights: weights of a segmenter; a config.yaml beside or in them describes the network.
+        model: a folder or .onnx file of clan export, instead of weights; ONNX needs no Paddle.
         output: output folder.
         labels: write label maps and colour masks.
         overlay: write images with the colours over them.
@@ -63,16 +65,10 @@ def predict(  # noqa: PLR0913 (the signature is the command line)
         gpu: index among the visible GPUs.
     """
     speak({LESS_MEMORY: "lower --input-size, or give --precision bf16 on a GPU"})
-    require_weights(weights)
-    runtime.import_paddle()
-    from clan.core.device import select_device
-    from clan.core.precision import check_precision
+    network = _one_of(weights, model)
     from clan.evaluation.prediction import Products, is_video
     from clan.evaluation.prediction import predict as run_prediction
 
-    select_device(device, gpu)
-    if remark := check_precision(precision):
-        print(remark)
     products = Products(labels, overlay, confidence, discrepancy, opacity)
     given = {
         "num_classes": num_classes,
@@ -82,11 +78,14 @@ def predict(  # noqa: PLR0913 (the signature is the command line)
         "head_dilations": head_dilations,
         "input_normalization": input_normalization,
         "input_size": input_size,
-        "precision": precision,
+        "classes": classes,
+        "device": device,
+        "precision": precision if precision != "fp32" else None,
+        "gpu": gpu or None,
     }
     damaged: list[str] = []
     skip = None if strict else lambda error: damaged.append(str(error))
-    count = run_prediction(source, weights, output, products=products, classes=classes, on_damaged=skip, **given)
+    count = run_prediction(source, network, output, products=products, on_damaged=skip, **given)
     if count:
         kind = "frame" if is_video(source) else "image"
         print(f"{count} {kind}{'s' * (count != 1)} in {output}; legend.png tells what the colours mean")
@@ -96,6 +95,24 @@ def predict(  # noqa: PLR0913 (the signature is the command line)
         )
         print(*(f"  {sentence}" for sentence in damaged), sep="\n", file=sys.stderr)
         raise SystemExit(1)
+
+
+def _one_of(weights: Path | None, model: Path | None) -> Path:
+    """The network to predict with.
+
+    Raises:
+        ClanError: it does not exist, or not exactly one is given.
+    """
+    if (weights is None) == (model is None):
+        raise ConfigError("give one network: --weights of a run, or --model from clan export")
+    if weights is not None:
+        require_weights(weights)
+        return weights
+    from clan.evaluation.model import require_exported
+
+    assert model is not None
+    require_exported(model)
+    return model
 
 
 def report(
