@@ -10,8 +10,7 @@ from paddle import Tensor
 
 from clan.core.errors import CheckpointError, ConfigError
 from clan.core.precision import LossScale, autocast
-from clan.methods.base import Method, Pair, Progress
-from clan.methods.networks import Role, blend
+from clan.methods.base import Method, Pair, Progress, Role, blend
 from clan.models.weights import load_weights
 from clan.run.config import Config
 from clan.run.schedules import SCHEDULES, ScheduleOptions
