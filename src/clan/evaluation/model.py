@@ -23,7 +23,7 @@ from clan.evaluation.resampling import labels_of, sureness
 Picture = np.ndarray | Image.Image
 
 
-class Network(Protocol):
+class Engine(Protocol):
     """What computes logits, whatever with."""
 
     def logits(self, images: np.ndarray) -> np.ndarray:
@@ -100,7 +100,7 @@ class Model:
         ConfigError: the exported network has another size alone.
     """
 
-    def __init__(self, network: Network, card: ModelCard, *, input_size: tuple[int, int] | None = None) -> None:
+    def __init__(self, network: Engine, card: ModelCard, *, input_size: tuple[int, int] | None = None) -> None:
         self.network, self.card = network, card
         fixed = card.input.resize and not card.input.any_size
         if fixed and input_size not in (None, card.input.size):
