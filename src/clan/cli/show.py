@@ -1,6 +1,7 @@
 """`clan predict`, `clan report`, `clan inspect` and `clan convert`: one function per command, like in `main`."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -72,6 +73,11 @@ def predict(  # noqa: PLR0913 (the signature is the command line)
     if count:
         kind = "frame" if is_video(source) else "image"
         print(f"{count} {kind}{'s' * (count != 1)} in {output}; legend.png tells what the colours mean")
+    _end_with(damaged, count)
+
+
+def _end_with(damaged: Sequence[str], count: int) -> None:
+    """Ends with exit code 1 if images could not be read, which are listed."""
     if damaged:
         print(
             f"{len(damaged)} of {count + len(damaged)} images could not be read and have no results:", file=sys.stderr
