@@ -17,6 +17,9 @@ from clan.run.schedules import SCHEDULES, ScheduleOptions
 from clan.training.health import are_finite, find_nonfinite_gradient
 from clan.training.optimizers import discriminator_optimizer, segmenter_optimizer
 
+FEW = "loss_target_labels"
+"""Name of the loss on the few target images with labels; 0 in iterations without them."""
+
 
 class Learner:
     """Trains a method's networks, one iteration at a time.
@@ -62,8 +65,13 @@ class Learner:
             paddle.seed(int(pair.random.integers(2**31)))
             with autocast(self.config.precision):
                 losses = self.method.train_step(pair, progress, backward)
+                if pair.few is not None:
+                    weight = self.config.target_labels_weight
+                    losses = {**losses, FEW: self.method.learn_few(pair.few, weight, backward)}
             for name, loss in losses.items():
                 totals[name] = totals.get(name, 0.0) + float(loss) * share
+        if self.config.target_labels:
+            totals.setdefault(FEW, 0.0)  # all ranks have the same names in all iterations
         return totals
 
     def gradients(self) -> dict[str, Tensor]:

@@ -234,7 +234,8 @@ class Probe:
             return Batch(images, labels if labelled else None, (base[1], base[0]), ("drawn",) * count)
 
         target = batch(config.target.size, self.reads_target_labels)
-        return PairedBatch(batch(config.source.size, True), target, number)
+        few = batch(config.target.size, True) if config.target_labels else None
+        return PairedBatch(batch(config.source.size, True), target, number, few)
 
     def _save(self) -> None:
         """Does to memory what saving a state does."""

@@ -23,7 +23,7 @@ from clan.run.folder import BAD_SAMPLES
 from clan.run.observer import Everyone, Observer, Step, Validation
 from clan.run.records import EventLog
 from clan.training import health, loggers
-from clan.training.batches import build_samplers, sample_names, to_device
+from clan.training.batches import build_few_sampler, build_samplers, sample_names, to_device
 from clan.training.environment import memory
 from clan.training.export import Snapshots, check_space, make_folder, needed_space, write_config
 from clan.training.health import BadSamples
@@ -74,10 +74,12 @@ class Trainer:
         paddle.seed(config.seed)
         with ranks.together():
             self.source, self.target = build_samplers(config)
+            self.few = build_few_sampler(config)
             self.validator = Validator(config, ranks) if config.validate_every else None
         samplers = {"source": self.source, "target": self.target}
         prepare_sampling(config, samplers, folder=self.folder, ranks=ranks, notify=notify)
-        notify(f"{len(self.source.dataset)} source and {len(self.target.dataset)} target images")
+        few = f", {len(self.few.dataset)} of them with labels" if self.few else ""
+        notify(f"{len(self.source.dataset)} source and {len(self.target.dataset)} target images{few}")
         supervised = self.target if self.target.labelled else self.source
         if ranks.first:
             self._look_at_labels(supervised.dataset)
@@ -93,6 +95,7 @@ class Trainer:
         self.iteration = self.pairs = 0
         self.states = States(self.folder, config.keep_last)
         record = BAD_SAMPLES if ranks.first else f"bad_samples.rank{ranks.rank}.txt"
+        samplers |= {"few": self.few} if self.few else {}
         self.bad_samples = BadSamples(self.folder / record, config.tolerate_bad_samples, samplers, notify)
         self.skipped_steps = self.skipped_in_a_row = 0
         self.stopping = False
@@ -160,6 +163,9 @@ class Trainer:
             stride=self.ranks.size,
             tolerate=config.tolerate_bad_samples,
             timeout=config.data_timeout,
+            few=self.few,
+            few_every=config.target_labels_every,
+            passes=config.iter_size * self.ranks.size,
         )
 
     def _advance(self, batches: Iterator[PairedBatch]) -> None:
@@ -201,8 +207,8 @@ class Trainer:
         with self.ranks.together():
             taken = list(itertools.islice(batches, config.iter_size))
             for pair in taken:
-                self.bad_samples.note(self.iteration, "source", pair.source)
-                self.bad_samples.note(self.iteration, "target", pair.target)
+                for domain, batch in pair.batches.items():
+                    self.bad_samples.note(self.iteration, domain, batch)
             losses = learner.accumulate(self.iteration, (to_device(pair, config.seed) for pair in taken))
             if (trouble := health.find_nonfinite(losses)) and not skips:
                 raise self._nonfinite(trouble, losses, taken)
