@@ -57,6 +57,10 @@ def evaluate_command(  # noqa: PLR0913 (the signature is the command line)
     input_normalization: Scheme | None = None,
     label_ids: bool = False,
     batch_size: int = 1,
+    window: Size | None = None,
+    overlap: float | None = None,
+    tta: tuple[str, ...] = (),
+    tta_average: Literal["probabilities", "logits"] = "probabilities",
     precision: Precision = "fp32",
     device: Literal["auto", "cpu", "gpu"] = "auto",
     gpu: int = 0,
@@ -81,7 +85,11 @@ def evaluate_command(  # noqa: PLR0913 (the signature is the command line)
         head_dilations: dilations of a head's convolutions; without it, the run's, else 6 12 18 24.
         input_normalization: input normalisation; without it, the run's, else caffe-bgr.
         label_ids: write Cityscapes labelIds, for its benchmark server.
-        batch_size: images per forward pass; more than one can be faster on a GPU.
+        batch_size: images, or views of one, per forward pass; more than one can be faster on a GPU.
+        window: width and height of windows that slide over each image at its own size, or that of --input-size.
+        overlap: share of a window's side that the next one sees too, 0 to 0.9; without it, 0.25.
+        tta: views to average: flip, and scales such as 1 1.25 1.5.
+        tta_average: what is averaged over windows and views.
         precision: precision of convolutions and matrix products on a GPU.
         device: device to compute on; auto: the GPU if Paddle finds one.
         gpu: index among the visible GPUs.
@@ -94,7 +102,9 @@ def evaluate_command(  # noqa: PLR0913 (the signature is the command line)
     from clan.core.precision import check_precision
     from clan.data.domains import evaluation_dataset
     from clan.evaluation.bulk import evaluate_and_score
+    from clan.evaluation.views import Views
 
+    views = Views.given(window=window, overlap=overlap, tta=tta, tta_average=tta_average, input_size=input_size)
     select_device(device, gpu)
     if remark := check_precision(precision):
         print(remark)
@@ -115,6 +125,7 @@ def evaluate_command(  # noqa: PLR0913 (the signature is the command line)
         output_size=output_size,
         label_ids=label_ids,
         batch_size=batch_size,
+        views=views,
         precision=precision,
     )
 

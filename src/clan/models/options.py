@@ -33,6 +33,9 @@ HEADS = {
 `reads` lists the pyramid levels that a head takes, `of` builds one, and `run_together` runs several on the same levels.
 """
 
+Upsampling = Literal["bilinear", "bicubic"]
+"""Interpolation of logits."""
+
 DILATIONS = (6, 12, 18, 24)
 """Default dilations of a head's branches."""
 
@@ -93,7 +96,7 @@ class NetworkConfig(Section):
     """
     projection_bias: bool = False
     """Add a bias to the projection convolutions of a ResNet."""
-    evaluation_upsampling: Literal["bilinear", "bicubic"] = "bilinear"
+    evaluation_upsampling: Upsampling = "bilinear"
     """Interpolation of logits to the ground truth's size in evaluation."""
 
     def normalization(self, dataset: Statistics) -> Normalization:
