@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Protocol
 from pydantic import Field, model_validator
 
 from clan.core.schema import OneOf, Section
+from clan.models import OutputStride
 from clan.models.normalization import SCHEMES, Normalization, Scheme
 
 BACKBONES = {
@@ -65,7 +66,7 @@ class NetworkConfig(Section):
     """Kind of heads: deeplab, a sum of dilated convolutions, or light, VFM-UDA's, at four times the features' size."""
     backbone: Backbone = "resnet101"
     """Backbone; resnet-tiny is the demo's, for training from scratch on a laptop; dinov2-s is ViT-S/14, and so on."""
-    output_stride: Literal[8, 16, 32] = 8
+    output_stride: OutputStride = 8
     """Input resolution / resolution of the last features; at 16 the last stages take a quarter of the time."""
     num_heads: Annotated[int, Field(ge=1, le=2)] = 2
     """Number of heads; their logits are added. Method clan needs two."""
