@@ -79,26 +79,16 @@ def evaluate_command(  # noqa: PLR0913 (the signature is the command line)
     speak(
         {"--root": "--data-dir", LESS_MEMORY: "lower --batch-size or --input-size, or give --precision bf16 on a GPU"}
     )
-    looks = views.given(input_size)
+    given = {**network.given(), "input_size": input_size, "output_size": output_size, "views": views.given(input_size)}
     where.select(precision)
     from clan.data.domains import evaluation_dataset
     from clan.evaluation.bulk import evaluate_and_score
 
-    evaluate_and_score(
-        weights,
-        evaluation_dataset(
-            weights, domain=domain, data_dir=data_dir, data_list=data_list, split=split, classes=classes
-        ),
-        save,
-        workbooks,
-        **network.given(),
-        input_size=input_size,
-        output_size=output_size,
-        label_ids=label_ids,
-        batch_size=batch_size,
-        views=looks,
-        precision=precision,
+    dataset = evaluation_dataset(
+        weights, domain=domain, data_dir=data_dir, data_list=data_list, split=split, classes=classes
     )
+    given |= {"label_ids": label_ids, "batch_size": batch_size, "precision": precision}
+    evaluate_and_score(weights, dataset, save, workbooks, **given)
 
 
 def iou_command(

@@ -40,11 +40,11 @@ class Evaluation:
         scores: the scores over all images.
         label_space: the classes.
         images: path of a label map without suffix → mIoU of the image, 0…1, or NaN without a pixel of a class.
-        dataset: name, root and split of the data set, and the other values of `describe`.
+        dataset: name, root and split of the data set, and the other values of `describe`; "views", if images were not
+            seen once, as a whole.
         date: time of the evaluation, ISO 8601.
         weights: the snapshot, if known.
         iteration: the snapshot's iteration, if known.
-        views: the windows, scales and mirrorings in which images were seen, in words; empty: each once, as a whole.
     """
 
     folder: Path
@@ -55,7 +55,11 @@ class Evaluation:
     date: str
     weights: Path | None = None
     iteration: int | None = None
-    views: str = ""
+
+    @property
+    def views(self) -> str:
+        """The windows, scales and mirrorings in which images were seen, in words; empty: each once, as a whole."""
+        return self.dataset.get("views", "")
 
 
 def describe(dataset: Dataset) -> dict[str, Any]:
@@ -232,11 +236,10 @@ def read_evaluation(folder: Path) -> Evaluation:
             score(confusion, space),
             space,
             {str(stem): math.nan if miou is None else float(miou) for stem, miou in content["images"].items()},
-            dict(content["dataset"]),
+            {**content["dataset"], **_views_of(content)},
             str(content["date"]),
             weights,
             iteration,
-            str((content.get("views") or {"description": ""})["description"]),
         )
     except FileNotFoundError:
         raise DataError(f"{folder} holds no {NAME}: evaluate a snapshot with clan evaluate") from None
@@ -246,6 +249,10 @@ def read_evaluation(folder: Path) -> Evaluation:
         raise DataError(
             f"{path} is damaged ({quoted(str(error))}): evaluate the snapshot again with clan evaluate"
         ) from None
+
+
+def _views_of(content: Mapping[str, Any]) -> dict[str, str]:
+    return {"views": str(content["views"]["description"])} if content.get("views") else {}
 
 
 def find_evaluations(
