@@ -92,6 +92,17 @@ def test_arrays_tell_the_network(backbone):
     assert (told.backbone, told.num_classes, told.branches) == (backbone, 5, 4)
 
 
+@pytest.mark.parametrize(("model", "heads"), [("daformer", 1), ("daformer", 2), ("light", 1), ("deeplab", 1)])
+def test_arrays_tell_the_heads(model, heads):
+    options = {"head_channels": 8} if model == "daformer" else {}
+    network = NetworkConfig(backbone="resnet-tiny", num_classes=5, model=model, num_heads=heads, **options)
+    told = recognise(
+        {name: tensor.numpy() for name, tensor in to_file_names(build_segmenter(network).state_dict()).items()}
+    )
+    assert (told.model, told.num_heads, told.num_classes) == (model, heads, 5)
+    assert told.head_channels == options.get("head_channels")
+
+
 @pytest.fixture
 def bare(tmp_path):
     """Weights of a network for 5 classes, without any configuration."""
