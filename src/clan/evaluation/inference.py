@@ -22,7 +22,7 @@ from clan.data import transforms
 from clan.data.dataset import Dataset
 from clan.datasets import Description
 from clan.evaluation.argmax import label_map
-from clan.evaluation.fusion import Fusion
+from clan.evaluation.fusion import ViewFusion
 from clan.evaluation.views import Views
 from clan.losses.adversarial import discrepancy_map
 from clan.losses.segmentation import class_probabilities
@@ -208,7 +208,7 @@ def _fused(
         planes = np.stack([transforms.normalize(Image.fromarray(one), options.normalization) for one in images])
         return paddle.stack(_logits(segmenter, planes), axis=1).numpy()
 
-    fusion = Fusion(
+    fusion = ViewFusion(
         logits,
         options.views,
         upsampling=options.upsampling,
