@@ -14,7 +14,7 @@ from clan.core.errors import ClanError
 from clan.data.image_files import read_id_label
 from clan.evaluation import fusion, inference
 from clan.evaluation.bulk import evaluate_and_score
-from clan.evaluation.fusion import Fusion
+from clan.evaluation.fusion import ViewFusion
 from clan.evaluation.resampling import interpolation, labels_of, sureness
 from clan.evaluation.scores_file import read_evaluation
 from clan.evaluation.views import Views, groups
@@ -82,7 +82,7 @@ def test_windows_overlap_at_least_as_asked(length, window, overlap):
 @given(all_views)
 def test_weights_add_up_to_one_everywhere(views):
     probabilities = np.array([0.1, 0.6, 0.3])
-    fused = Fusion(constant(np.log(probabilities)), views, maps=True)(noise(90, 50), (90, 50), (66, 40))
+    fused = ViewFusion(constant(np.log(probabilities)), views, maps=True)(noise(90, 50), (90, 50), (66, 40))
     assert (fused.labels == 1).all()
     np.testing.assert_allclose(fused.confidence, 0.6, rtol=1e-5)
 
@@ -93,7 +93,7 @@ def test_one_window_of_full_size_is_the_plain_prediction(average, mode):
     image, run = noise(200, 120), network()
     plain = run(np.asarray(image)[None])[0]
     views = Views(window=(200, 120), average=average)
-    fused = Fusion(run, views, upsampling=mode, maps=True)(image, (200, 120), image.size)
+    fused = ViewFusion(run, views, upsampling=mode, maps=True)(image, (200, 120), image.size)
     expected = labels_of(plain.sum(axis=0), (120, 200), mode=mode)
     assert (fused.labels == expected).mean() > 0.9999  # equal but for rounding
     if mode == "bilinear":
@@ -109,7 +109,7 @@ def test_a_mirrored_image_gives_the_mirrored_result():
         Views(flip=True, scales=(1.0, 1.5)),
         Views(window=(64, 64), overlap=0.5, flip=True),
     ):
-        one, other = (Fusion(run, views, maps=True)(picture, (128, 64), (128, 64)) for picture in (image, mirrored))
+        one, other = (ViewFusion(run, views, maps=True)(picture, (128, 64), (128, 64)) for picture in (image, mirrored))
         assert (one.labels == other.labels[:, ::-1]).mean() > 0.999
         np.testing.assert_allclose(one.confidence, other.confidence[:, ::-1], atol=1e-5)
         np.testing.assert_allclose(one.discrepancy, other.discrepancy[:, ::-1], atol=1e-5)
@@ -118,23 +118,23 @@ def test_a_mirrored_image_gives_the_mirrored_result():
 def test_what_a_window_sees_is_that_part_of_the_image():
     """A network that looks at single pixels gives the same in windows as at once."""
     image, run = noise(160, 96), network(stride=1)
-    whole = Fusion(run, Views(flip=True))(image, (160, 96), (160, 96)).labels
-    windows = Fusion(run, Views(window=(64, 48), overlap=0.3), batch_size=4)(image, (160, 96), (160, 96)).labels
+    whole = ViewFusion(run, Views(flip=True))(image, (160, 96), (160, 96)).labels
+    windows = ViewFusion(run, Views(window=(64, 48), overlap=0.3), batch_size=4)(image, (160, 96), (160, 96)).labels
     assert (whole == windows).mean() > 0.9999
 
 
 def test_a_class_that_is_excluded_is_never_predicted_and_is_no_less_sure():
     run, image = constant([0.0, 3.0, 1.0]), noise(64, 64)
-    fused = Fusion(run, Views(flip=True), excluded=1, maps=True)(image, (64, 64), (64, 64))
+    fused = ViewFusion(run, Views(flip=True), excluded=1, maps=True)(image, (64, 64), (64, 64))
     assert (fused.labels == 2).all()
     assert fused.confidence.min() > 0.8
 
 
 def test_bands_do_not_change_the_result(monkeypatch):
     image, run, views = noise(200, 150), network(), Views(window=(96, 64), flip=True, scales=(1.0, 1.5))
-    at_once = Fusion(run, views, maps=True)(image, (200, 150), (200, 150))
+    at_once = ViewFusion(run, views, maps=True)(image, (200, 150), (200, 150))
     monkeypatch.setattr(fusion, "BLOCK", 1)
-    by_row = Fusion(run, views, maps=True)(image, (200, 150), (200, 150))
+    by_row = ViewFusion(run, views, maps=True)(image, (200, 150), (200, 150))
     assert (at_once.labels == by_row.labels).mean() > 0.9999
     np.testing.assert_allclose(at_once.discrepancy, by_row.discrepancy, atol=1e-5)
 
@@ -145,7 +145,7 @@ def test_a_large_image_is_never_held_as_logits_of_all_classes():
     views, calls = Views(window=(512, 256), overlap=0.25), []
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
-    fused = Fusion(run, views)(image, (width, height), (width, height), lambda: calls.append(1))
+    fused = ViewFusion(run, views)(image, (width, height), (width, height), lambda: calls.append(1))
     peak = tracemalloc.get_traced_memory()[1] - before
     tracemalloc.stop()
     assert (fused.labels == 18).all()

@@ -35,7 +35,7 @@ class Fused:
 
 
 @dataclass(frozen=True)
-class Fusion:
+class ViewFusion:
     """How views are fused.
 
     Args:
@@ -143,7 +143,7 @@ def _cut(image: Image.Image, size: tuple[int, int], view: View) -> np.ndarray:
 class _Seen:
     """A view of a result of `size` (width, height) and the logits of every head, float32 [heads, C, a, b]."""
 
-    def __init__(self, view: View, logits: np.ndarray, size: tuple[int, int], how: Fusion) -> None:
+    def __init__(self, view: View, logits: np.ndarray, size: tuple[int, int], how: ViewFusion) -> None:
         self.view, self.how = view, how
         self.heads, self.classes = logits.shape[:2]
         self.logits = logits[..., ::-1] if view.mirrored else logits

@@ -22,13 +22,13 @@ from clan.data import transforms
 from clan.data.dataset import Dataset
 from clan.datasets import Description
 from clan.evaluation.argmax import label_map
-from clan.evaluation.fusion import Fusion
+from clan.evaluation.fusion import ViewFusion
 from clan.evaluation.views import Views
 from clan.losses.adversarial import discrepancy_map
 from clan.losses.segmentation import class_probabilities
 from clan.models.normalization import CAFFE, Normalization
-from clan.models.options import NetworkConfig
-from clan.models.segmenter import Segmenter, Upsampling, upsample
+from clan.models.options import NetworkConfig, Upsampling
+from clan.models.segmenter import Segmenter, upsample
 from clan.run.config import Config
 
 
@@ -208,7 +208,7 @@ def _fused(
         planes = np.stack([transforms.normalize(Image.fromarray(one), options.normalization) for one in images])
         return paddle.stack(_logits(segmenter, planes), axis=1).numpy()
 
-    fusion = Fusion(
+    fusion = ViewFusion(
         logits,
         options.views,
         upsampling=options.upsampling,

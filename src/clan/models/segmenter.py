@@ -18,6 +18,13 @@ def batch_norms(network: nn.Layer) -> list[_BatchNormBase]:
     return [layer for layer in network.sublayers(include_self=True) if isinstance(layer, _BatchNormBase)]
 
 
+def own_weights(head: nn.Layer) -> list[Tensor]:
+    """What a head differs in from others: all parameters but the norms', which begin as 1 in every head."""
+    layers = head.sublayers(include_self=True)
+    others = [layer for layer in layers if not isinstance(layer, _BatchNormBase | nn.LayerNorm)]
+    return [parameter for layer in others for parameter in layer.parameters(include_sublayers=False)]
+
+
 class Segmenter(nn.Layer):
     """A backbone and heads of the same shape on its features, without shared weights.
 
@@ -116,8 +123,10 @@ def build_segmenter(network: NetworkConfig, *, auxiliary_head: bool = False) -> 
         network: the configuration.
         auxiliary_head: add a DeepLab head on level `AUXILIARY_LEVEL`.
     """
-    options = {"projection_bias": True} if network.projection_bias else {}
-    backbone = find(BACKBONES[network.backbone])(output_stride=network.output_stride, **options)
+    options: dict[str, Any] = {"projection_bias": True} if network.projection_bias else {}
+    if network.drop_path is not None:
+        options["drop_path"] = network.drop_path
+    backbone = find(BACKBONES[network.backbone])(output_stride=network.stride, **options)
     kind = find(HEADS[network.model])
     channels = [backbone.channels[level] for level in kind.reads]
     segmenter = Segmenter(
