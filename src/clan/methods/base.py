@@ -46,9 +46,15 @@ class LabelledDomain(Domain):
 
     Args:
         labels: uint8 trainIds [B, H, W].
+        array: the same on the host, where they come from, so that drawing by them does not wait for a device.
     """
 
     labels: Tensor
+    array: np.ndarray | None = field(default=None, kw_only=True)
+
+    def labels_on_host(self) -> np.ndarray:
+        """Returns the labels, uint8 [B, H, W]."""
+        return self.labels.numpy() if self.array is None else self.array
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ def to_device(batch: PairedBatch, seed: int = 0) -> Pair:
     labels = paddle.to_tensor(source.labels)
     images = paddle.to_tensor(target.images)
     return Pair(
-        LabelledDomain(paddle.to_tensor(source.images), source.size, labels, is_source=True),
+        LabelledDomain(paddle.to_tensor(source.images), source.size, labels, is_source=True, array=source.labels),
         Domain(images, target.size)
         if target.labels is None
         else LabelledDomain(images, target.size, paddle.to_tensor(target.labels)),

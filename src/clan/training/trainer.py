@@ -202,7 +202,8 @@ class Trainer:
             for pair in taken:
                 self.bad_samples.note(self.iteration, "source", pair.source)
                 self.bad_samples.note(self.iteration, "target", pair.target)
-            losses = learner.accumulate(self.iteration, (to_device(pair, config.seed) for pair in taken))
+            passes = learner.accumulate(self.iteration, (to_device(pair, config.seed) for pair in taken))
+            losses = passes.losses
             if (trouble := health.find_nonfinite(losses)) and not skips:
                 raise self._nonfinite(trouble, losses, taken)
         # The signal travels with the losses, so that all ranks stop after the same iteration.
@@ -210,7 +211,9 @@ class Trainer:
         tensors = [*learner.gradients().values(), *learner.running_statistics()]
         losses = self.ranks.average(losses, tensors)
         self.stopping = losses.pop("signal") > 0
-        trouble = health.find_nonfinite(losses) or learner.nonfinite_gradient()
+        # The mean over ranks of what is finite on each may overflow; alone nothing more is read.
+        nonfinite = bool(learner.any_nonfinite()) if self.ranks.size > 1 else not passes.finite
+        trouble = health.find_nonfinite(losses) or (learner.nonfinite_gradient() if nonfinite else None)
         if trouble is None:
             self.skipped_in_a_row = 0
             numbers = learner.step(self.iteration)
