@@ -1,6 +1,5 @@
 """What README and docs say is so: commands parse or run, flags exist, links lead somewhere, YAML is read."""
 
-import inspect
 import re
 import runpy
 import shutil
@@ -14,7 +13,7 @@ import yaml
 from PIL import Image
 
 from clan.cli import main as cli
-from clan.cli.arguments import parse_call
+from clan.cli.arguments import parameters_of, parse_call
 from clan.datasets import Classes, DescriptionFile
 from clan.run import presets as recipes
 from clan.run.config import NetworkConfig, flat_options, to_yaml
@@ -236,7 +235,7 @@ def known_flags():
         flags |= {f"--method.{switch}{field}" for field in fields for switch in ("", "no-")}
     flags |= {f"--{role}.{field}" for role in ("source", "target") for field in ("root", "list-file", "split", "size")}
     for command in (cli.COMMANDS | cli.DATA_COMMANDS).values():
-        words = [parameter.replace("_", "-") for parameter in inspect.signature(command).parameters]
+        words = [parameter.name.replace("_", "-") for parameter in parameters_of(command)]
         flags |= {f"--{switch}{word}" for word in words for switch in ("", "no-")}
     for script in (ROOT / "benchmarks").glob("*.py"):
         flags |= set(re.findall(r'"(--[\w-]+)"', script.read_text(encoding="utf-8")))

@@ -7,12 +7,9 @@ from pathlib import Path
 SOURCE = Path(__file__).parents[1] / "src/clan"
 LONGEST_FUNCTION, LONGEST_FILE, MOST_ARGUMENTS = 60, 400, 8
 
-COMMAND = "the signature and its docstring are the command line"
 RECORD = "a record of named values, which nobody passes by position"
 DRAWN = "what a drawn world is made of, one number or colour a field"
 EXCEPTIONS = {
-    "cli:evaluate_command": COMMAND,
-    "cli:predict": COMMAND,
     "data:Findings": RECORD,
     "data:Header": RECORD,
     "evaluation:EvaluationOptions": RECORD,

@@ -12,7 +12,7 @@ from PIL import Image  # noqa: E402
 
 from clan.core import png  # noqa: E402
 from clan.evaluation.argmax import label_map  # noqa: E402
-from clan.losses.probability import class_probabilities  # noqa: E402
+from clan.losses.segmentation import class_probabilities  # noqa: E402
 from clan.models.discriminator import Discriminator  # noqa: E402
 from clan.models.options import NetworkConfig  # noqa: E402
 from clan.models.segmenter import build_segmenter  # noqa: E402

@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
 from clan.cli import main as cli  # noqa: E402
-from clan.cli.arguments import METAVARS, Value, documented, value_of  # noqa: E402
+from clan.cli.arguments import METAVARS, Parameter, Value, documented, parameters_of, value_of  # noqa: E402
 from clan.cli.commandline import size  # noqa: E402
 from clan.cli.port import evaluate, iou, train  # noqa: E402
 from clan.core.schema import Section  # noqa: E402
@@ -113,23 +113,23 @@ def commands() -> str:
 
 
 def _command(name: str, command: Callable[..., None]) -> str:
-    summary, told = documented(command)
+    summary, _ = documented(command)
     positional, rows = [], []
-    for parameter in inspect.signature(command, eval_str=True).parameters.values():
+    for parameter in parameters_of(command):
         value, default = _value(parameter.annotation), _default(parameter.default)
-        if parameter.kind is parameter.POSITIONAL_ONLY:
+        if parameter.positional:
             word = parameter.name.upper() + ("…" if value.endswith("…") else "")
             positional.append(f"[{word}]" if default else word)
-            rows.append((f"`{word}`", default, told[parameter.name]))
+            rows.append((f"`{word}`", default, parameter.text))
         else:
-            rows.append((f"`{_flag(parameter, value)}`", default, told[parameter.name]))
+            rows.append((f"`{_flag(parameter, value)}`", default, parameter.text))
     usage = " ".join(["clan", name, *positional, "[options]"])
     return (
         f"### clan {name}\n\n{summary}\n\n```text\n{usage}\n```\n\n{_table(('argument', 'default', 'meaning'), rows)}"
     )
 
 
-def _flag(parameter: inspect.Parameter, value: str) -> str:
+def _flag(parameter: Parameter, value: str) -> str:
     name = parameter.name.replace("_", "-")
     if parameter.annotation is bool:
         return f"--{name}" if parameter.default is False else f"--[no-]{name}"

@@ -1,5 +1,6 @@
 """Parsers made from signatures and fields: values arrive as they were given; what does not fit names flag and value."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,6 +14,19 @@ from clan.run import presets as recipes
 SEEN = []
 
 
+@dataclass(frozen=True)
+class Shared:
+    """Flags of several commands.
+
+    Args:
+        where: it is.
+        many: of them.
+    """
+
+    where: Literal["here", "there"] = "here"
+    many: tuple[int, ...] | None = None
+
+
 def command(
     source: Path,
     others: tuple[Path, ...] = (),
@@ -23,6 +37,7 @@ def command(
     stride: Literal[8, 16] | None = None,
     shuffle: bool = True,
     rate: float = 0.5,
+    shared: Shared,
 ):
     """Does nothing.
 
@@ -35,15 +50,17 @@ def command(
         stride: of it.
         shuffle: it.
         rate: of it.
+        shared: with others.
     """
-    SEEN.append((source, others, output, size, stride, shuffle, rate))
+    SEEN.append((source, others, output, size, stride, shuffle, rate, shared))
 
 
 READ = {
-    "a": (Path("a"), (), Path("out"), None, None, True, 0.5),
-    "a b c -o x --size 1 2": (Path("a"), (Path("b"), Path("c")), Path("x"), (1, 2), None, True, 0.5),
-    "--stride 16 --no-shuffle --rate=-1e-3 a": (Path("a"), (), Path("out"), None, 16, False, -1e-3),
-    "--output x --size 3 4 a --stride None": (Path("a"), (), Path("x"), (3, 4), None, True, 0.5),
+    "a": (Path("a"), (), Path("out"), None, None, True, 0.5, Shared()),
+    "a b c -o x --size 1 2": (Path("a"), (Path("b"), Path("c")), Path("x"), (1, 2), None, True, 0.5, Shared()),
+    "--stride 16 --no-shuffle --rate=-1e-3 a": (Path("a"), (), Path("out"), None, 16, False, -1e-3, Shared()),
+    "a --where there --many 1 2": (Path("a"), (), Path("out"), None, None, True, 0.5, Shared("there", (1, 2))),
+    "--output x --size 3 4 a --stride None": (Path("a"), (), Path("x"), (3, 4), None, True, 0.5, Shared()),
 }
 
 
@@ -59,6 +76,7 @@ REFUSED = {
     "evaluate w --gup 1": "--gup is not an option here, --gpu is",
     "evaluate w x": "x is one argument too many",
     "evaluate w --gpu x": "--gpu: 'x' is not a whole number",
+    "predict w --weights w --output-stride 4": "--output-stride: '4' is none of 8, 16, 32",
     "evaluate w --device tpu": "--device: 'tpu' is none of auto, cpu, gpu",
     "evaluate w --input-size 1024x512": "--input-size: expected WIDTH HEIGHT, got 1024x512",
     "evaluate w --split": "--split: expected a value",

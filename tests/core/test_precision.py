@@ -10,7 +10,7 @@ from clan.core import precision as precision_module
 from clan.core.errors import ConfigError, TrainingError
 from clan.core.precision import LossScale, autocast, check_precision, tf32_allowed
 from clan.methods import build_method
-from clan.methods.networks import synchronise_batch_norms
+from clan.methods.base import synchronise_batch_norms
 from clan.run.checkpoint import States
 from clan.training.trainer import Trainer
 from tests.conftest import metrics
@@ -121,7 +121,7 @@ def test_synchronised_batch_norms_keep_the_statistics_of_both_domains(tiny, tmp_
     monkeypatch.setattr(nn.SyncBatchNorm, "_use_global_stats", None, raising=False)
     monkeypatch.setattr(nn.SyncBatchNorm, "forward", nn.BatchNorm2D.forward)
     device = paddle.device.get_device
-    monkeypatch.setattr("clan.methods.networks.paddle.device.get_device", lambda: "gpu:0")
+    monkeypatch.setattr("clan.methods.base.paddle.device.get_device", lambda: "gpu:0")
     method = build_method(synchronised)
     method.segmenter.separate_statistics()  # in any order
     kept = set(method.segmenter.state_dict())

@@ -2,6 +2,7 @@
 
 import io
 import struct
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
@@ -246,21 +247,6 @@ def test_a_telephones_photograph_is_one_image_whatever_it_adds(tmp_path):
     assert read_rgb(tmp_path / "a.jpg").size == (16, 8)
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
-@pytest.mark.parametrize("name", IMAGES)
-def test_a_damaged_file_is_read_or_refused(name, tmp_path):
-    random = np.random.default_rng(len(name))
-    content = IMAGES[name][0]
-    for _ in range(12):
-        damaged = bytearray(content)
-        for position in random.integers(0, len(content), 3):
-            damaged[position] ^= 1 << int(random.integers(8))
-        path = written(tmp_path, name, bytes(damaged))
-        for read in (read_rgb, read_ids, read_channels, image_size):
-            with suppress(DataError):
-                read(path)
-
-
 LABELS = {
     "grey.png": (png(GREY), GREY),
     "interlaced.png": (png(GREY, interlaced=True), GREY),
@@ -300,6 +286,59 @@ LABELS = {
     "colours.png": (png(EIGHT, 8, 2), "has mode RGB, not 8-bit ids"),
     "misread.bmp": (bmp(ONE, 8, [(0, 0, 0), (255, 255, 255)]), "cannot be decoded"),
 }
+
+
+def with_half_its_pixels(content):
+    """A PNG that is well formed, but whose pixels end after half of its rows."""
+    start = content.index(b"IDAT") - 4
+    end = content.index(b"IEND") - 4
+    pixels = zlib.decompress(content[start + 8 : end - 4])
+    return content[:start] + chunk(b"IDAT", zlib.compress(pixels[: len(pixels) // 2])) + content[end:]
+
+
+@pytest.mark.parametrize("name", [name for name in (*IMAGES, *LABELS) if name.endswith(".png")])
+def test_a_png_that_lacks_rows_is_refused(name, tmp_path):
+    content, expected = (IMAGES | LABELS)[name]
+    if isinstance(expected, str):
+        return
+    path = written(tmp_path, name, with_half_its_pixels(content))
+    with pytest.raises(
+        DataError, match=r"cannot be decoded \((its pixels end before the last row|image file is trunc)"
+    ):
+        read_rgb(path)
+    for read in (read_ids, read_channels):
+        with pytest.raises(DataError):
+            read(path)
+
+
+def test_other_files_that_end_early_are_refused(tmp_path):
+    noise = Image.effect_noise((64, 64), 80).convert("RGB")
+    rows = saved(noise, "JPEG", quality=90, restart_marker_rows=1)
+    files = {
+        "within a row.jpg": rows[: len(rows) // 2],
+        "after a row.jpg": rows[: rows.index(b"\xff\xd1")],
+        "scans.jpg": saved(noise, "JPEG", progressive=True).rpartition(b"\xff\xda")[0],
+        **{f"{kind}.{kind}": (whole := saved(noise, kind))[: len(whole) // 2] for kind in ("bmp", "tiff", "webp")},
+        "deep.tiff": (whole := tiff(np.tile(DEEP, (9, 9, 1)), 16, 2))[: len(whole) // 2],
+    }
+    for name, content in files.items():
+        with pytest.raises(DataError, match="cannot be decoded"):
+            read_rgb(written(tmp_path, name, content))
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+@pytest.mark.parametrize("name", IMAGES)
+def test_a_damaged_file_is_read_or_refused(name, tmp_path):
+    random = np.random.default_rng(len(name))
+    content = IMAGES[name][0]
+    for _ in range(12):
+        damaged = bytearray(content)
+        for position in random.integers(0, len(content), 3):
+            damaged[position] ^= 1 << int(random.integers(8))
+        path = written(tmp_path, name, bytes(damaged))
+        for read in (read_rgb, read_ids, read_channels, image_size):
+            with suppress(DataError):
+                read(path)
 
 
 @pytest.mark.parametrize("name", LABELS)

@@ -3,9 +3,8 @@
 import paddle
 from paddle import nn
 
-from clan.losses.probability import class_probabilities
-from clan.methods.base import Method
-from clan.methods.networks import Role, assign, duplicate, follow
+from clan.losses.segmentation import class_probabilities
+from clan.methods.base import Method, Role, assign, duplicate, follow
 from clan.run.method_options import MethodOptions
 
 

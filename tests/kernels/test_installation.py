@@ -20,8 +20,8 @@ from clan.core.errors import ConfigError
 from clan.core.ranks import Ranks
 from clan.core.runtime import KernelState
 from clan.kernels import KERNELS, bridge, softmax
-from clan.losses import probability
-from clan.losses.probability import class_probabilities
+from clan.losses import segmentation
+from clan.losses.segmentation import class_probabilities
 from clan.models.discriminator import Discriminator
 from clan.models.heads import Head
 from clan.models.mobilenet import Depthwise
@@ -49,7 +49,7 @@ def test_all_are_in_place_once_and_can_be_taken_away():
     assert not any(in_place())
     assert "forward" not in vars(Depthwise)
     assert isinstance(vars(Head)["run_together"], staticmethod)
-    assert probability.softmax is F.softmax
+    assert segmentation.softmax is F.softmax
 
 
 def test_threads_may_install_and_compute_at_once():
@@ -236,13 +236,13 @@ def test_any_heads_may_run_together(heads):
 @pytest.mark.parametrize(
     ("call", "fits"),
     [
-        ((lambda x: probability.softmax(x, axis=1)), True),
-        ((lambda x: probability.softmax(x, 1)), True),
-        ((lambda x: probability.softmax(x)), False),
-        ((lambda x: probability.softmax(x=x, axis=-1)), False),
-        ((lambda x: probability.softmax(x[0], axis=1)), False),
-        ((lambda x: probability.softmax(x, axis=1, dtype="float64")), False),
-        ((lambda x: probability.softmax(x.astype("float64"), axis=1)), False),
+        ((lambda x: segmentation.softmax(x, axis=1)), True),
+        ((lambda x: segmentation.softmax(x, 1)), True),
+        ((lambda x: segmentation.softmax(x)), False),
+        ((lambda x: segmentation.softmax(x=x, axis=-1)), False),
+        ((lambda x: segmentation.softmax(x[0], axis=1)), False),
+        ((lambda x: segmentation.softmax(x, axis=1, dtype="float64")), False),
+        ((lambda x: segmentation.softmax(x.astype("float64"), axis=1)), False),
     ],
 )
 def test_only_calls_that_fit_go_to_the_kernel(monkeypatch, call, fits):

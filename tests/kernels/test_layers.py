@@ -16,7 +16,7 @@ from paddle.nn import functional as F
 from clan import kernels
 from clan.kernels import winograd
 from clan.kernels.bridge import ALIGNMENT, as_tensor
-from clan.losses.probability import class_probabilities
+from clan.losses.segmentation import class_probabilities
 from clan.models.discriminator import Discriminator
 from clan.models.heads import Head
 from clan.models.mobilenet import Depthwise

@@ -5,8 +5,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from paddle.nn import functional as F
 
-from clan.losses.adversarial import SOURCE, TARGET, adaptive_weight, adversarial_loss, discrepancy_map
-from clan.losses.divergence import weight_divergence
+from clan.losses.adversarial import (
+    SOURCE,
+    TARGET,
+    adaptive_weight,
+    adversarial_loss,
+    discrepancy_map,
+    weight_divergence,
+)
 from clan.losses.segmentation import segmentation_loss
 from clan.models.segmenter import upsample
 from tests.conftest import relative, variable

@@ -7,8 +7,7 @@ from paddle.nn import functional as F
 
 from clan.losses.features import cells_of, feature_distance
 from clan.losses.mixing import block_grid, block_mask, class_mask, mix
-from clan.losses.probability import class_probabilities
-from clan.losses.segmentation import segmentation_loss
+from clan.losses.segmentation import class_probabilities, segmentation_loss
 from clan.losses.self_training import pseudo_weight, teacher_decay, teacher_labels
 from clan.models.segmenter import upsample
 from tests.conftest import variable

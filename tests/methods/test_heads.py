@@ -80,7 +80,7 @@ def test_the_label_map_of_one_head_is_its_largest_logit(one_head):
     assert logits.shape[1] == 19
 
 
-LARGE_OR_PATCHES = {"resnet101", "resnet50", "dinov2-s", "dinov2-b", "dinov2-l"}
+LARGE_OR_PATCHES = {"resnet101", "resnet50", "dinov2-s", "dinov2-b", "dinov2-l", *(f"mit-b{n}" for n in range(1, 6))}
 """Backbones that are slow to build, or whose features are at the resolution of patches: tests/models/test_dinov2.py."""
 
 

@@ -11,7 +11,7 @@ from clan.core.errors import ConfigError
 from clan.core.ranks import Ranks
 from clan.evaluation.label_maps import load_segmenter
 from clan.methods import METHODS
-from clan.methods.networks import STATISTICS, Role, assign, duplicate
+from clan.methods.base import STATISTICS, Role, assign, duplicate
 from clan.models.options import NetworkConfig
 from clan.models.segmenter import batch_norms
 from clan.models.weight_files import read_arrays

@@ -9,7 +9,7 @@ from PIL import Image
 
 from clan.cli import main as cli
 from clan.evaluation.inference import evaluating
-from clan.losses.probability import class_probabilities
+from clan.losses.segmentation import class_probabilities
 from clan.methods.base import Progress
 from clan.models.dinov2 import DINOv2
 from clan.models.options import BACKBONES

@@ -1,7 +1,8 @@
 """Building a command's parser from a function's signature or from the fields of a configuration.
 
 Parameters before `/` are positional; all other parameters and all fields are flags, with docstrings as help.
-`Annotated[Path, "-o"]` adds another name of a flag. Values are converted here and validated by their consumer.
+`Annotated[Path, "-o"]` adds another name of a flag; a parameter annotated with a dataclass becomes that class's fields,
+so that commands share them. Values are converted here and validated by their consumer.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ import functools
 import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, is_dataclass, replace
+from dataclasses import fields as dataclass_fields
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from clan.cli.commandline import Parser
 from clan.core.errors import ConfigError
@@ -123,6 +125,41 @@ class _Switch(argparse.Action):
         setattr(namespace, self.dest, None if values else option_string == self.option_strings[0])
 
 
+@dataclass(frozen=True)
+class Parameter:
+    """A parameter of a command, or a field of a group of flags that is one of its parameters.
+
+    Args:
+        name: of the parameter or field.
+        annotation: its type.
+        default: `inspect.Parameter.empty` where there is none.
+        positional: given without a flag.
+        text: its line in the docstring.
+        group: name and dataclass of the parameter that it is a field of.
+    """
+
+    name: str
+    annotation: Any
+    default: Any
+    positional: bool
+    text: str
+    group: tuple[str, type[Any]] | None = None
+
+
+def parameters_of(command: Callable[..., None]) -> Iterator[Parameter]:
+    """Yields the parameters of a command; in place of one annotated with a dataclass, that class's fields."""
+    _, texts = documented(command)
+    for name, one in inspect.signature(command, eval_str=True).parameters.items():
+        kind: type[Any] = one.annotation
+        if is_dataclass(kind):
+            _, told = documented(kind)
+            types = get_type_hints(kind, include_extras=True)
+            for part in dataclass_fields(kind):
+                yield Parameter(part.name, types[part.name], part.default, False, told[part.name], (name, kind))
+        else:
+            yield Parameter(name, kind, one.default, one.kind is one.POSITIONAL_ONLY, texts[name])
+
+
 def parse_call(command: Callable[..., None], prog: str, words: Sequence[str]) -> Callable[[], None]:
     """Parses a command line for a function, whose docstring is the help.
 
@@ -132,14 +169,15 @@ def parse_call(command: Callable[..., None], prog: str, words: Sequence[str]) ->
     Raises:
         SystemExit: 0 after help, 2 after an error message.
     """
-    about, texts = documented(command)
-    parameters = inspect.signature(command, eval_str=True).parameters
-    parser = _parser(prog, about)
-    for name, parameter in parameters.items():
-        default = parameter.default
-        _add(parser, name, value_of(parameter.annotation), texts[name], default, parameter.kind)
+    parameters = list(parameters_of(command))
+    parser = _parser(prog, documented(command)[0])
+    for one in parameters:
+        _add(parser, one.name, value_of(one.annotation), one.text, one.default, positional=one.positional)
     given = vars(_parse(parser, words))
-    placed = [given.pop(name) for name, one in parameters.items() if one.kind is one.POSITIONAL_ONLY]
+    placed = [given.pop(one.name) for one in parameters if one.positional]
+    for name, kind in dict.fromkeys(one.group for one in parameters if one.group):
+        of_group = [one.name for one in parameters if one.group == (name, kind)]
+        given[name] = kind(**{field: given.pop(field) for field in of_group if field in given})
     return functools.partial(command, *(value for value in placed if value is not None), **given)
 
 
@@ -215,7 +253,7 @@ def _parser(prog: str, description: str, **options: Any) -> Parser:
     return Parser(prog=prog, description=description, exit_on_error=False, formatter_class=formatter, **options)
 
 
-def _add(parser: Any, name: str, value: Value | None, text: str, default: Any, kind: Any = None) -> None:
+def _add(parser: Any, name: str, value: Value | None, text: str, default: Any, *, positional: bool = False) -> None:
     """Adds a parameter or field to a parser; arguments that are not given are absent from the result."""
     section, dot, field = name.replace("_", "-").rpartition(".")
     shown = "" if default in (None, (), inspect.Parameter.empty) else f" (default: {_shown(default)})"
@@ -226,7 +264,7 @@ def _add(parser: Any, name: str, value: Value | None, text: str, default: Any, k
         parser.add_argument(*names, dest=name, action=_Switch, **options)
         return
     options |= {"action": _Store, "value": value, "type": value.convert, "metavar": value.metavar}
-    if kind is inspect.Parameter.POSITIONAL_ONLY:
+    if positional:
         optional = default is not inspect.Parameter.empty
         several = "*" if optional else "+"
         options |= {"default": None}  # argparse would take SUPPRESS for a word
@@ -253,7 +291,7 @@ def _parse(parser: Parser, words: Sequence[str]) -> argparse.Namespace:
         parser.error(sentence)
 
 
-def documented(command: Callable[..., object]) -> tuple[str, Mapping[str, str]]:
+def documented(command: Callable[..., object] | type) -> tuple[str, Mapping[str, str]]:
     """Returns the docstring before "Args:", and the text of every argument."""
     about, _, rest = (inspect.getdoc(command) or "").partition("\n\nArgs:\n")
     texts = re.findall(r"^    (\w+): (.*(?:\n {5,}.*)*)", rest, re.MULTILINE)

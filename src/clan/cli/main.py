@@ -5,17 +5,17 @@ import itertools
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from clan import __version__
 from clan.cli.arguments import parse_call, parse_section
 from clan.cli.commandline import Parser, add_resume, fail, resumes, run
+from clan.cli.flags import DeviceFlags, NetworkFlags
 from clan.cli.show import convert, inspect, predict, report
 from clan.core import runtime
 from clan.core.errors import LESS_MEMORY
 from clan.core.output import speak
 from clan.core.runtime import Precision
-from clan.models.normalization import Scheme
 
 Size = tuple[int, int]
 
@@ -48,18 +48,12 @@ def evaluate_command(  # noqa: PLR0913 (the signature is the command line)
     workbooks: Path = Path("mIoU_results"),
     input_size: Size | None = None,
     output_size: Size | None = None,
-    num_classes: int | None = None,
     classes: Path | None = None,
-    upsampling: Literal["bilinear", "bicubic"] | None = None,
-    backbone: str | None = None,
-    output_stride: Literal[8, 16] | None = None,
-    head_dilations: tuple[int, ...] | None = None,
-    input_normalization: Scheme | None = None,
+    network: NetworkFlags,
     label_ids: bool = False,
     batch_size: int = 1,
     precision: Precision = "fp32",
-    device: Literal["auto", "cpu", "gpu"] = "auto",
-    gpu: int = 0,
+    where: DeviceFlags,
 ) -> None:
     """Write label maps and score them; for a folder of snapshots also write a workbook and a CSV.
 
@@ -73,31 +67,20 @@ def evaluate_command(  # noqa: PLR0913 (the signature is the command line)
         workbooks: folder of the workbook and the CSV.
         input_size: width and height of the network's input; without it, the run's, else 1024 512.
         output_size: width and height of label maps; without it, the ground truth's, or the image's.
-        num_classes: number of classes; must be that of the classes.
         classes: file or name of the classes, for weights without their run's config.yaml: cityscapes, synthia-16, …
-        upsampling: of the logits; without it, the run's, else bilinear.
-        backbone: name of the backbone; without it, the run's, else recognised from the weights.
-        output_stride: input resolution / feature resolution; without it, the run's, else 8.
-        head_dilations: dilations of a head's convolutions; without it, the run's, else 6 12 18 24.
-        input_normalization: input normalisation; without it, the run's, else caffe-bgr.
+        network: the network.
         label_ids: write Cityscapes labelIds, for its benchmark server.
         batch_size: images per forward pass; more than one can be faster on a GPU.
         precision: precision of convolutions and matrix products on a GPU.
-        device: device to compute on; auto: the GPU if Paddle finds one.
-        gpu: index among the visible GPUs.
+        where: the device.
     """
     speak(
         {"--root": "--data-dir", LESS_MEMORY: "lower --batch-size or --input-size, or give --precision bf16 on a GPU"}
     )
-    runtime.import_paddle()
-    from clan.core.device import select_device
-    from clan.core.precision import check_precision
+    where.select(precision)
     from clan.data.domains import evaluation_dataset
     from clan.evaluation.bulk import evaluate_and_score
 
-    select_device(device, gpu)
-    if remark := check_precision(precision):
-        print(remark)
     evaluate_and_score(
         weights,
         evaluation_dataset(
@@ -105,12 +88,7 @@ def evaluate_command(  # noqa: PLR0913 (the signature is the command line)
         ),
         save,
         workbooks,
-        num_classes=num_classes,
-        upsampling=upsampling,
-        backbone=backbone,
-        output_stride=output_stride,
-        head_dilations=head_dilations,
-        input_normalization=input_normalization,
+        **network.given(),
         input_size=input_size,
         output_size=output_size,
         label_ids=label_ids,

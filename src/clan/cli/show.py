@@ -2,13 +2,13 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
+from clan.cli.flags import DeviceFlags, NetworkFlags
 from clan.core import runtime
 from clan.core.errors import LESS_MEMORY
 from clan.core.output import speak
 from clan.core.runtime import Precision
-from clan.models.normalization import Scheme
 from clan.run.folder import require_weights
 
 NO_GPU = "stop other programs that use it, or compute on the CPU by --device cpu"
@@ -27,16 +27,10 @@ def predict(  # noqa: PLR0913 (the signature is the command line)
     opacity: float = 0.55,
     strict: bool = False,
     input_size: tuple[int, int] | None = None,
-    num_classes: int | None = None,
     classes: Path | None = None,
-    upsampling: Literal["bilinear", "bicubic"] | None = None,
-    backbone: str | None = None,
-    output_stride: Literal[8, 16] | None = None,
-    head_dilations: tuple[int, ...] | None = None,
-    input_normalization: Scheme | None = None,
+    network: NetworkFlags,
     precision: Precision = "fp32",
-    device: Literal["auto", "cpu", "gpu"] = "auto",
-    gpu: int = 0,
+    where: DeviceFlags,
 ) -> None:
     """Segment an image, a folder of images or a video, and show the network's confidence.
 
@@ -51,39 +45,19 @@ def predict(  # noqa: PLR0913 (the signature is the command line)
         opacity: opacity of the colours in the overlay, 0 to 1.
         strict: stop at the first unreadable image of a folder; otherwise unreadable images are listed at the end.
         input_size: width and height of the network's input; without it, each image's aspect ratio is kept.
-        num_classes: number of classes; without it, the run's, else recognised from the weights.
         classes: file or name of the classes, for weights without their run's config.yaml: cityscapes, synthia-16, …
-        upsampling: of the logits; without it, the run's, else bilinear.
-        backbone: name of the backbone; without it, the run's, else recognised from the weights.
-        output_stride: input resolution / feature resolution; without it, the run's, else 8.
-        head_dilations: dilations of a head's convolutions; without it, the run's, else 6 12 18 24.
-        input_normalization: input normalisation; without it, the run's, else caffe-bgr.
+        network: the network.
         precision: precision of convolutions and matrix products on a GPU.
-        device: device to compute on; auto: the GPU if Paddle finds one.
-        gpu: index among the visible GPUs.
+        where: the device.
     """
     speak({LESS_MEMORY: "lower --input-size, or give --precision bf16 on a GPU"})
     require_weights(weights)
-    runtime.import_paddle()
-    from clan.core.device import select_device
-    from clan.core.precision import check_precision
+    where.select(precision)
     from clan.evaluation.prediction import Products, is_video
     from clan.evaluation.prediction import predict as run_prediction
 
-    select_device(device, gpu)
-    if remark := check_precision(precision):
-        print(remark)
     products = Products(labels, overlay, confidence, discrepancy, opacity)
-    given = {
-        "num_classes": num_classes,
-        "upsampling": upsampling,
-        "backbone": backbone,
-        "output_stride": output_stride,
-        "head_dilations": head_dilations,
-        "input_normalization": input_normalization,
-        "input_size": input_size,
-        "precision": precision,
-    }
+    given = {**network.given(), "input_size": input_size, "precision": precision}
     damaged: list[str] = []
     skip = None if strict else lambda error: damaged.append(str(error))
     count = run_prediction(source, weights, output, products=products, classes=classes, on_damaged=skip, **given)
@@ -142,8 +116,7 @@ def inspect(  # noqa: PLR0913 (the signature is the command line)
     data_dir: Path | None = None,
     data_dir_target: Path | None = None,
     seed: int = 0,
-    device: Literal["auto", "cpu", "gpu"] = "auto",
-    gpu: int = 0,
+    where: DeviceFlags,
 ) -> None:
     """Draw the heads' discrepancy, the discriminator's accuracy and the alignment of features of both domains.
 
@@ -158,8 +131,7 @@ def inspect(  # noqa: PLR0913 (the signature is the command line)
         data_dir: the source's folder; without it, the run's.
         data_dir_target: the target's folder; without it, the run's.
         seed: random seed of the choice of images and cells.
-        device: device to compute on; auto: the GPU if Paddle finds one.
-        gpu: index among the visible GPUs.
+        where: the device.
     """
     speak(
         {
@@ -169,12 +141,10 @@ def inspect(  # noqa: PLR0913 (the signature is the command line)
             LESS_MEMORY: NO_GPU,
         }
     )
-    runtime.import_paddle()
-    from clan.core.device import select_device
+    where.select()
     from clan.reporting.inspection.run import inspect_run
     from clan.reporting.inspection.subject import Options
 
-    select_device(device, gpu)
     options = Options(split, images, snapshots, points, against, data_dir, data_dir_target, seed)
     for remark in inspect_run(run, output, options=options).remarks:
         print(remark)

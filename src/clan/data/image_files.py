@@ -12,7 +12,7 @@ from PIL import Image, UnidentifiedImageError
 from clan.core import png
 from clan.core.errors import DataError
 from clan.core.files import UnfitFile, require_ordinary
-from clan.data.image_headers import DAMAGED, Header, pages, read_header, turned, without_orientation
+from clan.data.image_headers import DAMAGED, Header, pages, read_header, require_all_rows, turned, without_orientation
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
 """Supported formats. Pillow's other readers stay off: one of them starts Ghostscript."""
@@ -66,6 +66,8 @@ def _decode(path: Path) -> tuple[Image.Image, Header]:
             # Some versions of Pillow, and OpenCV for some files, apply the orientation themselves.
             image = Image.open(BytesIO(without_orientation(path.read_bytes())), formats=("TIFF",))
         image.load()
+        if image.format == "PNG":
+            require_all_rows(path)
     except FileNotFoundError:
         raise missing(path) from None
     except UnidentifiedImageError:

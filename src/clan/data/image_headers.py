@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError
@@ -27,6 +27,10 @@ _SAMPLE_FORMAT, _S_MAX, _MAX = 339, 341, 281
 _LOSSY_COMPRESSIONS = (6, 7, 34887, 34892, 50001)
 """TIFF compression tags: JPEG (two), LERC, DNG's JPEG, WebP."""
 _PNG_CHUNKS, _LARGEST_CHUNK = 1 << 20, 1 << 20
+_PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+_ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+"""The passes of an interlaced PNG: first column and row, steps across and down."""
+_PIECE = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -181,6 +185,49 @@ def _png(image: Image.Image, path: Path) -> Header:
         shifted=True,
         orientation=orientation,
     )
+
+
+def require_all_rows(path: Path) -> None:
+    """Checks that the pixels of a PNG do not end before its last row, where Pillow leaves the other rows black.
+
+    Raises:
+        OSError: rows are missing.
+        OSError, …: see `DAMAGED`.
+    """
+    header = dict(_png_chunks(path, (b"IHDR",)))[b"IHDR"]
+    width, height, bits, color_type, _, _, interlaced = struct.unpack(">IIBBBBB", header)
+    missing = 0
+    for left, top, across, down in _ADAM7 if interlaced else ((0, 0, 1, 1),):
+        columns, rows = -(-(width - left) // across), -(-(height - top) // down)
+        if columns > 0 and rows > 0:
+            missing += rows * (1 + -(-columns * bits * _PNG_CHANNELS[color_type] // 8))
+    inflate = zlib.decompressobj()
+    with path.open("rb") as file:
+        for length in _png_pixels(file):
+            while length and missing > 0:
+                if not (piece := file.read(min(length, _PIECE))):
+                    break
+                length -= len(piece)
+                while piece and missing > 0:
+                    missing -= len(inflate.decompress(piece, _PIECE))
+                    piece = inflate.unconsumed_tail
+            file.seek(length, 1)
+    if missing > 0:
+        raise OSError("its pixels end before the last row")
+
+
+def _png_pixels(file: BinaryIO) -> Iterator[int]:
+    """The length of every chunk of pixels of a PNG, the file standing at its start; the caller moves to its end."""
+    file.seek(8)
+    for _ in range(_PNG_CHUNKS):
+        start = file.read(8)
+        if len(start) < 8:
+            return
+        length, kind = struct.unpack(">I4s", start)
+        if kind == b"IDAT":
+            yield length
+            length = 0
+        file.seek(length + 4, 1)  # the checksum too
 
 
 def _png_chunks(path: Path, kinds: tuple[bytes, ...]) -> Iterator[tuple[bytes, bytes]]:

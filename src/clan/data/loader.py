@@ -8,13 +8,16 @@ the trainer without a copy, and there is neither shared memory to run out of nor
 still hang, on a network drive that is gone; it is waited for so long and no longer.
 """
 
+import time
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as TookTooLong
 from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import partial
-from typing import ClassVar
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -23,10 +26,56 @@ from clan.data import transforms
 from clan.data.dataset import Dataset
 from clan.data.sampling import CROP_TRIES, Sampling, Uniform, largest_share
 from clan.data.style import match_statistics, swap_amplitudes
-from clan.data.threads import Threads
 from clan.datasets.labels import IGNORE
 from clan.models.normalization import CAFFE, Normalization
 from clan.run.config import AugmentationConfig
+
+Value = TypeVar("Value")
+
+
+class Threads:
+    """A pool that works through what it is given, first come, first served, and that the end of the program leaves.
+
+    The standard library's pool joins its threads at exit, so that a thread that hangs in a read from a dead network
+    drive would keep the whole program.
+
+    Args:
+        number: of threads.
+        name: of each, for debuggers.
+    """
+
+    PATIENCE = 2.0
+    """Seconds that `close` waits for what is being computed."""
+
+    def __init__(self, number: int, name: str) -> None:
+        self._work: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
+        self._threads = [Thread(target=self._run, name=name, daemon=True) for _ in range(number)]
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, make: Callable[[], Value]) -> Future[Value]:
+        """Will hold what `make` returns or raises."""
+        future: Future[Value] = Future()
+        self._work.put((future, make))
+        return future
+
+    def close(self) -> None:
+        """Drops what has not begun and ends the threads, but for one that hangs."""
+        while not self._work.empty():
+            self._work.get()
+        for _ in self._threads:
+            self._work.put(None)
+        deadline = time.monotonic() + self.PATIENCE
+        for thread in self._threads:  # a thread that computes while the interpreter goes down can crash it
+            thread.join(max(0.0, deadline - time.monotonic()))
+
+    def _run(self) -> None:
+        while work := self._work.get():
+            future, make = work
+            try:
+                future.set_result(make())
+            except BaseException as error:
+                future.set_exception(error)
 
 
 @dataclass(frozen=True)

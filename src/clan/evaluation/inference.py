@@ -22,7 +22,7 @@ from clan.data.dataset import Dataset
 from clan.datasets import Description
 from clan.evaluation.argmax import label_map
 from clan.losses.adversarial import discrepancy_map
-from clan.losses.probability import class_probabilities
+from clan.losses.segmentation import class_probabilities
 from clan.models.normalization import CAFFE, Normalization
 from clan.models.options import NetworkConfig
 from clan.models.segmenter import Segmenter, Upsampling, upsample

@@ -23,7 +23,7 @@ from clan.kernels import depthwise, dilated, halving, residual, softmax
 from clan.kernels.bridge import missing, takes_over
 from clan.kernels.product import multiplies_bf16 as multiplies_bf16
 from clan.kernels.structure import same_code
-from clan.losses import probability
+from clan.losses import segmentation
 from clan.models.discriminator import Discriminator
 from clan.models.heads import Head
 from clan.models.mobilenet import Depthwise
@@ -68,7 +68,7 @@ KERNELS = (
     # A 4×4 convolution of stride 2 as four products, without a copy per tap.
     Kernel(Discriminator, "forward", {"forward": halving.replaced}, halving.fits, halving.forward),
     # One pass through maps in Paddle's layout.
-    Kernel(probability, "softmax", {"softmax": functional.softmax}, softmax.fits, softmax.softmax),
+    Kernel(segmentation, "softmax", {"softmax": functional.softmax}, softmax.fits, softmax.softmax),
 )
 """What is replaced, by what, for which calls; all of them only for tensors that `bridge.takes_over` accepts."""
 

@@ -1,11 +1,16 @@
-"""The supervised segmentation loss (focal loss: Lin et al., ICCV 2017; docs/method.md)."""
+"""Class probabilities, and the supervised segmentation loss (focal loss: Lin et al., ICCV 2017; docs/method.md)."""
 
 from typing import Literal
 
 import paddle
 from paddle import Tensor
+from paddle.nn.functional import softmax
 
-from clan.losses.probability import class_probabilities
+
+def class_probabilities(logits_BCHW: Tensor) -> Tensor:
+    """Softmax over classes: [B, C, H, W] → [B, C, H, W], 0…1."""
+    return softmax(logits_BCHW, axis=1)
+
 
 PROBABILITY_FLOOR = 1e-9
 """Probabilities are clamped to [floor, 1 − floor] before the logarithm, as in the official code."""

@@ -10,9 +10,8 @@ import paddle
 from paddle import Tensor
 
 from clan.losses.adversarial import SOURCE, TARGET, adversarial_loss
-from clan.losses.probability import class_probabilities
-from clan.methods.base import Backward, Domain, Method, Pair, Progress, frozen
-from clan.methods.networks import Role
+from clan.losses.segmentation import class_probabilities
+from clan.methods.base import Backward, Domain, Method, Pair, Progress, Role, frozen
 from clan.models.discriminator import Discriminator
 from clan.models.segmenter import Segmenter, upsample
 from clan.run.config import Config

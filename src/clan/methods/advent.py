@@ -7,7 +7,7 @@ import paddle
 from paddle import Tensor
 
 from clan.losses.entropy import mean_entropy, self_information
-from clan.losses.probability import class_probabilities
+from clan.losses.segmentation import class_probabilities
 from clan.methods.adaptsegnet import AdaptSegNet, Logits
 from clan.methods.base import Backward, Method, Pair, Progress
 from clan.run.method_options import AdvEntOptions, MinEntOptions

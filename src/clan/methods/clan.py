@@ -5,12 +5,17 @@ The formulas are in docs/method.md.
 
 from paddle import Tensor
 
-from clan.losses.adversarial import SOURCE, TARGET, adaptive_weight, adversarial_loss, discrepancy_map
-from clan.losses.divergence import weight_divergence
-from clan.losses.probability import class_probabilities
+from clan.losses.adversarial import (
+    SOURCE,
+    TARGET,
+    adaptive_weight,
+    adversarial_loss,
+    discrepancy_map,
+    weight_divergence,
+)
+from clan.losses.segmentation import class_probabilities
 from clan.losses.self_training import pseudo_labels
-from clan.methods.base import Backward, Domain, Method, Pair, Progress, frozen
-from clan.methods.networks import Role
+from clan.methods.base import Backward, Domain, Method, Pair, Progress, Role, frozen
 from clan.models.discriminator import Discriminator
 from clan.models.segmenter import Segmenter, upsample
 from clan.run.config import Config

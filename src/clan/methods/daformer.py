@@ -4,8 +4,7 @@ import paddle
 from paddle import Tensor
 
 from clan.losses.features import cells_of, feature_distance
-from clan.methods.base import LabelledDomain
-from clan.methods.networks import Role, assign, duplicate
+from clan.methods.base import LabelledDomain, Role, assign, duplicate
 from clan.methods.self_training import SelfTraining
 from clan.models.segmenter import Segmenter
 from clan.run.config import Config

@@ -9,11 +9,10 @@ import paddle
 from paddle import Tensor
 
 from clan.losses.mixing import class_mask, mix
-from clan.losses.probability import class_probabilities
+from clan.losses.segmentation import class_probabilities
 from clan.losses.self_training import pseudo_weight, teacher_decay, teacher_labels
-from clan.methods.base import Backward, Domain, LabelledDomain, Method, Pair, Progress
+from clan.methods.base import Backward, Domain, LabelledDomain, Method, Pair, Progress, Role, assign, duplicate, follow
 from clan.methods.draws import ColorScale, Distortion, draw_classes, draw_distortion
-from clan.methods.networks import Role, assign, duplicate, follow
 from clan.models.segmenter import Segmenter, upsample
 from clan.run.config import Config
 

@@ -11,9 +11,8 @@ from paddle import Tensor
 from clan.losses.color_blending import BLENDS
 from clan.losses.mixing import block_grid, block_mask
 from clan.losses.self_training import teacher_decay
-from clan.methods.base import Domain, LabelledDomain, Pair
+from clan.methods.base import Domain, LabelledDomain, Pair, assign, follow
 from clan.methods.draws import ColorScale, Distortion, draw_classes, draw_distortion
-from clan.methods.networks import assign, follow
 from clan.methods.self_training import Draws, SelfTraining, Weighted
 from clan.run.method_options import VfmOptions
 

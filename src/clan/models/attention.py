@@ -1,4 +1,4 @@
-"""Attention and linear layers of transformers."""
+"""Attention, linear layers and stochastic depth of transformers."""
 
 from importlib.util import find_spec
 
@@ -50,3 +50,25 @@ class Linear(nn.Layer):
         out = paddle.matmul(x, self.weight, transpose_y=True)
         # In less than float32 a sum with the bias would be float32 again.
         return out + (self.bias if self.bias.dtype == out.dtype else self.bias.astype(out.dtype))
+
+
+class StochasticDepth(nn.Layer):
+    """Leaves a residual branch out for some images of a batch while training (Huang et al., ECCV 2016).
+
+    What remains is scaled up, so that its expectation stays. Draws from Paddle's generator, as dropout does: the
+    learner seeds it for every pass from the step's generator.
+
+    Args:
+        rate: probability of leaving out, 0…1, 1 excluded.
+    """
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, branch: Tensor) -> Tensor:
+        """[B, …] → [B, …]."""
+        if not (self.training and self.rate):
+            return branch
+        kept = paddle.rand([branch.shape[0], *[1] * (branch.ndim - 1)], dtype="float32") >= self.rate
+        return branch * (kept.astype(branch.dtype) / (1.0 - self.rate))

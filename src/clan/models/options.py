@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Protocol
 from pydantic import Field, model_validator
 
 from clan.core.schema import OneOf, Section
+from clan.models import OutputStride
 from clan.models.normalization import SCHEMES, Normalization, Scheme
 
 BACKBONES = {
@@ -17,8 +18,9 @@ BACKBONES = {
     "dinov2-s": "clan.models.dinov2:dinov2_s",
     "dinov2-b": "clan.models.dinov2:dinov2_b",
     "dinov2-l": "clan.models.dinov2:dinov2_l",
+    **{f"mit-b{size}": f"clan.models.mit:mit_b{size}" for size in range(6)},
 }
-"""Backbone constructors by name, called with `output_stride` and, for ResNets, `projection_bias`.
+"""Backbone constructors by name, called with `output_stride` and, for ResNets, `projection_bias`, for MiT `drop_path`.
 
 A backbone has `channels` and `strides` of four levels; `pyramid` returns the four feature maps of images, `forward` the
 last one.
@@ -32,6 +34,12 @@ HEADS = {
 
 `reads` lists the pyramid levels that a head takes, `of` builds one, and `run_together` runs several on the same levels.
 """
+
+PATCHES = {
+    "dinov2": ((8,), "DINOv2", "whose patches have 14 pixels"),
+    "mit": ((8, 32), "MiT", "whose last patches are 32 pixels apart"),
+}
+"""Transformers by the beginning of their names: output strides to pass over, 8 being the default, name, and patches."""
 
 DILATIONS = (6, 12, 18, 24)
 """Default dilations of a head's branches."""
@@ -62,7 +70,9 @@ class NetworkConfig(Section):
     """Kind of heads: deeplab, a sum of dilated convolutions, or light, VFM-UDA's, at four times the features' size."""
     backbone: Backbone = "resnet101"
     """Backbone; resnet-tiny is the demo's, for training from scratch on a laptop; dinov2-s is ViT-S/14, and so on."""
-    output_stride: Literal[8, 16, 32] = 8
+    drop_path: Annotated[float, Field(ge=0.0, lt=1.0)] | None = None
+    """Largest rate at which MiT's blocks are left out in training, rising linearly from 0; none: the authors' 0.1."""
+    output_stride: OutputStride = 8
     """Input resolution / resolution of the last features; at 16 the last stages take a quarter of the time."""
     num_heads: Annotated[int, Field(ge=1, le=2)] = 2
     """Number of heads; their logits are added. Method clan needs two."""
@@ -103,22 +113,25 @@ class NetworkConfig(Section):
 
     @model_validator(mode="after")
     def _suits_patches(self) -> "NetworkConfig":
-        if not self.backbone.startswith("dinov2"):
+        family, _, _ = self.backbone.partition("-")
+        if family not in PATCHES:
             return self
-        if self.output_stride != 8:
+        strides, name, patches = PATCHES[family]
+        if self.output_stride not in strides:
             raise ValueError(
-                f"output_stride {self.output_stride} has no effect on {self.backbone}, whose patches have 14 pixels: "
-                "leave the option out"
+                f"output_stride {self.output_stride} has no effect on {self.backbone}, {patches}: leave the option out"
             )
         if self.restore_from and self.input_normalization != "imagenet-rgb":
             raise ValueError(
-                f"input_normalization {self.input_normalization} is not that of DINOv2's weights: set it to "
+                f"input_normalization {self.input_normalization} is not that of {name}'s weights: set it to "
                 "imagenet-rgb"
             )
         return self
 
     @model_validator(mode="after")
-    def _has_projections(self) -> "NetworkConfig":
+    def _has_options(self) -> "NetworkConfig":
         if self.projection_bias and not self.backbone.startswith("resnet"):
             raise ValueError(f"projection_bias is for ResNets: {self.backbone} has no projection convolutions")
+        if self.drop_path is not None and not self.backbone.startswith("mit-"):
+            raise ValueError(f"drop_path is for MiT: {self.backbone} has no stochastic depth, leave the option out")
         return self

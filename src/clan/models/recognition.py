@@ -14,6 +14,16 @@ RESNETS = {"resnet101": (3, 4, 23, 3, 64), "resnet50": (3, 4, 6, 3, 64), "resnet
 DINOV2 = {(384, 12): "dinov2-s", (768, 12): "dinov2-b", (1024, 24): "dinov2-l"}
 """Width of a token and number of blocks → backbone."""
 
+MIT: dict[tuple[int, ...], str] = {
+    (32, 2, 2, 2, 2): "mit-b0",
+    (64, 2, 2, 2, 2): "mit-b1",
+    (64, 3, 4, 6, 3): "mit-b2",
+    (64, 3, 4, 18, 3): "mit-b3",
+    (64, 3, 8, 27, 3): "mit-b4",
+    (64, 3, 6, 40, 3): "mit-b5",
+}
+"""Width of the first stage and blocks of the four stages → backbone."""
+
 
 @dataclass(frozen=True)
 class Recognised:
@@ -51,6 +61,9 @@ def _backbone(arrays: Mapping[str, np.ndarray]) -> str | None:
     if (token := arrays.get("cls_token")) is not None:
         depth = sum(name.endswith(".attn.qkv.weight") for name in arrays)
         return DINOV2.get((token.shape[-1] if token.ndim else 0, depth))
+    if (patches := arrays.get("patch_embed1.proj.bias")) is not None:
+        depths = [sum(f"block{stage}.{n}.norm1.weight" in arrays for n in range(len(arrays))) for stage in (1, 2, 3, 4)]
+        return MIT.get((len(patches) if patches.ndim else 0, *depths))
     stem = arrays.get("conv1.weight")
     prefixes = {name.rpartition(".conv1.weight")[0] for name in arrays if name.endswith(".conv1.weight")}
     blocks = tuple(sum(prefix.startswith(f"layer{stage}.") for prefix in prefixes) for stage in (1, 2, 3, 4))

@@ -119,7 +119,9 @@ def build_segmenter(network: NetworkConfig, *, auxiliary_head: bool = False) -> 
         network: the configuration.
         auxiliary_head: add a DeepLab head on level `AUXILIARY_LEVEL`.
     """
-    options = {"projection_bias": True} if network.projection_bias else {}
+    options: dict[str, Any] = {"projection_bias": True} if network.projection_bias else {}
+    if network.drop_path is not None:
+        options["drop_path"] = network.drop_path
     backbone = find(BACKBONES[network.backbone])(output_stride=network.output_stride, **options)
     kind = find(HEADS[network.model])
     channels = [backbone.channels[level] for level in kind.reads]

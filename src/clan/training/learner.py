@@ -12,8 +12,7 @@ from paddle import Tensor
 from clan.core import fused
 from clan.core.errors import CheckpointError, ConfigError
 from clan.core.precision import LossScale, autocast
-from clan.methods.base import Method, Pair, Progress
-from clan.methods.networks import Role
+from clan.methods.base import Method, Pair, Progress, Role
 from clan.models.weights import load_weights
 from clan.run.config import Config
 from clan.run.schedules import SCHEDULES, ScheduleOptions

@@ -15,7 +15,7 @@ from clan.core.runtime import kernel_state
 from clan.data.dataset import Dataset
 from clan.data.loader import PairedBatch, PairedLoader
 from clan.methods import build_method
-from clan.methods.networks import synchronise_batch_norms
+from clan.methods.base import synchronise_batch_norms
 from clan.run import earlier
 from clan.run.checkpoint import State, States, check_fits
 from clan.run.config import Config, to_yaml

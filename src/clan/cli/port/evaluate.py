@@ -4,12 +4,15 @@ import argparse
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
+from typing import get_args
 
 from clan.cli.commandline import Parser, model, run, size
 from clan.core import runtime
 from clan.core.errors import LESS_MEMORY, WeightsError
 from clan.core.output import speak
 from clan.datasets import CITYSCAPES_CLASSES
+from clan.models import OutputStride
+from clan.models.normalization import Scheme
 from clan.run.folder import require_weights, run_folders
 
 SNAPSHOTS = Path("./snapshots")
@@ -37,12 +40,17 @@ def add_flags(given: argparse.ArgumentParser) -> None:
         choices=("bilinear", "bicubic"),
         help="of the logits; default: the run's, else bilinear",
     )
-    add("--backbone", help="the trunk; default: the run's, else what the weights tell")
-    add("--output-stride", type=int, choices=(8, 16), help="input's resolution over the features'; default: the run's")
+    add("--backbone", help="the backbone; default: the run's, else what the weights tell")
+    add(
+        "--output-stride",
+        type=int,
+        choices=get_args(OutputStride),
+        help="input's resolution over the features'; default: the run's",
+    )
     add("--head-dilations", type=int, nargs="+", help="dilations of a head's convolutions; default: the run's")
     add(
         "--input-normalization",
-        choices=("caffe-bgr", "imagenet-rgb"),
+        choices=get_args(Scheme),
         help="how pixels become numbers; default: the run's, else caffe-bgr",
     )
     add("--label-ids", action="store_true", help="write Cityscapes labelIds instead of trainIds")

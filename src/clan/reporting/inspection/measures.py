@@ -10,9 +10,8 @@ import paddle
 from clan.data.dataset import Dataset
 from clan.data.loader import DomainSampler
 from clan.evaluation.inference import total
-from clan.losses.adversarial import discrepancy_map
-from clan.losses.divergence import weight_divergence
-from clan.losses.probability import class_probabilities
+from clan.losses.adversarial import discrepancy_map, weight_divergence
+from clan.losses.segmentation import class_probabilities
 from clan.methods import build_method
 from clan.methods.base import Domain, Method, Pair
 from clan.models.segmenter import Segmenter
