@@ -6,9 +6,12 @@ tensors at once, a number of each in turn, and are slower than tensor after tens
 """
 
 from collections.abc import Sequence
+from typing import Any, Literal
 
 import paddle
 from paddle import Tensor, _C_ops
+
+operators: Any = _C_ops  # whose annotations do not say what may be None
 
 
 def in_one_call() -> bool:
@@ -16,7 +19,7 @@ def in_one_call() -> bool:
     return paddle.device.get_device() != "cpu"
 
 
-def _dtype(tensor: Tensor) -> str:
+def _dtype(tensor: Tensor) -> Literal["float32", "float64"]:
     return "float64" if tensor.dtype == paddle.float64 else "float32"
 
 
@@ -60,7 +63,7 @@ def _momentum(
 ) -> None:
     # One rate for all: with one for each Paddle launches a kernel for each tensor, and leaves out `share`.
     rates = [paddle.full([1], rate, _dtype(p[0]))]
-    _C_ops.merged_momentum_(list(p), list(g), list(v), rates, None, momentum, False, [], [], False, share)
+    operators.merged_momentum_(list(p), list(g), list(v), rates, None, momentum, False, [], [], False, share)
 
 
 @paddle.no_grad()
@@ -83,7 +86,7 @@ def adam(
     count = len(parameters)
     first, second = map(list, zip(*moments, strict=True))
     beta1_power, beta2_power = (paddle.full([1], power, dtype) for power in powers)
-    _C_ops.fused_adam_(
+    operators.fused_adam_(
         list(parameters), list(gradients), paddle.full([1], rate, dtype), first, second, None, [beta1_power] * count,
         [beta2_power] * count, None, None, *betas, EPSILON, CHUNK, decoupled_decay or 0.0, decoupled_decay is not None,
         False, True, False,
@@ -102,5 +105,5 @@ def unscale(tensors: Sequence[Tensor], factor: float) -> Tensor:
     Returns:
         bool [1], on the device: whether something is not finite; then not all of the tensors are divided.
     """
-    _, found = _C_ops.check_finite_and_unscale_(list(tensors), paddle.full([1], factor, _dtype(tensors[0])))
+    _, found = operators.check_finite_and_unscale_(list(tensors), paddle.full([1], factor, _dtype(tensors[0])))
     return found

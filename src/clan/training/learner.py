@@ -92,7 +92,8 @@ class Learner:
         """The losses, and 1 if a gradient is not finite, in one transfer."""
         dtype = losses[0].dtype
         parts = [loss if loss.dtype == dtype else loss.astype(dtype) for loss in losses]
-        return paddle.stack([*parts, self.any_nonfinite().astype(dtype).reshape([])]).tolist()
+        numbers: Any = paddle.stack([*parts, self.any_nonfinite().astype(dtype).reshape([])]).tolist()
+        return numbers
 
     def gradients(self) -> dict[str, Tensor]:
         """Those that `accumulate` added up, to be changed in place, as "segmenter/…" and "discriminator/…"."""

@@ -146,7 +146,7 @@ class SGD(Optimizer):
 
     def _update(self, slot: Slot, rate: float) -> None:
         """All visits of a parameter at once, which reads it least often."""
-        p, v, g = slot.parameter, self.velocities[slot.name], slot.parameter.grad
+        p, v, [g] = slot.parameter, self.velocities[slot.name], gradients_of([slot])
         matrix = visit_matrix(
             rate,
             momentum=self.settings.momentum,
@@ -184,7 +184,7 @@ class Adam(Optimizer):
         self.moments = {
             slot.name: (paddle.zeros_like(slot.parameter), paddle.zeros_like(slot.parameter)) for slot in self.slots
         }
-        self.powers = {slot.name: np.float32(settings.betas) for slot in self.slots}
+        self.powers = {slot.name: np.array(settings.betas, np.float32) for slot in self.slots}
 
     def step(self, rate: float) -> None:
         """Updates every parameter that has a gradient, at the base rate given."""
@@ -210,7 +210,7 @@ class Adam(Optimizer):
             decoupled_decay=decay if self.decouples else None,
         )
         for slot in slots:
-            self.powers[slot.name] = self.powers[slot.name] * np.float32(self.settings.betas)
+            self.powers[slot.name] = self.powers[slot.name] * np.array(self.settings.betas, np.float32)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Moments and powers, called as Paddle's optimizer calls them."""
