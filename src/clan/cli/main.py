@@ -11,6 +11,7 @@ from clan import __version__
 from clan.cli.arguments import parse_call, parse_section
 from clan.cli.commandline import Parser, add_resume, fail, resumes, run
 from clan.cli.flags import DeviceFlags, NetworkFlags
+from clan.cli.selection import select
 from clan.cli.show import convert, inspect, predict, report
 from clan.core import runtime
 from clan.core.errors import LESS_MEMORY
@@ -26,6 +27,7 @@ usage: clan COMMAND [options]; clan COMMAND --help describes one.
   train     train from a preset or a config.yaml; every field is a flag
   evaluate  label maps and scores of one snapshot, or of a folder of them
   iou       score a folder of label maps
+  select    choose a snapshot, or a run, without labels of the target
   report    scores, curves and pictures of runs as one HTML page
   inspect   discrepancy of the heads, accuracy of the discriminator, alignment of features
   predict   label maps, overlays and maps of confidence for images or a video
@@ -298,6 +300,7 @@ def _given(flag: str, arguments: Sequence[str]) -> str | None:
 COMMANDS: dict[str, Callable[..., None]] = {
     "evaluate": evaluate_command,
     "iou": iou_command,
+    "select": select,
     "predict": predict,
     "report": report,
     "inspect": inspect,

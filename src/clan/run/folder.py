@@ -17,6 +17,8 @@ OLD_STATE = "state.safetensors"
 BAD_SAMPLES = "bad_samples.txt"
 NONFINITE = "nonfinite"
 INSPECTION = "inspect"
+SELECTION = "select"
+"""Folder of what snapshots are judged by without labels."""
 
 PREFIXES = {"synthia": "SYS", "gta5": "GTA5"}
 
