@@ -10,7 +10,7 @@ import paddle
 import pytest
 from paddle.profiler import Profiler, ProfilerTarget
 
-from clan.core import fused
+from clan.core import fused, runtime
 from clan.models import resnet
 from clan.training.batches import to_device
 from clan.training.trainer import Trainer
@@ -24,13 +24,17 @@ READS = ("numpy", "item", "tolist", "cpu", "__float__", "__int__", "__bool__", "
 @pytest.fixture
 def thin(tiny, monkeypatch):
     """Makes trainers of ResNet-101 with few channels, updated in one call; every layer of it is there."""
+    monkeypatch.setenv("CLAN_KERNELS", "0")
+    runtime.import_paddle()
     monkeypatch.setattr(fused, "in_one_call", lambda: True)
     monkeypatch.setattr(resnet, "resnet101", partial(resnet.ResNet, (3, 4, 23, 3), width=2))
     small = {"source__size": (32, 32), "target__size": (32, 32)}
-    return lambda **fields: Trainer(
+    yield lambda **fields: Trainer(
         tiny(network__backbone="resnet101", warmup_steps=0, save_every=100, num_steps=100, **small, **fields),
         notify=lambda sentence: None,
     )
+    monkeypatch.undo()
+    runtime.import_paddle()
 
 
 def profiled(work):
@@ -83,7 +87,7 @@ def reads(monkeypatch):
 )
 def test_an_iteration_keeps_to_its_budget(thin, reads, method, options, op_calls):
     trainer = thin(method=method, **options)
-    batches = iter(trainer._loader())
+    batches = iter(trainer.loader)
     trainer._advance(batches)
     reads.clear()
     found = profiled(lambda: trainer._advance(batches))
