@@ -88,6 +88,7 @@ SELF_TRAINING = {
     "network__model": "daformer",
     "network__num_heads": 1,
     "network__dropout": 0.2,
+    "source__sampling": "rare-class",
 }
 
 
@@ -121,6 +122,14 @@ def test_rank_0_alone_writes_and_talks(two_ranks):
     assert [line["iteration"] for line in metrics(config.snapshot_dir)] == [0, 1, 2, 3]
     assert result.stdout.count("computing on cpu and 1 more like it") == 1
     assert not {"saved", "computing", "training"} & set((folder / "launcher/workerlog.1").read_text().split())
+
+
+def test_rank_0_alone_counts_the_labels(two_ranks_with_a_teacher):
+    config, folder, result = two_ranks_with_a_teacher
+    assert (config.snapshot_dir / "class_pixels.source.json").is_file()
+    spoken = "rare-class sampling never draws"
+    assert result.stdout.count(spoken) == 1
+    assert spoken not in (folder / "launcher/workerlog.1").read_text()
 
 
 @pytest.mark.plain

@@ -20,6 +20,7 @@ from clan.reporting.inspection.measures import OnImage
 from clan.run.config import Config
 from clan.run.folder import Snapshot
 from clan.run.records import RunRecords, located, read_run
+from clan.training.statistics import prepare_sampling
 from clan.training.trainer import build_samplers, to_device
 
 
@@ -133,7 +134,9 @@ class Subject:
         """Yields pairs of training images with the run's augmentation."""
         if not self.method.discriminators:
             return
-        loader = PairedLoader(*build_samplers(self.config))
+        source, target = build_samplers(self.config)
+        prepare_sampling(self.config, {"source": source, "target": target}, notify=lambda sentence: None)
+        loader = PairedLoader(source, target)
         for number in range(self.pairs):
             yield to_device(loader.pair(number))
             on_image(2)
