@@ -8,7 +8,8 @@ from clan.cli import main as cli
 from clan.core.errors import ClanError, ConfigError, WeightsError
 from clan.data.dataset import Dataset
 from clan.evaluation.label_maps import load_segmenter, options_for
-from clan.evaluation.prediction import label_space_of, predict
+from clan.evaluation.paddle_network import label_space_of
+from clan.evaluation.prediction import predict
 from clan.models.options import BACKBONES, NetworkConfig
 from clan.models.recognition import recognise
 from clan.models.segmenter import build_segmenter

@@ -36,6 +36,9 @@ HEADS = {
 `reads` lists the pyramid levels that a head takes, `of` builds one, and `run_together` runs several on the same levels.
 """
 
+Upsampling = Literal["bilinear", "bicubic"]
+"""Interpolation of logits."""
+
 PATCHES = {
     "dinov2": ((8,), "DINOv2", "whose patches have 14 pixels"),
     "mit": ((8, 32), "MiT", "whose last patches are 32 pixels apart"),
@@ -116,7 +119,7 @@ class NetworkConfig(Section):
     """
     projection_bias: bool = False
     """Add a bias to the projection convolutions of a ResNet."""
-    evaluation_upsampling: Literal["bilinear", "bicubic"] = "bilinear"
+    evaluation_upsampling: Upsampling = "bilinear"
     """Interpolation of logits to the ground truth's size in evaluation."""
 
     def normalization(self, dataset: Statistics) -> Normalization:

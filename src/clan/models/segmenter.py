@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
 from paddle import Tensor, nn
 from paddle.nn import functional as F
@@ -10,10 +10,7 @@ from paddle.nn.layer.norm import _BatchNormBase
 
 from clan.core.schema import find
 from clan.models.heads import Head
-from clan.models.options import BACKBONES, HEADS, NetworkConfig
-
-Upsampling = Literal["bilinear", "bicubic"]
-"""Interpolation of logits."""
+from clan.models.options import BACKBONES, HEADS, NetworkConfig, Upsampling
 
 
 def batch_norms(network: nn.Layer) -> list[_BatchNormBase]:
