@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from clan.evaluation.model import load
-from clan.serving.pictures import Limits
+from clan.serving.pictures import RequestLimits
 from clan.serving.server import listen, run_server
 
 SIZE = (1024, 512)
@@ -36,13 +36,14 @@ def picture() -> bytes:
 
 
 def client(port: int) -> Callable[[bytes, str], bytes]:
-    """A connection that stays."""
-    line = http.client.HTTPConnection("127.0.0.1", port, timeout=600)
+    """Sends pictures, each by a connection of its own."""
 
     def ask(content: bytes, want: str) -> bytes:
+        line = http.client.HTTPConnection("127.0.0.1", port, timeout=600)
         line.request("POST", f"/predict?want={want}", content, {"Content-Type": "image/jpeg"})
         answer = line.getresponse()
         body = answer.read()
+        line.close()
         assert answer.status == 200, body
         return body
 
@@ -60,7 +61,9 @@ def main() -> None:
     place, ready = listen("127.0.0.1", 0), threading.Event()
     port = place.getsockname()[1]
     options = {"ready": ready.set}
-    threading.Thread(target=run_server, args=(model, place, Limits(), "127.0.0.1"), kwargs=options, daemon=True).start()
+    threading.Thread(
+        target=run_server, args=(model, place, RequestLimits(), "127.0.0.1"), kwargs=options, daemon=True
+    ).start()
     ready.wait()
     content = picture()
     image = Image.open(io.BytesIO(content)).convert("RGB")

@@ -13,7 +13,7 @@ from clan.core.errors import ConfigError
 from clan.evaluation.model import load
 from clan.serving import offline
 from clan.serving.page import as_script, assets, served_page
-from clan.serving.pictures import Limits
+from clan.serving.pictures import RequestLimits
 from tests.needs import module, needed
 from tests.reporting.browser import CHROMIUM, DRIVER, browser
 
@@ -111,7 +111,7 @@ def test_the_webcam_is_segmented_until_it_is_stopped(window, served):
 
 
 def test_pages_load_nothing_from_elsewhere(network):
-    page = served_page(load(network).card, Limits()).decode()
+    page = served_page(load(network).card, RequestLimits()).decode()
     for text in (page, *(content.decode() for content, _ in assets().values())):
         assert not re.search(r"https?://|//[a-z]+\.", text.replace("http://www.w3.org", ""))
     assert re.findall(r"<script src=\"(.+?)\"|href=\"(?!data:)(.+?)\"", page) == [
@@ -135,7 +135,7 @@ def runtime():
 
 def mean_of_neighbours(classes):
     """A network in ONNX: every class has a plane's mean over 8×8 pixels, or its negative."""
-    onnx = module("onnx", "export")
+    onnx = module("onnx", "web")
     make = onnx.helper.make_tensor_value_info
     weights = np.zeros((classes, 3, 1, 1), np.float32)
     for number in range(classes):
@@ -179,7 +179,7 @@ def test_the_page_that_is_one_file_segments_without_a_network(window, network, r
 
     class InOnnxRuntime:
         def logits(self, images):
-            session = module("onnxruntime", "export").InferenceSession(graph.SerializeToString())
+            session = module("onnxruntime", "web").InferenceSession(graph.SerializeToString())
             how = model.card.normalization
             planes = (images[..., list(how.order)] - np.float32([how.mean[k] for k in how.order])).transpose(0, 3, 1, 2)
             planes /= np.float32([how.std[k] for k in how.order]).reshape(3, 1, 1)

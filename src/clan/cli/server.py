@@ -39,9 +39,9 @@ def serve(
             raise
         raise ConfigError(f"{error.name} is not installed: run `python -m pip install 'clan-paddle[serve]'`") from None
     from clan.evaluation.model import load
-    from clan.serving.pictures import Limits
+    from clan.serving.pictures import RequestLimits
 
-    limits = Limits(max_megabytes, max_megapixels, max_waiting)
+    limits = RequestLimits(max_megabytes, max_megapixels, max_waiting)
     with listen(host, port) as place:  # before loading: a port that is taken is said at once
         network = load(model, input_size=input_size, device=device, notify=print)
         run_server(

@@ -61,15 +61,8 @@ def predict(  # noqa: PLR0913 (the signature is the command line)
     from clan.evaluation.prediction import predict as run_prediction
 
     products = Products(labels, overlay, confidence, discrepancy, opacity)
-    given = {
-        **network.given(),
-        "input_size": input_size,
-        "classes": classes,
-        "device": where.device,
-        "precision": precision if precision != "fp32" else None,
-        "gpu": where.gpu or None,
-        "views": views.given(input_size),
-    }
+    given = {**network.given(), "input_size": input_size, "classes": classes, "views": views.given(input_size)}
+    given |= {"device": where.device, "precision": precision if precision != "fp32" else None, "gpu": where.gpu or None}
     damaged: list[str] = []
     skip = None if strict else lambda error: damaged.append(str(error))
     count = run_prediction(source, opened, output, products=products, on_damaged=skip, **given)

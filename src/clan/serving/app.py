@@ -17,7 +17,7 @@ from clan.evaluation.model import Model, Prediction
 from clan.serving.desk import Desk
 from clan.serving.guard import BROKEN, App, Guard
 from clan.serving.page import assets, served_page
-from clan.serving.pictures import Limits, Product, Refused, everything, product
+from clan.serving.pictures import Product, Refused, RequestLimits, everything, product
 
 KINDS = ("image/", "application/octet-stream", "binary/octet-stream")
 """What the body may be called."""
@@ -87,7 +87,7 @@ def build_app(desk: Desk, names: Collection[str] = ()) -> App:
     return Guard(api, names)
 
 
-def add_page(api: FastAPI, model: Model, limits: Limits) -> None:
+def add_page(api: FastAPI, model: Model, limits: RequestLimits) -> None:
     """Adds the page and its files."""
     page = served_page(model.card, limits)
 
@@ -149,7 +149,7 @@ def _answer_of(want: Product, began: float) -> Callable[[Prediction], Response]:
     return make
 
 
-async def _body(request: Request, limits: Limits, arrived: Callable[[int], None]) -> bytes:
+async def _body(request: Request, limits: RequestLimits, arrived: Callable[[int], None]) -> bytes:
     """Everything that a client sends, within limits; `arrived` is told of every piece's bytes.
 
     Raises:

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from clan.evaluation.model import Model, Prediction
-from clan.serving.pictures import Limits, Refused, open_picture
+from clan.serving.pictures import Refused, RequestLimits, open_picture
 
 HELD = 3
 """Pictures that are decoded at once: one that the network sees, one before it and one behind."""
@@ -31,7 +31,7 @@ class Desk:
         limits: how many may wait, and how large pictures may be.
     """
 
-    def __init__(self, model: Model, limits: Limits) -> None:
+    def __init__(self, model: Model, limits: RequestLimits) -> None:
         self.model, self.limits = model, limits
         self.present, self.bytes = 0, 0
         self.seconds = 1.0

@@ -11,7 +11,7 @@ from clan.data.image_files import IMAGE_SUFFIXES
 from clan.datasets.colors import to_hex
 from clan.evaluation.model_card import ModelCard
 from clan.evaluation.overlays import heat_palette
-from clan.serving.pictures import Limits
+from clan.serving.pictures import RequestLimits
 
 SCRIPTS, STYLES = ("viewer.js", "remote.js"), ("viewer.css",)
 
@@ -27,7 +27,7 @@ def asset(name: str) -> str:
     return (files("clan.serving") / "assets" / name).read_text("utf-8")
 
 
-def served_page(card: ModelCard, limits: Limits) -> bytes:
+def served_page(card: ModelCard, limits: RequestLimits) -> bytes:
     """The page of `clan serve`."""
     return rendered(
         card,

@@ -40,7 +40,7 @@ class Refused(Exception):
 
 
 @dataclass(frozen=True)
-class Limits:
+class RequestLimits:
     """What a client may ask for.
 
     Args:
@@ -74,7 +74,7 @@ class Limits:
         return int(self.megabytes * 1e6)
 
 
-def open_picture(content: bytes, limits: Limits) -> Image.Image:
+def open_picture(content: bytes, limits: RequestLimits) -> Image.Image:
     """Decodes a picture; its size is checked before its pixels are.
 
     Args:

@@ -16,7 +16,7 @@ from clan.core.errors import ConfigError
 from clan.evaluation.model import Model
 from clan.serving.app import build_app
 from clan.serving.desk import Desk
-from clan.serving.pictures import Limits
+from clan.serving.pictures import RequestLimits
 
 HEADER_SECONDS = 10
 """Within which the headers of a request must have arrived."""
@@ -109,7 +109,7 @@ def address_of(place: socket.socket) -> str:
 def run_server(
     model: Model,
     place: socket.socket,
-    limits: Limits,
+    limits: RequestLimits,
     host: str,
     *,
     ready: Callable[[], object] = lambda: None,
