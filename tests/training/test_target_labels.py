@@ -11,7 +11,7 @@ from clan.data.dataset import Dataset
 from clan.methods import METHODS
 from clan.run.checkpoint import States, changes
 from clan.run.config import load, to_yaml
-from clan.training.batches import build_few_sampler
+from clan.training.batches import build_few_sampler, to_device
 from clan.training.trainer import Trainer
 from tests.conftest import metrics
 from tests.training.test_trainer import assert_same_arrays, assert_same_run, train
@@ -74,10 +74,8 @@ def test_nothing_else_changes_where_their_loss_has_no_weight(listed, tiny, tmp_p
 
 def test_their_gradient_is_that_of_the_segmentation_loss(listed):
     trainer = Trainer(listed(), notify=lambda sentence: None)
-    method, few = trainer.method, next(iter(trainer._loader())).few
-    from clan.training.batches import _labelled
-
-    domain, found = _labelled(few), []
+    method, domain = trainer.method, to_device(trainer._loader().pair(0)).few
+    found = []
     loss = method.learn_few(domain, 2.0, lambda loss: (found.append(float(loss)), loss.backward()))
     expected = 2.0 * float(method.supervise(method.logits(domain), domain.labels))
     assert found == [float(loss)] and float(loss) == pytest.approx(expected, rel=1e-4)

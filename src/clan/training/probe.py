@@ -186,7 +186,6 @@ class Probe:
         self.learner.accumulate(iteration, (to_device(pair, config.seed) for pair in pairs))
         self._wait()
         between = _clocks()
-        self.learner.nonfinite_gradient()
         self.learner.step(iteration)
         self._wait()
         return between - started, _clocks() - between
