@@ -59,13 +59,10 @@ KERNELS = (
     Kernel(Bottleneck, "forward", {"forward": residual.replaced}, residual.fits, residual.forward),
     # Nine shifted and scaled copies of a padded plane.
     Kernel(Depthwise, "forward", {"forward": nn.Conv2D.forward}, depthwise.fits, depthwise.forward),
-<<<<<<< HEAD
     # Winograd's 3×3 with batch norm and ReLU.
     Kernel(Unit, "forward", {"forward": fusion.replaced}, fusion.fits, fusion.forward),
-=======
     # Loops over a pixel's channels, convolution and GELU together, without transposing the map.
     Kernel(LocalMixing, "forward", {"forward": mixing.replaced}, mixing.fits, mixing.forward),
->>>>>>> main
     # One product for all taps of all dilations of all heads on the same features.
     Kernel(
         Head,
