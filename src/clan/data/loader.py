@@ -253,17 +253,22 @@ class DomainSampler:
             left, top = (int(random.integers(whole - part + 1)) for whole, part in zip(size, crop, strict=True))
             return left, top
 
-        place = drawn()
         if label is None:
-            return place
-        for _ in range(CROP_TRIES):
+            return drawn()
+
+        def varied() -> tuple[int, int]:
+            place = drawn()
             for _ in range(CROP_TRIES if most < 1 else 0):
                 if largest_share(_cut(label, place, crop), IGNORE) < most:
                     break
                 place = drawn()
+            return place
+
+        place = varied()
+        for _ in range(CROP_TRIES):
             if self.sampling.accepts(position, _cut(label, place, crop)):
                 break
-            place = drawn()
+            place = varied()
         return place
 
 
@@ -296,6 +301,7 @@ class PairedLoader:
     stride: int = 1
     tolerate: int = 0
     timeout: float | None = None
+    _pending: deque[tuple[int, Future[PairedBatch]]] = field(default_factory=deque, init=False)
 
     def pair(self, number: int) -> PairedBatch:
         """Pair `number` of the endless sequence."""
@@ -319,7 +325,7 @@ class PairedLoader:
         threads = Threads(max(1, self.num_workers), "clan-loader")
         ahead = max(1, self.PREFETCH * self.num_workers)
         number = self.start
-        pending: deque[tuple[int, Future[PairedBatch]]] = deque()
+        pending = self._pending = deque()
         try:
             while True:
                 while len(pending) < ahead:
@@ -328,6 +334,11 @@ class PairedLoader:
                 yield self._wait(*pending.popleft())
         finally:
             threads.close()
+
+    def next_if_read(self) -> PairedBatch | None:
+        """The pair that comes next, which it still does; None: it is not there yet, or cannot be read."""
+        future = self._pending[0][1] if self._pending else None
+        return future.result() if future and future.done() and not future.exception() else None
 
     def _wait(self, number: int, future: Future[PairedBatch]) -> PairedBatch:
         try:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from clan.core.errors import WeightsError
+from clan.models.joining import join
 
 RENAMES = (
     (r"^embeddings\.(cls_token|mask_token|register_tokens)$", r"\1"),
@@ -21,6 +22,7 @@ RENAMES = (
 )
 """Pattern → replacement, applied in order: from a name without prefix to the name on file."""
 
+ATTENTION = r"blocks\.\d+\.attn"
 PARTS = ("query", "key", "value")
 REGISTERS = ("register_tokens", "reg_token")
 """The register tokens' names of the authors and Hugging Face, and timm's."""
@@ -32,24 +34,7 @@ def join_attention(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     Args:
         arrays: by their names on file.
     """
-    joined: dict[str, np.ndarray] = {}
-    for name, array in arrays.items():
-        block, part, kind = _split(name)
-        parts = [arrays.get(f"{block}.{other}.{kind}") for other in PARTS]
-        fitting = [one for one in parts if one is not None and one.shape == array.shape]
-        if part not in PARTS or len(fitting) < len(PARTS):
-            joined[name] = array
-        elif part == PARTS[0]:
-            joined[f"{block}.qkv.{kind}"] = np.concatenate(fitting)
-    return joined
-
-
-def _split(name: str) -> tuple[str, str, str]:
-    """Splits `blocks.N.attn.PART.KIND` into three; the part is "" in other names."""
-    words = name.split(".")
-    if len(words) != 5 or (words[0], words[2]) != ("blocks", "attn"):
-        return "", "", ""
-    return ".".join(words[:3]), words[3], words[4]
+    return join(arrays, ATTENTION, PARTS, "qkv")
 
 
 def require_no_registers(path: Path, arrays: Collection[str], wanted: Collection[str]) -> None:

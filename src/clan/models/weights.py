@@ -15,7 +15,7 @@ import numpy as np
 
 from clan.core.errors import WeightsError
 from clan.core.files import quoted
-from clan.models import dinov2_names
+from clan.models import dinov2_names, mit_names
 from clan.models.weight_files import read_contents, write_arrays
 from clan.models.wrappings import PREFIXES, roles, split_prefix
 
@@ -26,9 +26,10 @@ Value = TypeVar("Value")
 
 RENAMES = (
     (r"^(trunk|backbone)\.", ""),  # trunk: the backbone's name in older states
-    (r"^head1\.", "layer5."),
+    (r"^(head1|decode_head)\.", "layer5."),  # decode_head: the authors' of DAFormer
     (r"^head2\.", "layer6."),
     *dinov2_names.RENAMES,
+    *mit_names.RENAMES,
     (r"\.running_mean$", "._mean"),
     (r"\.running_var$", "._variance"),
 )
@@ -225,7 +226,8 @@ def read_network(
         *([f"without the prefix {_listed(prefixes)}"] if prefixes else []),
         *([f"not taken: {_listed(others)} (clan convert --take chooses)"] if others else []),
     ]
-    return FoundArrays(dinov2_names.join_attention({entry.name: entry.array for entry in chosen}), tuple(notes))
+    arrays = {entry.name: entry.array for entry in chosen}
+    return FoundArrays(mit_names.arrange(dinov2_names.join_attention(arrays)), tuple(notes))
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ WRAPPERS = (
 _DEEPEST_WRAPPING = 4
 _MOST_TABLES = 100
 
-NEUTRAL = ("module", "Scale", "_orig_mod", "dinov2")
+NEUTRAL = ("module", "Scale", "_orig_mod", "dinov2", "segformer")
 """Prefixes that do not distinguish networks of one file."""
 
 PREFIXES = (

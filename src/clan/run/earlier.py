@@ -26,13 +26,14 @@ from clan.run.folder import (
     NONFINITE,
     OLD_STATE,
     PREFIXES,
+    SELECTION,
     STATES,
     VALIDATION,
     prefix_of,
 )
 
 _OWN = (
-    *(OLD_STATE, LOSSES, METRICS, VALIDATION, *LOGGERS, BAD_SAMPLES, NONFINITE),
+    *(OLD_STATE, LOSSES, METRICS, VALIDATION, *LOGGERS, BAD_SAMPLES, NONFINITE, SELECTION),
     STATES,  # last: until it is moved, the earlier run can be resumed
 )
 _ABOUT = (ENVIRONMENT, CONFIG)
