@@ -237,6 +237,6 @@ def require_same_products(ranks: Ranks, precision: Precision) -> None:
         if own != first:
             has, lacks = (ranks.rank, 0) if own else (0, ranks.rank)
             raise ConfigError(
-                f"--precision bf16: the processor of rank {has} multiplies in bf16, and that of rank {lacks} in float32: "
-                "use --precision fp32, or machines that are alike"
+                f"--precision bf16: the processor of rank {has} multiplies in bf16, and that of rank {lacks} in "
+                "float32: use --precision fp32, or machines that are alike"
             )
