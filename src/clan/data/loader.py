@@ -287,6 +287,28 @@ def _cut(label: np.ndarray, place: tuple[int, int], size: tuple[int, int]) -> np
     return label[place[1] : place[1] + size[1], place[0] : place[0] + size[0]]
 
 
+@dataclass(frozen=True)
+class FewLabelled:
+    """Target images with labels, of which some iterations have batches.
+
+    Args:
+        sampler: draws them.
+        every: every so many iterations has batches of them.
+        passes: pairs of an iteration, on all ranks.
+    """
+
+    sampler: DomainSampler
+    every: int = 1
+    passes: int = 1
+
+    def batch(self, number: int, *, tolerate: int = 0) -> Batch | None:
+        """The batch of pair `number`; None: it has none."""
+        iteration, position = divmod(number, self.passes)
+        if iteration % self.every:
+            return None
+        return self.sampler.batch(iteration // self.every * self.passes + position, tolerate=tolerate)
+
+
 @dataclass(eq=False)
 class PairedLoader:
     """Endless pairs of a source and a target batch, prepared ahead by worker threads.
@@ -298,9 +320,7 @@ class PairedLoader:
         stride: distance between pairs, with `start` this process's share of the sequence.
         tolerate: bad samples of a batch that others may take the place of.
         timeout: seconds to wait for a pair; None: as long as it takes.
-        few: sampler of the few target images that have labels; None: there are none.
-        few_every: every so many iterations has batches of them.
-        passes: pairs of an iteration, on all ranks.
+        few: the few target images that have labels; None: there are none.
     """
 
     PREFETCH: ClassVar[int] = 2
@@ -314,9 +334,7 @@ class PairedLoader:
     stride: int = 1
     tolerate: int = 0
     timeout: float | None = None
-    few: DomainSampler | None = None
-    few_every: int = 1
-    passes: int = 1
+    few: FewLabelled | None = None
     _pending: deque[tuple[int, Future[PairedBatch]]] = field(default_factory=deque, init=False)
 
     def pair(self, number: int) -> PairedBatch:
@@ -326,14 +344,7 @@ class PairedLoader:
         if self.source.augmentation.style != "none":
             images = [self._in_style(*images) for images in zip(source.images, target.images, strict=True)]
             source = replace(source, images=np.stack(images))
-        return PairedBatch(source, target, number, self._few(number))
-
-    def _few(self, number: int) -> Batch | None:
-        """The batch of labelled target images of pair `number`; None: it has none."""
-        iteration, position = divmod(number, self.passes)
-        if self.few is None or iteration % self.few_every:
-            return None
-        return self.few.batch(iteration // self.few_every * self.passes + position, tolerate=self.tolerate)
+        return PairedBatch(source, target, number, self.few and self.few.batch(number, tolerate=self.tolerate))
 
     def _in_style(self, source: np.ndarray, target: np.ndarray) -> np.ndarray:
         """A source image with the looks of a target image, as the augmentation asks for them."""
@@ -369,7 +380,7 @@ class PairedLoader:
         except TookTooLong:
             if future.done():
                 raise  # the sample's own doing
-            samplers = [sampler for sampler in (self.source, self.target, self.few) if sampler]
+            samplers = [sampler for sampler in (self.source, self.target, self.few and self.few.sampler) if sampler]
             names = [sampler.reading[number] for sampler in samplers if number in sampler.reading]
             raise DataError(
                 f"reading {' and '.join(names) or 'a sample'} has taken more than {self.timeout:g} s: is its drive "

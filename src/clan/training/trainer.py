@@ -13,7 +13,7 @@ from clan.core.precision import check_precision
 from clan.core.ranks import connect, require_same_products
 from clan.core.runtime import kernel_state
 from clan.data.dataset import Dataset
-from clan.data.loader import PairedBatch, PairedLoader
+from clan.data.loader import FewLabelled, PairedBatch, PairedLoader
 from clan.methods import build_method
 from clan.methods.base import synchronise_batch_norms
 from clan.run import earlier
@@ -167,9 +167,7 @@ class Trainer:
             stride=self.ranks.size,
             tolerate=config.tolerate_bad_samples,
             timeout=config.data_timeout,
-            few=self.few,
-            few_every=config.target_labels_every,
-            passes=config.iter_size * self.ranks.size,
+            few=self.few and FewLabelled(self.few, config.target_labels_every, config.iter_size * self.ranks.size),
         )
 
     def _advance(self, batches: Iterator[PairedBatch]) -> None:
