@@ -194,7 +194,7 @@ def test_every_command_parses(page, place, monkeypatch):
 WRONG = """\
 clan trian
 clan train --sorce gta5
-clan predict a.jpg
+clan predict --weights a.pdparams
 clan data chek render.yaml
 clan evaluate x --split
 python CLAN_iou.py

@@ -220,7 +220,9 @@ def test_a_check_counts_everything_and_lists_every_fault(folder, capsys):
     assert split["labels_without_image"] == ["truth/9.png"]
     quarter = 8 * 64
     assert split["classes"]["road"]["pixels"] == 2 * quarter
-    assert split["classes"]["sky"]["pixels"] == 4 * quarter
+    sky = split["classes"]["sky"]
+    assert (sky["pixels"], sky["images"]) == (4 * quarter, 2)
+    assert sum(one["rare_class_probability"] for one in split["classes"].values()) == pytest.approx(1)
     assert split["ignored_pixels"] == 2 * quarter
     assert split["sizes"] == {"64x32": 3}
     pixels = np.stack([np.asarray(Image.open(folder / f"photos/{number}.png")) for number in (0, 1, 3)])
@@ -236,7 +238,7 @@ def test_a_check_of_good_data_in_words(folder, capsys):
     assert "4 images, 4 with a label" in said
     assert "everything can be used" in said
     road, sky = (line for line in said.splitlines() if "█" in line)
-    assert "33.33 %" in road
+    assert road.split()[2:] == ["33.33", "%", "4", "100.00", "%"], "share, images, how often it would be drawn"
     assert sky.count("█") == 2 * road.count("█") == 40
 
 

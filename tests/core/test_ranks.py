@@ -81,7 +81,11 @@ def two_ranks_with_a_teacher(worlds, tmp_path_factory):
 
 # A rate that training is stable at: where losses explode, rounding of the sums over ranks grows with them. Between half
 # and all of the pixels reach the confidence.
-SELF_TRAINING = {"method": {"name": "mic", "confidence": 0.12, "mask_block": 8}, "optimizer__learning_rate": 1e-4}
+SELF_TRAINING = {
+    "method": {"name": "mic", "confidence": 0.12, "mask_block": 8},
+    "optimizer__learning_rate": 1e-4,
+    "source__sampling": "rare-class",
+}
 
 
 @pytest.mark.plain
@@ -113,6 +117,14 @@ def test_rank_0_alone_writes_and_talks(two_ranks):
     assert [line["iteration"] for line in metrics(config.snapshot_dir)] == [0, 1, 2, 3]
     assert result.stdout.count("computing on cpu and 1 more like it") == 1
     assert not {"saved", "computing", "training"} & set((folder / "launcher/workerlog.1").read_text().split())
+
+
+def test_rank_0_alone_counts_the_labels(two_ranks_with_a_teacher):
+    config, folder, result = two_ranks_with_a_teacher
+    assert (config.snapshot_dir / "class_pixels.source.json").is_file()
+    spoken = "rare-class sampling never draws"
+    assert result.stdout.count(spoken) == 1
+    assert spoken not in (folder / "launcher/workerlog.1").read_text()
 
 
 @pytest.mark.plain

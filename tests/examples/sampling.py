@@ -3,7 +3,7 @@
 import numpy as np
 
 
-class RareClass:
+class RarestClass:
     """Images by the share of their rarest class in the whole data set, drawn at every position (as in DAFormer)."""
 
     def __init__(self, dataset, seed, config):

@@ -50,7 +50,7 @@ def photos(tmp_path, monkeypatch):
         (WRITERS, ".named", weights_format.write),
         (READERS, "named", (weights_format.fits, weights_format.read)),
         (LOGGERS, "csv", "tests.examples.logger:CsvLogger"),
-        (SAMPLINGS, "rare-class", "tests.examples.sampling:RareClass"),
+        (SAMPLINGS, "rarest-class", "tests.examples.sampling:RarestClass"),
         (OPTIMIZERS, "lion", "tests.examples.optimizer:Lion"),
     ):
         monkeypatch.setitem(registry, name, entry)
@@ -67,7 +67,7 @@ RUNS = {
     "backbone": {"network__backbone": "plain"},
     "head": {"network__model": "sum"},
     "logger": {"loggers": ("csv",)},
-    "sampling": {"source__sampling": "rare-class"},
+    "sampling": {"source__sampling": "rarest-class"},
     "optimizer": {"optimizer__algorithm": "lion", "optimizer__discriminator_algorithm": "lion"},
 }
 
@@ -96,7 +96,7 @@ def test_the_command_line_knows_all_examples(tiny, worlds, tmp_path, capsys):
     path = run(tiny(num_steps_stop=1)) / "config.yaml"
     flags = (
         "--method consistency --network.backbone plain --network.model sum --optimizer.algorithm lion "
-        "--source.sampling rare-class --loggers csv --num-steps-stop 2 --quiet --snapshot-dir"
+        "--source.sampling rarest-class --loggers csv --num-steps-stop 2 --quiet --snapshot-dir"
     )
     out = tmp_path / "all"
     cli.dispatch(["train", "--config", str(path), *flags.split(), str(out)])
@@ -107,7 +107,7 @@ def test_the_command_line_knows_all_examples(tiny, worlds, tmp_path, capsys):
     with pytest.raises(SystemExit):
         cli.dispatch(["train", "--help"])
     shown = "".join(capsys.readouterr().out.split())
-    assert all(name in shown for name in ("consistency", ",plain}", ",sum}", ",lion}", ",rare-class}", ",csv}"))
+    assert all(name in shown for name in ("consistency", ",plain}", ",sum}", ",lion}", ",rarest-class}", ",csv}"))
 
 
 def test_a_name_that_is_not_registered_is_refused(tiny):
@@ -167,7 +167,7 @@ def test_weights_come_back_and_damage_is_refused(tmp_path):
 
 
 def test_the_strategy_prefers_images_with_the_rarest_class(tiny):
-    source, _ = build_samplers(tiny(source__sampling="rare-class"))
+    source, _ = build_samplers(tiny(source__sampling="rarest-class"))
     rare = [(source.dataset.read_label(index) == source.sampling.rare).sum() for index in range(3)]
     drawn = np.bincount([source.index(position) for position in range(300)], minlength=3)
     assert (np.argsort(drawn, kind="stable") == np.argsort(rare, kind="stable")).all() or np.ptp(rare) < 3

@@ -10,7 +10,7 @@ from clan.data.dataset import Dataset, find_splits
 from clan.data.domains import load_classes, named_domain, require_splits
 from clan.data.pixel_checks import SUSPICIOUS
 from clan.evaluation.images import save_png
-from clan.reporting.bars import print_bars
+from clan.reporting.bars import percent, print_bars
 from clan.reporting.contact_sheet import draw_contact_sheet
 
 OVERLAYS = 10
@@ -106,8 +106,15 @@ def _print(findings: Findings, dataset: Dataset) -> None:
     if findings.labels:
         space = dataset.classes.label_space
         total = findings.ignored + int(findings.pixels.sum())
-        print(f"  ignored: {100 * findings.ignored / max(total, 1):.2f} % of pixels; of the others:")
-        print_bars(space.names, [float(share) for share in findings.frequencies], space.colors)
+        print(
+            f"  ignored: {100 * findings.ignored / max(total, 1):.2f} % of pixels; of the others, and how often "
+            "rare-class sampling draws each:"
+        )
+        columns = {
+            "images": [f"{count:6}" for count in findings.holders],
+            "drawn": [percent(float(share)) for share in findings.probabilities],
+        }
+        print_bars(space.names, [float(share) for share in findings.frequencies], space.colors, columns)
     alike = ", but see above which images are all alike" if SUSPICIOUS.intersection(findings.remarks) else ""
     print(f"  everything can be used{alike}" if findings.ok else "  NOT everything can be used: see above")
 

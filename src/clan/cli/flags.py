@@ -16,7 +16,7 @@ class NetworkFlags:
         num_classes: number of classes; without it, the run's, else recognised from the weights.
         upsampling: of the logits; without it, the run's, else bilinear.
         backbone: name of the backbone; without it, the run's, else recognised from the weights.
-        output_stride: input resolution / feature resolution; without it, the run's, else 8.
+        output_stride: input resolution / feature resolution; without it, the run's, else 8, or 32 for daformer heads.
         head_dilations: dilations of a head's convolutions; without it, the run's, else 6 12 18 24.
         input_normalization: input normalisation; without it, the run's, else caffe-bgr.
     """

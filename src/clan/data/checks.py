@@ -15,9 +15,11 @@ from clan.data.dataset import Dataset
 from clan.data.encodings import describe_code
 from clan.data.image_files import LossyLabel, read_photograph, size_conflict
 from clan.data.pixel_checks import SUSPICIOUS, mixtures, sameness
+from clan.data.rare_class import draw_probabilities
 from clan.datasets import Description
 from clan.datasets.classes import UNKNOWN, as_number, placeholders
 from clan.datasets.labels import IGNORE
+from clan.run.config import RareClassConfig
 
 _REMEDY = (
     "look at the contact sheet; 16-bit files are scaled by 65535, so state the camera's bits in the file if it has "
@@ -55,6 +57,7 @@ class Findings:
     Args:
         names: class names by trainId.
         pixels: int64 [C], number of pixels of each class.
+        holders: int64 [C], number of labels with at least one pixel of each class.
         images: number of images.
         labels: number of labels that were read.
         problems: a sentence for each file or pair of files that cannot be used.
@@ -70,6 +73,7 @@ class Findings:
 
     names: tuple[str, ...]
     pixels: np.ndarray
+    holders: np.ndarray
     images: int = 0
     labels: int = 0
     problems: list[str] = field(default_factory=list)
@@ -91,6 +95,11 @@ class Findings:
     def frequencies(self) -> np.ndarray:
         """Share of each class among the pixels of all classes, float64 [C]; zeros if there are none."""
         return self.pixels / max(int(self.pixels.sum()), 1)
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """Probability that rare-class sampling at its default temperature draws each class, float64 [C]."""
+        return draw_probabilities(self.pixels, RareClassConfig().temperature)
 
     @property
     def mean(self) -> np.ndarray:
@@ -119,8 +128,15 @@ class Findings:
             "list": self.list_remarks,
             "remarks": self.remarks,
             "classes": {
-                name: {"pixels": int(pixels), "share": float(share)}
-                for name, pixels, share in zip(self.names, self.pixels, self.frequencies, strict=True)
+                name: {
+                    "pixels": int(pixels),
+                    "share": float(share),
+                    "images": int(holders),
+                    "rare_class_probability": float(probability),
+                }
+                for name, pixels, share, holders, probability in zip(
+                    self.names, self.pixels, self.frequencies, self.holders, self.probabilities, strict=True
+                )
             },
             "ignored_pixels": self.ignored,
             "sizes": {f"{width}x{height}": count for (width, height), count in self.sizes.most_common()},
@@ -151,7 +167,8 @@ def check(dataset: Dataset, on_image: Callable[[], None] = lambda: None) -> Find
         on_image: called in this thread after each image.
     """
     names = dataset.classes.label_space.names
-    findings = Findings(names, np.zeros(len(names), np.int64), images=len(dataset), list_remarks=[*dataset.remarks])
+    pixels, holders = np.zeros((2, len(names)), np.int64)
+    findings = Findings(names, pixels, holders, images=len(dataset), list_remarks=[*dataset.remarks])
     findings.unnamed = placeholders(dict.fromkeys([*dataset.description.classes, *dataset.classes.owners]))
     codes = Counter[int]()
     # A split without any label is valid, such as a benchmark's test split.
@@ -256,7 +273,9 @@ def _add(findings: Findings, name: str, sample: _Sample) -> None:
         findings.sums += sample.sums
     if sample.train_ids is not None:
         findings.labels += 1
-        findings.pixels += sample.train_ids[: len(findings.pixels)]
+        counts = sample.train_ids[: len(findings.pixels)]
+        findings.pixels += counts
+        findings.holders += counts > 0
         findings.ignored += int(sample.train_ids[IGNORE])
 
 

@@ -87,7 +87,10 @@ def config_for_domains(
             continue
         named = named_domain(name)
         root = Path(roots.get(role) or named.root)
-        values[role] = {"dataset": named.description, "root": root, "size": named.size or values[role]["size"]}
+        kept = {option: values[role][option] for option in ("size", "sampling", "rare_class")}
+        values[role] = kept | {"dataset": named.description, "root": root}
+        if named.size:
+            values[role]["size"] = named.size
         if named.description.name not in PACKAGED:
             split = choose_split(named.description, root, "train")
             values[role]["split"] = split

@@ -253,17 +253,22 @@ class DomainSampler:
             left, top = (int(random.integers(whole - part + 1)) for whole, part in zip(size, crop, strict=True))
             return left, top
 
-        place = drawn()
         if label is None:
-            return place
-        for _ in range(CROP_TRIES):
+            return drawn()
+
+        def varied() -> tuple[int, int]:
+            place = drawn()
             for _ in range(CROP_TRIES if most < 1 else 0):
                 if largest_share(_cut(label, place, crop), IGNORE) < most:
                     break
                 place = drawn()
+            return place
+
+        place = varied()
+        for _ in range(CROP_TRIES):
             if self.sampling.accepts(position, _cut(label, place, crop)):
                 break
-            place = drawn()
+            place = varied()
         return place
 
 

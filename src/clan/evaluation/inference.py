@@ -24,8 +24,8 @@ from clan.evaluation.argmax import label_map
 from clan.losses.adversarial import discrepancy_map
 from clan.losses.segmentation import class_probabilities
 from clan.models.normalization import CAFFE, Normalization
-from clan.models.options import NetworkConfig
-from clan.models.segmenter import Segmenter, Upsampling, upsample
+from clan.models.options import NetworkConfig, Upsampling
+from clan.models.segmenter import Segmenter, upsample
 from clan.run.config import Config
 
 

@@ -91,7 +91,10 @@ def _recognised_options(weights: Path, given: Mapping[str, Any]) -> dict[str, An
             f"{weights} has no {CONFIG} beside it, and heads of {network.branches} convolutions with unknown "
             "dilations: put that file there, or pass --head-dilations"
         )
-    recognised = {"backbone": network.backbone, "num_classes": network.num_classes}
+    names = ("backbone", "num_classes", "model", "head_channels")
+    recognised = {name: getattr(network, name) for name in names}
+    if network.num_classes is not None:
+        recognised |= {"num_heads": network.num_heads, "align_corners": network.model == "deeplab"}
     return {name: value for name, value in recognised.items() if value is not None}
 
 
@@ -99,10 +102,12 @@ def _assumptions(weights: Path, options: EvaluationOptions, given: Mapping[str, 
     """A sentence about the options that neither a configuration nor the arrays determine."""
     network = options.network
     assumed = {
-        "output_stride": f"--output-stride {network.output_stride}",
+        "output_stride": f"--output-stride {network.stride}",
         "head_dilations": f"--head-dilations {' '.join(map(str, network.head_dilations))}",
         "normalization": "--input-normalization caffe-bgr",
     }
+    if network.model != "deeplab":
+        del assumed["head_dilations"]
     names = f" ({', '.join(dataset.classes.classes)}, in this order)" if dataset else ""
     flags = ", ".join(text for name, text in assumed.items() if name not in given)
     return (

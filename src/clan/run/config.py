@@ -31,7 +31,7 @@ OPTIMIZERS = {
 }
 """Optimizer classes by name."""
 
-SAMPLINGS = {"uniform": "clan.data.sampling:uniform"}
+SAMPLINGS = {"uniform": "clan.data.sampling:uniform", "rare-class": "clan.data.rare_class:RareClass"}
 """Sampling strategies by name: functions of a data set, two seeds and the configuration."""
 
 LOGGERS = {
@@ -79,6 +79,18 @@ def _shortened_classes(classes: Classes) -> str | dict[str, Any]:
     return next(named, None) or classes.model_dump(mode="json")
 
 
+class RareClassConfig(Section):
+    """Options of sampling rare-class."""
+
+    temperature: Annotated[float, Field(ge=1e-6)] = 0.01
+    """Temperature T of the softmax that classes are drawn by; the smaller, the more often the rarest."""
+    pixels: NonNegativeFloat = 3000.0
+    """Pixels of its class, at the training size, that a drawn image must exceed; for crops of 512×512, in proportion to
+    the area for others."""
+    crop_share: NonNegativeFloat = 0.5
+    """Share of these pixels that a crop must exceed, or is drawn again, at most ten times; 0: any pixel will do."""
+
+
 class DomainConfig(Section):
     """A data set: its folder, and the size of the network's input."""
 
@@ -93,7 +105,12 @@ class DomainConfig(Section):
     size: Size
     """Width and height in pixels that images and labels are resized to."""
     sampling: SamplingName = "uniform"
-    """Sampling strategy; uniform: every image once per epoch."""
+    """Sampling strategy of images.
+
+    uniform: every image once per epoch.
+    rare-class: draws a class, rare ones more often, then an image with enough of it; needs labels.
+    """
+    rare_class: RareClassConfig = RareClassConfig()
 
 
 class AugmentationConfig(Section):
@@ -280,7 +297,8 @@ class Config(Section):
 
     def options(self) -> dict[str, Any]:
         """Returns every option by its full name, such as "loss.gamma", as in `config.yaml`, defaults resolved."""
-        return dict(flat_options(self.model_dump(mode="json"))) | {"optimizer.repeated_updates": self.repeated_updates}
+        resolved = {"optimizer.repeated_updates": self.repeated_updates, "network.output_stride": self.network.stride}
+        return dict(flat_options(self.model_dump(mode="json"))) | resolved
 
     def _check_pixels(self) -> None:
         """Refuses iterations of more than `MOST_PIXELS`, before memory is allocated."""

@@ -17,6 +17,8 @@ OLD_STATE = "state.safetensors"
 BAD_SAMPLES = "bad_samples.txt"
 NONFINITE = "nonfinite"
 INSPECTION = "inspect"
+CLASS_PIXELS = "class_pixels.{}.json"
+"""Pixels of each class in the labels of the domain "source" or "target"; of the data, so it stays for later runs."""
 SELECTION = "select"
 """Folder of what snapshots are judged by without labels."""
 

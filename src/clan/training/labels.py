@@ -13,8 +13,8 @@ from clan.core.errors import DataError
 from clan.core.runtime import available_cores
 from clan.data.checks import all_ignored
 from clan.data.dataset import Dataset
-from clan.data.loader import too_many
 from clan.run.config import Config
+from clan.training.statistics import count_with_progress
 
 COUNTED = 1000
 """Largest number of labels, evenly spaced, that class frequencies are counted in."""
@@ -22,14 +22,11 @@ CHECKED = 50
 """Labels, evenly spaced, that are checked before training; the others only if these have no pixel of any class."""
 
 
-def count_classes(
-    dataset: Dataset, num_classes: int, *, tolerate: int = 0, notify: Callable[[str], None] = print
-) -> np.ndarray:
+def count_classes(dataset: Dataset, *, tolerate: int = 0, notify: Callable[[str], None] = print) -> np.ndarray:
     """Counts the pixels of each class in up to `COUNTED` labels.
 
     Args:
         dataset: labelled data set.
-        num_classes: C.
         tolerate: unreadable labels that are left out; each is reported to `notify`.
         notify: receives sentences for the user.
 
@@ -39,24 +36,8 @@ def count_classes(
     Raises:
         DataError: more labels are unreadable.
     """
-
-    def count(index: int) -> np.ndarray | DataError:
-        try:
-            return np.bincount(dataset.read_label(index).ravel(), minlength=256)[:num_classes]
-        except DataError as error:
-            return error
-
-    counts, bad = np.zeros(num_classes, np.int64), 0
-    with ThreadPoolExecutor(available_cores()) as pool:
-        for found in pool.map(count, range(0, len(dataset), -(-len(dataset) // COUNTED))):
-            if not isinstance(found, DataError):
-                counts += found
-                continue
-            bad += 1
-            if bad > tolerate:
-                raise too_many(str(found), tolerate)
-            notify(f"left out of the class weights: {found}")
-    return counts
+    indices = range(0, len(dataset), -(-len(dataset) // COUNTED))
+    return count_with_progress(dataset, tolerate=tolerate, what="class weights", notify=notify, indices=indices).total
 
 
 def class_weights(counts: np.ndarray, weighting: Literal["median-frequency", "sqrt-inverse"]) -> np.ndarray:
@@ -89,7 +70,7 @@ def loss_weights(config: Config, supervised: Dataset, notify: Callable[[str], No
     weighting = config.loss.class_weighting
     if weighting == "none":
         return None
-    counts = count_classes(supervised, config.network.num_classes, tolerate=config.tolerate_bad_samples, notify=notify)
+    counts = count_classes(supervised, tolerate=config.tolerate_bad_samples, notify=notify)
     return paddle.to_tensor(class_weights(counts, weighting))
 
 

@@ -31,6 +31,7 @@ from clan.training.interruption import Interruption, Resume
 from clan.training.judge import Judge
 from clan.training.labels import loss_weights, shortcomings
 from clan.training.learner import Learner, load_initial_weights
+from clan.training.statistics import prepare_sampling
 from clan.training.validation import Validator
 
 MOST_SKIPPED_IN_A_ROW = 100
@@ -76,6 +77,8 @@ class Trainer:
             self.source, self.target = build_samplers(config)
             self.validator = Validator(config, ranks) if config.validate_every else None
             self.judge = Judge(config) if config.select_without_labels else None
+        samplers = {"source": self.source, "target": self.target}
+        prepare_sampling(config, samplers, folder=self.folder, ranks=ranks, notify=notify)
         notify(f"{len(self.source.dataset)} source and {len(self.target.dataset)} target images")
         supervised = self.target if self.target.labelled else self.source
         if ranks.first:
@@ -92,9 +95,7 @@ class Trainer:
         self.iteration = self.pairs = 0
         self.states = States(self.folder, config.keep_last)
         record = BAD_SAMPLES if ranks.first else f"bad_samples.rank{ranks.rank}.txt"
-        self.bad_samples = BadSamples(
-            self.folder / record, config.tolerate_bad_samples, {"source": self.source, "target": self.target}, notify
-        )
+        self.bad_samples = BadSamples(self.folder / record, config.tolerate_bad_samples, samplers, notify)
         self.skipped_steps = self.skipped_in_a_row = 0
         self.stopping = False
         self.saved = -1

@@ -11,7 +11,7 @@ from clan.core.errors import ConfigError, DataError, WeightsError, of_domain
 from clan.data.dataset import Dataset, open_domain
 from clan.data.domains import evaluation_dataset
 from clan.data.loader import DomainSampler, PairedLoader
-from clan.evaluation.prediction import label_space_of
+from clan.evaluation.paddle_network import label_space_of
 from clan.methods.base import Pair
 from clan.reporting.inspection import measures
 from clan.reporting.inspection.alignment import COMPONENTS, FeatureSample, centre_distances, principal_components, tsne
@@ -20,6 +20,7 @@ from clan.reporting.inspection.measures import OnImage
 from clan.run.config import Config
 from clan.run.folder import Snapshot
 from clan.run.records import RunRecords, located, read_run
+from clan.training.statistics import prepare_sampling
 from clan.training.trainer import build_samplers, to_device
 
 
@@ -133,7 +134,9 @@ class Subject:
         """Yields pairs of training images with the run's augmentation."""
         if not self.method.discriminators:
             return
-        loader = PairedLoader(*build_samplers(self.config))
+        source, target = build_samplers(self.config)
+        prepare_sampling(self.config, {"source": source, "target": target}, notify=lambda sentence: None)
+        loader = PairedLoader(source, target)
         for number in range(self.pairs):
             yield to_device(loader.pair(number))
             on_image(2)
