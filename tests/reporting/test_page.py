@@ -23,7 +23,7 @@ from clan.evaluation.scores_file import (
     write_evaluation,
 )
 from clan.evaluation.scoring import score_folders
-from clan.evaluation.selection import Judged, Selection, write_selection
+from clan.evaluation.selection import Judged, Selection
 from clan.reporting.gallery import extremes
 from clan.reporting.html import confusions, delta, render
 from clan.reporting.page import make_page, make_report, run_names
