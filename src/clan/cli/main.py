@@ -8,7 +8,7 @@ from typing import Annotated
 from clan import __version__
 from clan.cli.arguments import parse_call
 from clan.cli.commandline import fail, run
-from clan.cli.flags import DeviceFlags, NetworkFlags
+from clan.cli.flags import DeviceFlags, NetworkFlags, ViewFlags
 from clan.cli.plan import plan_command
 from clan.cli.selection import select
 from clan.cli.show import convert, inspect, predict, report
@@ -55,6 +55,7 @@ def evaluate_command(  # noqa: PLR0913 (the signature is the command line)
     network: NetworkFlags,
     label_ids: bool = False,
     batch_size: int = 1,
+    views: ViewFlags,
     precision: Precision = "fp32",
     where: DeviceFlags,
 ) -> None:
@@ -73,31 +74,24 @@ def evaluate_command(  # noqa: PLR0913 (the signature is the command line)
         classes: file or name of the classes, for weights without their run's config.yaml: cityscapes, synthia-16, …
         network: the network.
         label_ids: write Cityscapes labelIds, for its benchmark server.
-        batch_size: images per forward pass; more than one can be faster on a GPU.
+        batch_size: images, or views of one, per forward pass; more than one can be faster on a GPU.
+        views: how often the network looks.
         precision: precision of convolutions and matrix products on a GPU.
         where: the device.
     """
     speak(
         {"--root": "--data-dir", LESS_MEMORY: "lower --batch-size or --input-size, or give --precision bf16 on a GPU"}
     )
+    given = {**network.given(), "input_size": input_size, "output_size": output_size, "views": views.given(input_size)}
     where.select(precision)
     from clan.data.domains import evaluation_dataset
     from clan.evaluation.bulk import evaluate_and_score
 
-    evaluate_and_score(
-        weights,
-        evaluation_dataset(
-            weights, domain=domain, data_dir=data_dir, data_list=data_list, split=split, classes=classes
-        ),
-        save,
-        workbooks,
-        **network.given(),
-        input_size=input_size,
-        output_size=output_size,
-        label_ids=label_ids,
-        batch_size=batch_size,
-        precision=precision,
+    dataset = evaluation_dataset(
+        weights, domain=domain, data_dir=data_dir, data_list=data_list, split=split, classes=classes
     )
+    given |= {"label_ids": label_ids, "batch_size": batch_size, "precision": precision}
+    evaluate_and_score(weights, dataset, save, workbooks, **given)
 
 
 def iou_command(
