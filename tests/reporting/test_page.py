@@ -353,6 +353,14 @@ def test_what_was_chosen_without_labels_is_shown(runs, tmp_path, monkeypatch):
     assert "<td>0.375</td>" in text
 
 
+def test_a_choice_of_one_snapshot_is_none(runs, tmp_path, monkeypatch):
+    alone = Selection("ensemble", [Judged("SYS_4.pdparams", 4, {"entropy": 0.5})], 0, "3 images")
+    monkeypatch.setattr("clan.reporting.page.read_selection", lambda folder: alone)
+    page = make_report(runs, tmp_path / "report.html", images=0)
+    assert page.runs[0].selected == ""
+    assert page.criteria == []
+
+
 def test_a_damaged_choice_without_labels_is_left_out_of_the_report(runs, tmp_path):
     (tmp_path / "run/select").mkdir(parents=True)
     shutil.copy(runs[0] / "config.yaml", tmp_path / "run")

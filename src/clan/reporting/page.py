@@ -184,7 +184,7 @@ def run_view(
         environment={key: str(value) for key, value in run.environment.items() if not isinstance(value, dict)},
         config=run.config_yaml,
         missing=list(_missing(run, evaluations)),
-        selected=_selected(selection) if selection else "",
+        selected=_selected(selection) if selection and len(selection.snapshots) > 1 else "",
     )
     if not evaluations:
         return view
@@ -197,7 +197,11 @@ def run_view(
             f"Best of {len(evaluations)} snapshots, chosen by these scores: {evaluated} "
             f"Last, {_snapshot_name(last)}: {100 * last.scores.means[headline]:.2f}."
         )
-    judged = {one.iteration: one.values[selection.criterion] for one in selection.snapshots} if selection else {}
+    judged = (
+        {one.iteration: one.values.get(selection.criterion, math.nan) for one in selection.snapshots}
+        if selection
+        else {}
+    )
     snapshots = [
         ScoredSnapshot(
             _snapshot_name(one), one.iteration, one.scores.means, one is chosen, judged.get(one.iteration, math.nan)
