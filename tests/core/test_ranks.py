@@ -208,7 +208,7 @@ def test_a_run_goes_on_on_another_number_of_ranks_where_it_was_in_the_data(two_r
         check_fits(state, given)
     assert check_fits(state, given, accept_changes=True) == "ranks: 2 → 1, so pairs of an iteration: 2 → 1"
     trainer = Trainer(given.model_copy(update={"iter_size": 2}), resume=True, notify=lambda sentence: None)
-    batches = iter(trainer._loader())
+    batches = iter(trainer.loader)
     seen = [next(batches).number for _ in range(4)]
     batches.close()
     assert seen == [4, 5, 6, 7]
