@@ -10,6 +10,7 @@ from typing import Annotated
 from clan import __version__
 from clan.cli.arguments import parse_call, parse_section
 from clan.cli.commandline import Parser, add_resume, fail, resumes, run
+from clan.cli.deployment import export
 from clan.cli.flags import DeviceFlags, NetworkFlags
 from clan.cli.selection import select
 from clan.cli.show import convert, inspect, predict, report
@@ -32,6 +33,7 @@ usage: clan COMMAND [options]; clan COMMAND --help describes one.
   inspect   discrepancy of the heads, accuracy of the discriminator, alignment of features
   predict   label maps, overlays and maps of confidence for images or a video
   data      check: read every file of a data set; init: propose a description of a folder
+  export    a network for other software: ONNX, Paddle Inference
   convert   rewrite weights: .pdparams, .safetensors, .pth
   doctor    this machine, its Paddle and its settings, and which of them are slow
   demo      draw two small worlds, adapt from one to the other, show the scores
@@ -304,6 +306,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "predict": predict,
     "report": report,
     "inspect": inspect,
+    "export": export,
     "convert": convert,
     "doctor": doctor_command,
     "demo": demo_command,
