@@ -14,7 +14,7 @@ from clan.datasets.labels import CITYSCAPES, CITYSCAPES_TO_TRAIN_ID
 from clan.evaluation.images import LABEL_MAP, save_label_map
 from clan.evaluation.inference import EvaluationOptions, each_label_map
 from clan.evaluation.outputs import refuse_clashes
-from clan.evaluation.scores_file import write_classes
+from clan.evaluation.scores_file import write_classes, write_views
 from clan.models.normalization import SCHEMES, Scheme
 from clan.models.options import BACKBONES, NetworkConfig
 from clan.models.recognition import recognise
@@ -151,10 +151,12 @@ def evaluate(
     *,
     options: EvaluationOptions,
     on_image: Callable[[str], None] = lambda name: None,
+    on_view: Callable[[], object] = lambda: None,
 ) -> None:
     """Writes `NAME.png` (ids) and `NAME_color.png` (palette) for every image.
 
-    For classes other than the 19 of Cityscapes, `classes.json` is written too.
+    For classes other than the 19 of Cityscapes, `classes.json` is written too, and `views.json` for other views than
+    one of the whole image. Scores that the folder holds are removed: they would be those of other label maps.
 
     Args:
         segmenter: in eval mode.
@@ -162,6 +164,7 @@ def evaluate(
         save: the folder to write to; created if missing.
         options: sizes and encoding.
         on_image: called with each image's name after its prediction.
+        on_view: called after each view of an image.
 
     Raises:
         DataError: an image cannot be read, or a label map cannot be written.
@@ -171,11 +174,12 @@ def evaluate(
     refuse_clashes_of(dataset, save)
     table = _label_id_table(dataset.classes) if options.label_ids else None
     write_classes(save, dataset.classes)
+    write_views(save, options.views)
 
     def write(train_ids: np.ndarray, index: int) -> None:
         save_label_map(train_ids, save / dataset.stems[index], dataset.classes.label_space, table=table)
 
-    each_label_map(segmenter, dataset, write, options=options, on_image=on_image)
+    each_label_map(segmenter, dataset, write, options=options, on_image=on_image, on_view=on_view)
 
 
 def refuse_clashes_of(dataset: Dataset, save: Path) -> None:
