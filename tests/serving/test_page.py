@@ -162,6 +162,7 @@ def offline_labels(window, page, picture):
     window.devtools("Network.enable")
     window.devtools("Network.emulateNetworkConditions", offline=True, **speed)
     try:
+        window.complaints()  # those of pages before
         window.show(page, width=1280, scheme="light")
         window.requests()
         window.choose("#file", picture)
