@@ -19,13 +19,25 @@ import paddle
 from paddle import Tensor, nn
 from paddle.nn import functional
 
-from clan.kernels import attention, depthwise, dilated, halving, layer_norm, linear, mixing, residual, softmax
+from clan.kernels import (
+    attention,
+    convolution,
+    depthwise,
+    dilated,
+    halving,
+    layer_norm,
+    linear,
+    mixing,
+    residual,
+    softmax,
+)
 from clan.kernels.bridge import missing, takes_over
 from clan.kernels.product import multiplies_bf16 as multiplies_bf16
 from clan.kernels.structure import same_code
 from clan.losses import segmentation
 from clan.models import dinov2, mit
 from clan.models.attention import Linear, TokenNorm
+from clan.models.daformer_head import Unit
 from clan.models.discriminator import Discriminator
 from clan.models.heads import Head
 from clan.models.mit import LocalMixing
@@ -71,6 +83,8 @@ KERNELS = (
         Kernel(user, "attend", {"attend": attention.replaced}, attention.fits, attention.forward)
         for user in (mit, dinov2)
     ),
+    # Winograd's 3×3 again, for the many channels of DAFormer's head.
+    Kernel(Unit, "forward", {"forward": convolution.replaced}, convolution.fits, convolution.forward),
     # One product for all taps of all dilations of all heads on the same features.
     Kernel(
         Head,
