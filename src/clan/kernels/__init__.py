@@ -21,9 +21,9 @@ from paddle.nn import functional
 
 from clan.kernels import (
     attention,
-    convolution,
     depthwise,
     dilated,
+    fusion,
     halving,
     layer_norm,
     linear,
@@ -72,6 +72,8 @@ KERNELS = (
     Kernel(Bottleneck, "forward", {"forward": residual.replaced}, residual.fits, residual.forward),
     # Nine shifted and scaled copies of a padded plane.
     Kernel(Depthwise, "forward", {"forward": nn.Conv2D.forward}, depthwise.fits, depthwise.forward),
+    # Winograd's 3×3 with batch norm and ReLU.
+    Kernel(Unit, "forward", {"forward": fusion.replaced}, fusion.fits, fusion.forward),
     # Loops over a pixel's channels, convolution and GELU together, without transposing the map.
     Kernel(LocalMixing, "forward", {"forward": mixing.replaced}, mixing.fits, mixing.forward),
     # The bias is where the product is added to, and its gradient one pass.
@@ -83,8 +85,6 @@ KERNELS = (
         Kernel(user, "attend", {"attend": attention.replaced}, attention.fits, attention.forward)
         for user in (mit, dinov2)
     ),
-    # Winograd's 3×3 again, for the many channels of DAFormer's head.
-    Kernel(Unit, "forward", {"forward": convolution.replaced}, convolution.fits, convolution.forward),
     # One product for all taps of all dilations of all heads on the same features.
     Kernel(
         Head,

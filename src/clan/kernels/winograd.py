@@ -30,8 +30,8 @@ PRODUCTS = 16
 LARGEST = 4_000_000
 """Elements of transformed inputs, or of their products, at once, beyond a row of tiles: memory, and the cache."""
 
-LARGEST_SUM = 16_000_000
-"""Elements of transformed inputs at once where a gradient of the weight is summed up."""
+LARGEST_WHOLE = 16_000_000
+"""Elements of transformed inputs at once in the gradient of a weight, which sums over all tiles."""
 
 Affine = tuple[np.ndarray, np.ndarray]
 """Scale and shift, float32 [C] each."""
@@ -98,22 +98,19 @@ def weight_gradient(
 ) -> None:
     """The gradient that a gradient [B, h, w, O] of the result gives the weight, into `out` [O, C, 3, 3]."""
     tiles = Tiles.of(x, dilation)
-    elements = PRODUCTS * len(x) * len(tiles.rows) * len(tiles.columns) * x.shape[3]
-    if elements <= LARGEST_SUM:
-        pieces = [(slice(None), tiles.rows)]
-    else:
-        parts = min(-(-elements // (len(x) * LARGEST_SUM)), len(tiles.rows))
-        pieces = [(slice(i, i + 1), rows) for i in range(len(x)) for rows in np.array_split(tiles.rows, parts)]
-    total = scratch("winograd kernels", (PRODUCTS, *out.shape[:2]))
-    for number, (images, rows) in enumerate(pieces):
-        inputs = _transformed_inputs(x[images], Tiles(rows, tiles.columns), dilation, before, x.dtype.type)
+    elements = PRODUCTS * len(x) * len(tiles.rows) * len(tiles.columns) * max(x.shape[3], gradient.shape[3])
+    parts = np.array_split(tiles.rows, min(-(-elements // LARGEST_WHOLE), len(tiles.rows)))
+    total: np.ndarray | None = None
+    for rows in parts:
+        part = Tiles(rows, tiles.columns)
+        inputs = _transformed_inputs(x, part, dilation, before, x.dtype.type)
         outputs = scratch("winograd outputs", (PRODUCTS, inputs.shape[1], gradient.shape[3]), inputs.dtype.type)
-        _spread_outputs(gradient[images], rows, tiles.columns, dilation, outputs)
-        products = total if number == 0 else scratch("winograd part", total.shape)
+        _spread_outputs(gradient, *part, dilation, outputs)
+        products = scratch("winograd kernels", (PRODUCTS, *out.shape[:2]))
         multiply_each(outputs.swapaxes(1, 2), inputs, products)
-        if number:
-            total += products
-    _transform_products(total, out)
+        if len(parts) > 1:
+            total = products.copy() if total is None else np.add(total, products, out=total)
+    _transform_products(products if total is None else total, out)
 
 
 def _transformed_inputs(
