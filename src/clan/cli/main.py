@@ -8,6 +8,7 @@ from typing import Annotated
 from clan import __version__
 from clan.cli.arguments import parse_call
 from clan.cli.commandline import fail, run
+from clan.cli.deployment import export
 from clan.cli.flags import DeviceFlags, NetworkFlags, ViewFlags
 from clan.cli.plan import plan_command
 from clan.cli.selection import select
@@ -37,6 +38,7 @@ usage: clan COMMAND [options]; clan COMMAND --help describes one.
   predict   label maps, overlays and maps of confidence for images or a video
   serve     a page and an HTTP endpoint to try a network
   data      check: read every file of a data set; init: propose a description of a folder
+  export    a network for other software: ONNX, Paddle Inference
   convert   rewrite weights: .pdparams, .safetensors, .pth
   doctor    this machine, its Paddle and its settings, and which of them are slow
   demo      draw two small worlds, adapt from one to the other, show the scores
@@ -245,6 +247,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "predict": predict,
     "report": report,
     "inspect": inspect,
+    "export": export,
     "serve": serve,
     "convert": convert,
     "doctor": doctor_command,
