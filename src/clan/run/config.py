@@ -248,6 +248,8 @@ class Config(Section):
     """Split of the target to validate on."""
     validation_images: NonNegativeInt = 0
     """Number of validation images, evenly spread over the split; 0: all."""
+    select_without_labels: bool = False
+    """Compute at each snapshot, on target images without labels, the criteria of `clan select`."""
     loggers: tuple[LoggerName, ...] = ("tensorboard",)
     """Loggers besides the run's own records."""
     device: Literal["auto", "cpu", "gpu"] = "auto"

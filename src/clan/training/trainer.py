@@ -19,7 +19,7 @@ from clan.methods.base import synchronise_batch_norms
 from clan.run import earlier
 from clan.run.checkpoint import State, States, check_fits
 from clan.run.config import Config, to_yaml
-from clan.run.folder import BAD_SAMPLES
+from clan.run.folder import BAD_SAMPLES, Snapshot
 from clan.run.observer import Everyone, Observer, Step, Validation
 from clan.run.records import EventLog
 from clan.training import health, loggers
@@ -28,6 +28,7 @@ from clan.training.environment import memory
 from clan.training.export import Snapshots, check_space, make_folder, needed_space, write_config
 from clan.training.health import BadSamples
 from clan.training.interruption import Interruption, Resume
+from clan.training.judge import Judge
 from clan.training.labels import loss_weights, shortcomings
 from clan.training.learner import Learner, load_initial_weights
 from clan.training.statistics import prepare_sampling
@@ -77,6 +78,7 @@ class Trainer:
         with ranks.together():
             self.source, self.target = build_samplers(config)
             self.validator = Validator(config, ranks) if config.validate_every else None
+            self.judge = Judge(config) if config.select_without_labels else None
         samplers = {"source": self.source, "target": self.target}
         prepare_sampling(config, samplers, folder=self.folder, ranks=ranks, notify=notify)
         notify(f"{len(self.source.dataset)} source and {len(self.target.dataset)} target images")
@@ -306,7 +308,24 @@ class Trainer:
                 previews = self.snapshots.save(self.iteration)
         if due or improved or self.stopping:
             self._save_state()
+        if due and self.judge and not self.stopping:
+            self._judge(self.judge)
         return previews
+
+    def _judge(self, judge: Judge) -> None:
+        """Measures the snapshot that was just saved; a signal leaves that to `clan select`."""
+        with self.ranks.together():
+            if not self.ranks.first:
+                return
+            with self.learner.averaged():
+                said = judge.judge(
+                    self.method,
+                    Snapshot(self.snapshots.path(self.iteration), self.iteration),
+                    on_image=self.observer.validating,
+                    stop=lambda: self.interruption.signal > 0,
+                )
+            if said:
+                self.notify(f"{self.snapshots.path(self.iteration).stem}, {said}")
 
     def _save_state(self) -> None:
         with self.ranks.together():
