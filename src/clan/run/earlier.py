@@ -26,13 +26,14 @@ from clan.run.folder import (
     NONFINITE,
     OLD_STATE,
     PREFIXES,
+    PSEUDO_LABELS,
     STATES,
     VALIDATION,
     prefix_of,
 )
 
 _OWN = (
-    *(OLD_STATE, LOSSES, METRICS, VALIDATION, *LOGGERS, BAD_SAMPLES, NONFINITE),
+    *(OLD_STATE, LOSSES, METRICS, VALIDATION, PSEUDO_LABELS, *LOGGERS, BAD_SAMPLES, NONFINITE),
     STATES,  # last: until it is moved, the earlier run can be resumed
 )
 _ABOUT = (ENVIRONMENT, CONFIG)

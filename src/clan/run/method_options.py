@@ -106,6 +106,8 @@ class SelfTrainingOptions(MethodOptions):
 
     export: Literal["student", "teacher"] = "student"
     """Network that is validated and saved as weights."""
+    validate_both: bool = True
+    """Validate the other network too, which takes as long again; it decides nothing."""
     teacher_decay: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.999
     """Largest decay α of the teacher, an average of the student's weights."""
     confidence: Fraction = 0.968

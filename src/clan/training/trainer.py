@@ -30,6 +30,7 @@ from clan.training.health import BadSamples
 from clan.training.interruption import Interruption, Resume
 from clan.training.labels import loss_weights, shortcomings
 from clan.training.learner import Learner, load_initial_weights
+from clan.training.looks import Looks
 from clan.training.statistics import prepare_sampling
 from clan.training.validation import Validator
 
@@ -89,6 +90,7 @@ class Trainer:
             self.method.on_weights_loaded()
         self.learner = Learner(config, self.method)
         self.snapshots = Snapshots(config, self.learner, self.target)
+        self.looks = Looks(config, self.method, self.target)
         self.records = self.observer = Observer()
         self.iteration = self.pairs = 0
         self.states = States(self.folder, config.keep_last)
@@ -276,6 +278,7 @@ class Trainer:
                 self.iteration,
                 on_image=self.observer.validating,
                 stop=lambda: self.interruption.signal > 0,
+                compared=self.method.compared,
             )
         if found is None:
             self.stopping = True
@@ -296,10 +299,18 @@ class Trainer:
         previews = None
         with self.ranks.together():
             if due and self.ranks.first:
-                previews = self.snapshots.save(self.iteration)
+                previews = {**self.snapshots.save(self.iteration), **self._look()}
         if due or improved or self.stopping:
             self._save_state()
         return previews
+
+    def _look(self) -> Mapping[str, Path]:
+        """Looks at what the method made of this rank's last pairs; returns pictures by title."""
+        newest = range(self.pairs - self.ranks.size, -1, -self.ranks.size)
+        if labels := self.looks.compare(self.iteration, newest[: self.looks.batches]):
+            self.records.looked(labels)
+            self.observer.looked(labels)
+        return self.looks.sheet(self.iteration, newest[0], self.snapshots.prefix)
 
     def _save_state(self) -> None:
         with self.ranks.together():
