@@ -44,8 +44,10 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks/results/adaptation"
 SPLITS = {"val": ("val",), "test": ("val", "test", "test-seq05vd")}
 """What a run is scored on: while tuning, never the test split."""
-SAVE_EVERY = 100
-"""Iterations that a killed run loses at most."""
+SNAPSHOTS = 8
+"""Snapshots of a run, evenly spaced; a killed run loses what it did since the last one."""
+WATCHED = 10
+"""Images of val on which every snapshot is scored while training, to see its course."""
 EVALUATED = ("val", "test")
 """Splits with images of their own; the others are parts of these."""
 
@@ -125,7 +127,7 @@ def run_all(runs: Sequence[Run], jobs: int = 1) -> int:
 
 def expected_seconds(run: Run) -> float:
     """From what runs of the same method, else of any, took per iteration; 0 before the first."""
-    records = list(map(json.loads, (path.read_text() for path in RESULTS.rglob("*.json"))))
+    records = list(map(json.loads, (path.read_text() for path in RESULTS.glob("*_to_*/*.json"))))
     flags = json.loads(json.dumps(run.flags, default=str))
     alike = [record for record in records if record["flags"]["method"] == flags["method"]] or records
     rates = [sum(record["seconds"].values()) / record["flags"]["num-steps"] for record in alike]
@@ -136,7 +138,7 @@ def execute(run: Run, cores: int) -> dict:
     """Trains, from where a killed run stopped, evaluates, scores, and writes the record."""
     run.folder.mkdir(parents=True, exist_ok=True)
     started = datetime.now().astimezone()
-    arguments = ["train", *as_arguments(run.flags), "--save-every", str(SAVE_EVERY)]
+    arguments = ["train", *as_arguments(run.flags | watching(run))]
     if not run.weights.exists():
         resume = ["--resume"] if any(run.folder.rglob("*.safetensors")) else []
         clan(run, cores, *arguments, "--snapshot-dir", str(run.folder), *resume)
@@ -162,6 +164,12 @@ def execute(run: Run, cores: int) -> dict:
     run.record_path.parent.mkdir(parents=True, exist_ok=True)
     run.record_path.write_text(adaptation_report.compact_json(record))
     return record
+
+
+def watching(run: Run) -> dict[str, object]:
+    """Flags that the result does not depend on."""
+    interval = int(str(run.flags["num-steps"])) // SNAPSHOTS
+    return {"save-every": interval, "validate-every": interval, "validation-images": WATCHED}
 
 
 def clan(run: Run, cores: int, *arguments: str) -> None:

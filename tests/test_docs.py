@@ -14,6 +14,7 @@ from PIL import Image
 
 from clan.cli import main as cli
 from clan.cli.arguments import parameters_of, parse_call
+from clan.cli.plan import plan_parser
 from clan.datasets import Classes, DescriptionFile
 from clan.run import presets as recipes
 from clan.run.config import NetworkConfig, flat_options, to_yaml
@@ -25,7 +26,7 @@ YOUR_DATA, TUTORIAL, README = ROOT / "docs/your-data.md", ROOT / "docs/tutorial.
 MARKDOWN = [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
 
 TRANSLATIONS = {"README.zh-CN.md": "README.md"} | {
-    f"docs/zh/{page}.md": f"docs/{page}.md" for page in ("index", "tutorial", "choosing")
+    f"docs/zh/{page}.md": f"docs/{page}.md" for page in ("index", "tutorial", "choosing", "plan", "select")
 }
 
 
@@ -62,6 +63,14 @@ def test_the_site_s_navigation_names_every_page_once():
 
     named = leaves(yaml.load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"), Loader)["nav"])
     assert sorted(named) == sorted(page.relative_to(ROOT / "docs").as_posix() for page in DOCS)
+
+
+def test_the_flags_of_a_plan_are_in_the_reference():
+    own = {flag for action in plan_parser()._actions for flag in action.option_strings}
+    own -= {flag for action in start_parser()._actions for flag in action.option_strings} | {"--no-measure"}
+    table = (ROOT / "docs/reference/commands.md").read_text(encoding="utf-8")
+    section = table[table.index("### clan plan") :]
+    assert [flag for flag in own | {"--json"} if f"`{flag}" not in section.replace("[no-]", "")] == []
 
 
 @pytest.mark.parametrize("translation", TRANSLATIONS)
@@ -127,6 +136,14 @@ def write_description(folder, own):
     (folder / f"{own}.yaml").write_text(text)
 
 
+class Planned(Exception):
+    """Instead of measuring steps."""
+
+
+def plan(*_, **__):
+    raise Planned
+
+
 def check(words, trained):
     """Lets the program that a command names parse the rest; raises whatever does not fit."""
     words = without_environment(words)
@@ -135,6 +152,9 @@ def check(words, trained):
         before = len(trained)
         cli.train_command(rest[1:])
         assert len(trained) == before + 1
+    elif program == "clan" and rest[:1] == ["plan"]:
+        with pytest.raises(Planned):
+            cli.dispatch(rest)
     elif program == "clan":
         known = cli.COMMANDS | {f"data {command}": function for command, function in cli.DATA_COMMANDS.items()}
         count = 2 if rest[0] == "data" else 1
@@ -181,6 +201,7 @@ def launcher():
 def test_every_command_parses(page, place, monkeypatch):
     trained = []
     monkeypatch.setattr("clan.training.run.train", lambda *given, **options: trained.append(given))
+    monkeypatch.setattr("clan.training.plan.estimate", plan)
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     monkeypatch.setattr(sys, "argv", ["command"])
     monkeypatch.chdir(place)
@@ -194,7 +215,7 @@ def test_every_command_parses(page, place, monkeypatch):
 WRONG = """\
 clan trian
 clan train --sorce gta5
-clan predict a.jpg
+clan predict --weights a.pdparams
 clan data chek render.yaml
 clan evaluate x --split
 python CLAN_iou.py
@@ -225,7 +246,7 @@ OTHERS = {"--signal"}
 
 def known_flags():
     """All flags of all programs that the documentation speaks of."""
-    parsers = [start_parser(), launcher(), *map(parser_of, SCRIPTS.values())]
+    parsers = [start_parser(), plan_parser(), launcher(), *map(parser_of, SCRIPTS.values())]
     flags = {flag for parser in parsers for action in parser._actions for flag in action.option_strings}
     for option, _ in flat_options(recipes.official().model_dump() | {"source": {}, "target": {}}):
         *sections, field = option.replace("_", "-").split(".")

@@ -33,14 +33,12 @@ def median_gain(folder: Path) -> tuple[str, dict[str, float]]:
 
 def panels(folder: Path, stem: str, miou: dict[str, float]) -> dict[str, Image.Image]:
     """Returns the pictures by caption."""
-    from clan.evaluation.label_maps import options_for
-    from clan.evaluation.prediction import Predictor
+    from clan.evaluation.model import load
 
     dataset = Dataset("cityscapes", folder / "worlds/Cityscapes", split="val")
     image, truth = dataset.read_pair(dataset.stems.index(stem))
     (snapshot,) = (path for path in (folder / "clan").glob("SYS_*.pdparams") if not path.stem.endswith("_D"))
-    options = options_for(snapshot, num_classes=None, upsampling=None, input_size=recipes.DEMO_TRAINING_SIZE)
-    discrepancy = Predictor(snapshot, options, keep_proportions=False)(image).discrepancy
+    discrepancy = load(snapshot, input_size=recipes.DEMO_TRAINING_SIZE)(image).discrepancy
     greatest = float(discrepancy.max())
     seen = Image.fromarray(heat_palette()[DISCREPANCY.quantize(discrepancy / greatest, image.size)])
     predicted = {method: Image.open(folder / "result" / method / f"{stem}_color.png").convert("RGB") for method in miou}

@@ -1,6 +1,7 @@
 """Domain adaptation of segmentation networks on PaddlePaddle: CLAN and its successors.
 
-What scripts use is here: `clan.train`, `clan.evaluate`, `clan.predict`, `clan.report` and the presets' configurations.
+What scripts use is here: `clan.load`, `clan.train`, `clan.evaluate`, `clan.predict`, `clan.report` and the presets'
+configurations.
 """
 
 from typing import Any
@@ -14,6 +15,7 @@ __version__ = "0.1.0"
 FACE = {
     "train": "clan.training.run:train",
     "evaluate": "clan.evaluation.label_maps:evaluate",
+    "load": "clan.evaluation.model:load",
     "load_segmenter": "clan.evaluation.label_maps:load_segmenter",
     "predict": "clan.evaluation.prediction:predict",
     "score_folders": "clan.evaluation.scoring:score_folders",
@@ -29,13 +31,17 @@ FACE = {
 }
 """Where the functions and classes of this package's face are; they are imported when they are used."""
 
+NEED_PADDLE = {"train", "evaluate", "load_segmenter", "report"}
+"""Those that cannot do without Paddle; `load` and `predict` import it for what it has to compute."""
+
 
 def __getattr__(name: str) -> Any:
     if name not in FACE:
         raise AttributeError(f"module 'clan' has no attribute {name!r}")
     from clan.core.schema import find
 
-    runtime.import_paddle()
+    if name in NEED_PADDLE:
+        runtime.import_paddle()
     return find(FACE[name])
 
 

@@ -211,7 +211,7 @@ def test_an_image_is_read_alike_everywhere(name, tmp_path):
     with ThreadPoolExecutor(1) as pool:
         ((_, planes),) = _read_ahead(pool, dataset, EvaluationOptions(input_size=size))
         np.testing.assert_array_equal(transforms.denormalize(planes[0], CAFFE), expected)
-        ((_, image),) = _readable(pool, [path], None)
+        ((_, image),) = _readable(pool, [path], None, read_rgb)
     assert image is not None
     np.testing.assert_array_equal(np.asarray(image), expected)
 

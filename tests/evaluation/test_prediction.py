@@ -14,8 +14,9 @@ from clan.datasets.labels import CITYSCAPES
 from clan.evaluation import inference
 from clan.evaluation.inference import analyse, evaluating
 from clan.evaluation.label_maps import EvaluationOptions, evaluate, load_segmenter
+from clan.evaluation.model import same_area
 from clan.evaluation.overlays import CONFIDENCE, DISCREPANCY, heat_palette, overlay
-from clan.evaluation.prediction import Products, predict, same_area
+from clan.evaluation.prediction import Products, predict
 from clan.evaluation.video import video_writer
 from clan.models.options import NetworkConfig
 from clan.models.segmenter import build_segmenter

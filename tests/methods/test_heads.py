@@ -1,5 +1,7 @@
 """One head instead of two, and heads that read several levels: from training to what is made of the weights."""
 
+from functools import partial
+
 import numpy as np
 import paddle
 import pytest
@@ -18,6 +20,7 @@ from clan.reporting.inspection.findings import read_findings
 from clan.reporting.inspection.run import inspect_run
 from clan.reporting.inspection.subject import Options
 from clan.training.run import train
+from tests.methods import test_contract
 from tests.methods.test_contract import build, pair
 
 
@@ -32,6 +35,37 @@ def test_methods_work_with_one_head_or_say_that_they_need_two(name):
     assert all(np.isfinite(float(loss)) for loss in losses.values())
     assert method.segmenter.head1.conv2d_list[0].weight.grad is not None
     assert len(method.segmenter.heads) == 1
+
+
+DAFORMER = {"model": "daformer", "head_channels": 8, "align_corners": False}
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("test", ["every_trainable_parameter", "networks_learn", "a_step_is"])
+def test_methods_keep_their_contract_with_heads_that_read_all_levels(name, test, monkeypatch):
+    """Of `clan` and the other methods with two heads, these are two daformer heads."""
+    monkeypatch.setattr(test_contract, "build", partial(build, **DAFORMER))
+    (checked,) = (check for key, check in vars(test_contract).items() if key.startswith(f"test_{test}"))
+    checked(name)
+
+
+@pytest.mark.parametrize("method", ["clan", "mic"])
+def test_a_run_with_daformer_heads_resumes_bit_for_bit_and_its_weights_are_used(method, worlds, tmp_path, capsys):
+    from tests.conftest import assert_same_end, tiny_config
+
+    options = {f"network__{name}": value for name, value in DAFORMER.items()} | {"method": method}
+    if method == "mic":
+        options["augmentation__crop_size"] = (64, 32)
+        options["augmentation__random_scale"] = False
+    train(tiny_config(worlds, tmp_path / "whole", **options))
+    train(tiny_config(worlds, tmp_path / "halves", **options, num_steps_stop=2))
+    weights = train(tiny_config(worlds, tmp_path / "halves", **options), resume=True)
+    assert_same_end(tmp_path / "whole", tmp_path / "halves")
+    picture = next((worlds / "Cityscapes/leftImg8bit/val").rglob("*.png"))
+    weights = weights.rename(tmp_path / "alone.pdparams")
+    cli.dispatch(["predict", str(picture), "--weights", str(weights), "-o", str(tmp_path / "seen")])
+    said = capsys.readouterr().out
+    assert "recognised as resnet-tiny for 19 classes; assumed: --output-stride 32, --input-normalization" in said
 
 
 @pytest.fixture(scope="module")

@@ -232,7 +232,9 @@ def test_every_option_is_read_by_training_or_evaluation(tiny, tmp_path, read_opt
     cropped = {"augmentation__random_scale": False, "augmentation__crop_size": (32, 16)}
     train(tiny(num_steps=1, augmentation__style="amplitude", snapshot_dir=tmp_path / "second", **cropped))
     for name in METHOD_OPTIONS:
-        train(tiny(method=name, num_steps=1, target__split="val", snapshot_dir=tmp_path / name))
+        train(tiny(method=name, num_steps=1, target__split="val", validate_every=1, snapshot_dir=tmp_path / name))
+    rare = dict.fromkeys(("source__sampling", "target__sampling"), "rare-class") | cropped
+    train(tiny(method="oracle", num_steps=1, target__split="val", snapshot_dir=tmp_path / "rare", **rare))
     unread = [".".join(path) for path in leaves() if path not in read_options]
     assert not unread
 

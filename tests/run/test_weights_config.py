@@ -8,7 +8,8 @@ from clan.cli import main as cli
 from clan.core.errors import ClanError, ConfigError, WeightsError
 from clan.data.dataset import Dataset
 from clan.evaluation.label_maps import load_segmenter, options_for
-from clan.evaluation.prediction import label_space_of, predict
+from clan.evaluation.paddle_network import label_space_of
+from clan.evaluation.prediction import predict
 from clan.models.options import BACKBONES, NetworkConfig
 from clan.models.recognition import recognise
 from clan.models.segmenter import build_segmenter
@@ -90,6 +91,17 @@ def test_arrays_tell_the_network(backbone):
     arrays = {name: tensor.numpy() for name, tensor in to_file_names(state).items()}
     told = recognise(arrays)
     assert (told.backbone, told.num_classes, told.branches) == (backbone, 5, 4)
+
+
+@pytest.mark.parametrize(("model", "heads"), [("daformer", 1), ("daformer", 2), ("light", 1), ("deeplab", 1)])
+def test_arrays_tell_the_heads(model, heads):
+    options = {"head_channels": 8} if model == "daformer" else {}
+    network = NetworkConfig(backbone="resnet-tiny", num_classes=5, model=model, num_heads=heads, **options)
+    told = recognise(
+        {name: tensor.numpy() for name, tensor in to_file_names(build_segmenter(network).state_dict()).items()}
+    )
+    assert (told.model, told.num_heads, told.num_classes) == (model, heads, 5)
+    assert told.head_channels == options.get("head_channels")
 
 
 @pytest.fixture

@@ -1,17 +1,18 @@
 """`clan`: one function per command; its signature defines the arguments, its docstring the help."""
 
-import functools
-import itertools
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
 from clan import __version__
-from clan.cli.arguments import parse_call, parse_section
-from clan.cli.commandline import Parser, add_resume, fail, resumes, run
-from clan.cli.flags import DeviceFlags, NetworkFlags
+from clan.cli.arguments import parse_call
+from clan.cli.commandline import fail, run
+from clan.cli.flags import DeviceFlags, NetworkFlags, ViewFlags
+from clan.cli.plan import plan_command
+from clan.cli.selection import select
 from clan.cli.show import convert, inspect, predict, report
+from clan.cli.train import train_command
 from clan.core import runtime
 from clan.core.errors import LESS_MEMORY
 from clan.core.output import speak
@@ -24,8 +25,10 @@ SUMMARY = f"""clan {__version__}: category-level adversarial domain adaptation f
 usage: clan COMMAND [options]; clan COMMAND --help describes one.
 
   train     train from a preset or a config.yaml; every field is a flag
+  plan      what such a run will take: steps, images, hours, memory, disk; and what makes it fit
   evaluate  label maps and scores of one snapshot, or of a folder of them
   iou       score a folder of label maps
+  select    choose a snapshot, or a run, without labels of the target
   report    scores, curves and pictures of runs as one HTML page
   inspect   discrepancy of the heads, accuracy of the discriminator, alignment of features
   predict   label maps, overlays and maps of confidence for images or a video
@@ -52,6 +55,7 @@ def evaluate_command(  # noqa: PLR0913 (the signature is the command line)
     network: NetworkFlags,
     label_ids: bool = False,
     batch_size: int = 1,
+    views: ViewFlags,
     precision: Precision = "fp32",
     where: DeviceFlags,
 ) -> None:
@@ -70,31 +74,24 @@ def evaluate_command(  # noqa: PLR0913 (the signature is the command line)
         classes: file or name of the classes, for weights without their run's config.yaml: cityscapes, synthia-16, …
         network: the network.
         label_ids: write Cityscapes labelIds, for its benchmark server.
-        batch_size: images per forward pass; more than one can be faster on a GPU.
+        batch_size: images, or views of one, per forward pass; more than one can be faster on a GPU.
+        views: how often the network looks.
         precision: precision of convolutions and matrix products on a GPU.
         where: the device.
     """
     speak(
         {"--root": "--data-dir", LESS_MEMORY: "lower --batch-size or --input-size, or give --precision bf16 on a GPU"}
     )
+    given = {**network.given(), "input_size": input_size, "output_size": output_size, "views": views.given(input_size)}
     where.select(precision)
     from clan.data.domains import evaluation_dataset
     from clan.evaluation.bulk import evaluate_and_score
 
-    evaluate_and_score(
-        weights,
-        evaluation_dataset(
-            weights, domain=domain, data_dir=data_dir, data_list=data_list, split=split, classes=classes
-        ),
-        save,
-        workbooks,
-        **network.given(),
-        input_size=input_size,
-        output_size=output_size,
-        label_ids=label_ids,
-        batch_size=batch_size,
-        precision=precision,
+    dataset = evaluation_dataset(
+        weights, domain=domain, data_dir=data_dir, data_list=data_list, split=split, classes=classes
     )
+    given |= {"label_ids": label_ids, "batch_size": batch_size, "precision": precision}
+    evaluate_and_score(weights, dataset, save, workbooks, **given)
 
 
 def iou_command(
@@ -236,68 +233,10 @@ def data_init(
     init_data(folder, output)
 
 
-def train_command(arguments: Sequence[str]) -> None:
-    """Train from a preset or a config.yaml, with any field overridden."""
-    from clan.data.domains import config_for_domains, load_classes, named_domain
-    from clan.datasets import Classes, Description
-    from clan.run.config import load
-    from clan.run.method_options import METHOD_OPTIONS, known_flags, switched
-    from clan.run.presets import PRESETS, SOURCE_ROOTS, preset_name
-    from clan.training.display import open_display
-
-    speak({"--num-classes": "--network.num-classes"})
-    start = Parser(prog="clan train", add_help=False)
-    start.add_argument("--preset", type=preset_name, default="official", metavar="{" + ",".join(PRESETS) + "}")
-    start.add_argument("--method", choices=METHOD_OPTIONS)
-    start.add_argument("--source", metavar="NAME|FILE", help="synthia, gta5 or a description file")
-    start.add_argument("--target", metavar="NAME|FILE", help="cityscapes or a description file")
-    start.add_argument("--classes", type=Path, metavar="NAME|FILE")
-    start.add_argument("--config", type=Path, metavar="FILE", help="the config.yaml of another run")
-    add_resume(start)
-    shown = start.add_mutually_exclusive_group()
-    option = functools.partial(shown.add_argument, dest="output", action="store_const", default="text")
-    option("--quiet", const="quiet", help="print only errors and the last snapshot")
-    option("--json", const="json", help="print one JSON object per line")
-    flags, rest = start.parse_known_args(arguments)
-    source = flags.source if flags.source in SOURCE_ROOTS else None
-    base = load(flags.config) if flags.config else PRESETS[flags.preset](source or "synthia")
-    domains = {"source": None if source and not flags.config else flags.source, "target": flags.target}
-    if any(domains.values()) or flags.classes:
-        roots = {role: _given(f"--{role}.root", rest) for role in domains}
-        base = config_for_domains(base, domains, flags.classes, roots=roots, notify=open_display(flags.output).note)
-    if flags.method:
-        base = base.model_copy(update={"method": switched(base.method, flags.method)})
-    about = (
-        f"Train a segmenter. First choose where to start from: --preset {{{','.join(PRESETS)}}} (official), "
-        "--source (synthia, gta5 or the description file of your own) and --target (cityscapes or a description "
-        "file) with --classes, the classes that both share (a file, cityscapes, synthia-16 or synthia-13), or "
-        "--config FILE, the config.yaml of another run; and "
-        f"--method {{{','.join(METHOD_OPTIONS)}}} (clan), each with options of its own. --resume continues the run "
-        "in the snapshot folder, --resume auto does so or, without one, starts it, --resume-with-changes goes on "
-        "under options that changed. --quiet prints only errors and the last snapshot, --json prints one object "
-        "per line. Then override any field; the defaults shown are those of what you chose."
-    )
-    readers = {Description: lambda name: named_domain(name).description, Classes: lambda path: load_classes(Path(path))}
-    config = parse_section(base, known_flags(rest, base.method), about, readers, start)
-    runtime.import_paddle()
-    from clan.training.run import train as run_training
-
-    run_training(config, resume=resumes(flags), accept_changes=flags.resume_with_changes, output=flags.output)
-
-
-def _given(flag: str, arguments: Sequence[str]) -> str | None:
-    """Returns the value of a flag, `--x value` or `--x=value`; None: the flag is not given."""
-    for argument, following in itertools.zip_longest(arguments, arguments[1:]):
-        if argument == flag:
-            return following
-        if argument.startswith(f"{flag}="):
-            return argument.removeprefix(f"{flag}=")
-    return None
-
-
 COMMANDS: dict[str, Callable[..., None]] = {
     "evaluate": evaluate_command,
     "iou": iou_command,
+    "select": select,
     "predict": predict,
     "report": report,
     "inspect": inspect,
@@ -306,6 +245,9 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo_command,
 }
 
+
+FROM_CONFIGURATION: dict[str, Callable[[Sequence[str]], None]] = {"train": train_command, "plan": plan_command}
+"""Commands with a flag for every option of the configuration."""
 
 DATA_COMMANDS: dict[str, Callable[..., None]] = {"check": data_check, "init": data_init}
 
@@ -329,8 +271,8 @@ def dispatch(arguments: Sequence[str]) -> None:
     command, *rest = arguments
     if command == "--version":
         print(f"clan {__version__}")
-    elif command == "train":
-        train_command(rest)
+    elif command in FROM_CONFIGURATION:
+        FROM_CONFIGURATION[command](rest)
     elif command == "data":
         data_command(rest)
     elif command in COMMANDS:

@@ -1,12 +1,13 @@
 """`clan predict`, `clan report`, `clan inspect` and `clan convert`: one function per command, like in `main`."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 from clan.cli.flags import DeviceFlags, NetworkFlags
 from clan.core import runtime
-from clan.core.errors import LESS_MEMORY
+from clan.core.errors import LESS_MEMORY, ConfigError
 from clan.core.output import speak
 from clan.core.runtime import Precision
 from clan.run.folder import require_weights
@@ -18,7 +19,8 @@ def predict(  # noqa: PLR0913 (the signature is the command line)
     source: Path,
     /,
     *,
-    weights: Path,
+    weights: Path | None = None,
+    model: Path | None = None,
     output: Annotated[Path, "-o"] = Path("predictions"),
     labels: bool = True,
     overlay: bool = True,
@@ -37,6 +39,7 @@ def predict(  # noqa: PLR0913 (the signature is the command line)
     Args:
         source: an image, a folder of images or a video.
         weights: weights of a segmenter; a config.yaml beside or in them describes the network.
+        model: a folder or .onnx file of clan export, instead of weights; ONNX needs no Paddle.
         output: output folder.
         labels: write label maps and colour masks.
         overlay: write images with the colours over them.
@@ -51,25 +54,54 @@ def predict(  # noqa: PLR0913 (the signature is the command line)
         where: the device.
     """
     speak({LESS_MEMORY: "lower --input-size, or give --precision bf16 on a GPU"})
-    require_weights(weights)
-    where.select(precision)
+    opened = _one_of(weights, model)
     from clan.evaluation.prediction import Products, is_video
     from clan.evaluation.prediction import predict as run_prediction
 
     products = Products(labels, overlay, confidence, discrepancy, opacity)
-    given = {**network.given(), "input_size": input_size, "precision": precision}
+    given = {
+        **network.given(),
+        "input_size": input_size,
+        "classes": classes,
+        "device": where.device,
+        "precision": precision if precision != "fp32" else None,
+        "gpu": where.gpu or None,
+    }
     damaged: list[str] = []
     skip = None if strict else lambda error: damaged.append(str(error))
-    count = run_prediction(source, weights, output, products=products, classes=classes, on_damaged=skip, **given)
+    count = run_prediction(source, opened, output, products=products, on_damaged=skip, **given)
     if count:
         kind = "frame" if is_video(source) else "image"
         print(f"{count} {kind}{'s' * (count != 1)} in {output}; legend.png tells what the colours mean")
+    _end_with(damaged, count)
+
+
+def _end_with(damaged: Sequence[str], count: int) -> None:
+    """Ends with exit code 1 if images could not be read, which are listed."""
     if damaged:
         print(
             f"{len(damaged)} of {count + len(damaged)} images could not be read and have no results:", file=sys.stderr
         )
         print(*(f"  {sentence}" for sentence in damaged), sep="\n", file=sys.stderr)
         raise SystemExit(1)
+
+
+def _one_of(weights: Path | None, model: Path | None) -> Path:
+    """The network to predict with.
+
+    Raises:
+        ClanError: it does not exist, or not exactly one is given.
+    """
+    if (weights is None) == (model is None):
+        raise ConfigError("give one network: --weights of a run, or --model from clan export")
+    if weights is not None:
+        require_weights(weights)
+        return weights
+    from clan.evaluation.model import require_exported
+
+    assert model is not None
+    require_exported(model)
+    return model
 
 
 def report(

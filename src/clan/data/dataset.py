@@ -235,6 +235,10 @@ class Dataset:
             raise DataError(conflict)
         return label
 
+    def image_size(self, index: int) -> tuple[int, int]:
+        """Width and height of upright image `index`."""
+        return image_size(self.image_path(index))
+
     def read_image(self, index: int) -> Image.Image:
         """Image `index` as upright 8-bit RGB, at its stored size."""
         return read_rgb(self.image_path(index))

@@ -11,6 +11,7 @@ from clan.core.output import progress
 from clan.core.ranks import Ranks, connect
 from clan.data.dataset import Dataset
 from clan.datasets import CITYSCAPES_CLASSES
+from clan.evaluation.inference import count_views
 from clan.evaluation.iou import Scores, headline, iou_per_class, mean_iou, score
 from clan.evaluation.label_maps import evaluate, load_segmenter, options_for, refuse_clashes_of
 from clan.evaluation.outputs import refuse_clashes
@@ -57,9 +58,10 @@ def write_label_maps(snapshots: Sequence[tuple[Path, Path]], dataset: Dataset, r
         with ranks.together():
             options = options_for(weights, dataset=dataset, notify=print, **given)
             segmenter = load_segmenter(weights, options.network, notify=print)
-            with progress(f"evaluating {weights.stem}", len(share)) as advance:
-                evaluate(segmenter, share, save, options=options, on_image=lambda _: advance())
-        print(f"{weights}: {len(dataset)} label maps in {save}")
+            with progress(f"evaluating {weights.stem}", count_views(share, options)) as advance:
+                evaluate(segmenter, share, save, options=options, on_view=advance)
+        seen = "" if options.views.plain else f", seen by {options.views}"
+        print(f"{weights}: {len(dataset)} label maps in {save}{seen}")
 
 
 def score_label_maps(folders: Sequence[Path], score: Callable[[Path], Scores]) -> list[SnapshotScore]:
@@ -106,6 +108,7 @@ def about_run(name: str, run: RunRecords | None, evaluation: Evaluation) -> Abou
         "scored on": f"{len(evaluation.images)} images of {dataset.get('name')}, {dataset.get('split')}",
         "in": str(dataset.get("root", "")),
         "scored at": evaluation.date[:16].replace("T", " ") + " UTC",
+        **({"seen by": evaluation.views} if evaluation.views else {}),
     }
     if run is None:
         return About({"run": name, **scored})

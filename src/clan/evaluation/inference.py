@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import paddle
 from paddle import Tensor
+from PIL import Image
 
 from clan.core.errors import ConfigError
 from clan.core.precision import autocast
@@ -21,11 +22,13 @@ from clan.data import transforms
 from clan.data.dataset import Dataset
 from clan.datasets import Description
 from clan.evaluation.argmax import label_map
+from clan.evaluation.fusion import ViewFusion
+from clan.evaluation.views import Views
 from clan.losses.adversarial import discrepancy_map
 from clan.losses.segmentation import class_probabilities
 from clan.models.normalization import CAFFE, Normalization
-from clan.models.options import NetworkConfig
-from clan.models.segmenter import Segmenter, Upsampling, upsample
+from clan.models.options import NetworkConfig, Upsampling
+from clan.models.segmenter import Segmenter, upsample
 from clan.run.config import Config
 
 
@@ -44,6 +47,7 @@ class EvaluationOptions:
         batch_size: images that the network sees at once; more than one can help on a GPU.
         normalization: how pixels become numbers.
         precision: what a GPU computes convolutions and matrix products in.
+        views: the parts, scales and mirrorings in which the network sees an image.
     """
 
     network: NetworkConfig = field(default_factory=NetworkConfig)
@@ -55,6 +59,7 @@ class EvaluationOptions:
     normalization: Normalization = CAFFE
     batch_size: int = 1
     precision: Precision = "fp32"
+    views: Views = field(default_factory=Views)
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -70,6 +75,10 @@ class EvaluationOptions:
             input_size=config.target.size,
             normalization=network.normalization(dataset),
         )
+
+    def seen(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Width and height at which the network sees a whole image of `size`: windows are cut from it as it is."""
+        return size if self.views.window else self.input_size
 
     @property
     def num_classes(self) -> int:
@@ -132,6 +141,7 @@ def each_label_map(
     *,
     options: EvaluationOptions,
     on_image: Callable[[str], None] = lambda name: None,
+    on_view: Callable[[], object] = lambda: None,
 ) -> None:
     """Predicts every image of a data set, at the size of its ground truth or of `options.output_size`.
 
@@ -144,16 +154,18 @@ def each_label_map(
         use: called in any thread with each label map, uint8 [H, W], and the index of its image.
         options: sizes, upsampling, batches.
         on_image: called in this thread with each image's name when the network has seen it.
+        on_view: called in this thread when the network has seen a view of an image.
 
     Raises:
         DataError: an image cannot be read; and whatever `use` or `on_image` raise.
     """
     using: deque[Future[None]] = deque()
     with ThreadPoolExecutor(available_cores()) as pool, evaluating(segmenter, options.precision):
-        for indices, planes in _read_ahead(pool, dataset, options):
-            sizes = [options.output_size or dataset.stored_size(index) for index in indices]
-            sizes = [(height, width) for width, height in sizes]
-            predictions = predict(segmenter, planes, sizes, upsampling=options.upsampling, excluded=options.excluded)
+        if options.views.plain:
+            made = _plain(segmenter, dataset, options, pool, on_view)
+        else:
+            made = _fused(segmenter, dataset, options, pool, on_view)
+        for indices, predictions in made:
             for index, train_ids in zip(indices, predictions, strict=True):
                 using.append(pool.submit(lambda make, index: use(make(), index), train_ids, index))
                 on_image(dataset.names[index])
@@ -161,6 +173,69 @@ def each_label_map(
                 using.popleft().result()
         for used in using:
             used.result()
+
+
+LabelMaps = Iterator[tuple[range, list[Callable[[], np.ndarray]]]]
+"""Indices of images, and what gives their label maps."""
+
+
+def _plain(
+    segmenter: Segmenter,
+    dataset: Dataset,
+    options: EvaluationOptions,
+    pool: ThreadPoolExecutor,
+    on_view: Callable[[], object],
+) -> LabelMaps:
+    """Every batch of images, each seen once."""
+    for indices, planes in _read_ahead(pool, dataset, options):
+        sizes = [options.output_size or dataset.stored_size(index) for index in indices]
+        sizes = [(height, width) for width, height in sizes]
+        yield indices, predict(segmenter, planes, sizes, upsampling=options.upsampling, excluded=options.excluded)
+        for _ in indices:
+            on_view()
+
+
+def _fused(
+    segmenter: Segmenter,
+    dataset: Dataset,
+    options: EvaluationOptions,
+    pool: ThreadPoolExecutor,
+    on_view: Callable[[], object],
+) -> LabelMaps:
+    """Every image, seen in `options.views`; the next one is read meanwhile."""
+
+    def logits(images: np.ndarray) -> np.ndarray:
+        planes = np.stack([transforms.normalize(Image.fromarray(one), options.normalization) for one in images])
+        return paddle.stack(_logits(segmenter, planes), axis=1).numpy()
+
+    fusion = ViewFusion(
+        logits,
+        options.views,
+        upsampling=options.upsampling,
+        align_corners=segmenter.align_corners,
+        excluded=options.excluded,
+        batch_size=options.batch_size,
+    )
+    following = pool.submit(dataset.read_image, 0) if len(dataset) else None
+    for index in range(len(dataset)):
+        assert following
+        image = following.result()
+        following = pool.submit(dataset.read_image, index + 1) if index + 1 < len(dataset) else None
+        size = options.output_size or dataset.stored_size(index)
+        labels = fusion(image, size, options.seen(image.size), on_view).labels
+        yield range(index, index + 1), [partial(np.asarray, labels)]
+
+
+def count_views(dataset: Dataset, options: EvaluationOptions) -> int:
+    """How often the network looks at the images of a data set."""
+    if options.views.plain:
+        return len(dataset)
+    return sum(
+        len(
+            options.views.of(options.output_size or dataset.stored_size(index), options.seen(dataset.image_size(index)))
+        )
+        for index in range(len(dataset))
+    )
 
 
 def _read_ahead(

@@ -14,7 +14,7 @@ from clan.datasets.labels import CITYSCAPES, CITYSCAPES_TO_TRAIN_ID
 from clan.evaluation.images import LABEL_MAP, save_label_map
 from clan.evaluation.inference import EvaluationOptions, each_label_map
 from clan.evaluation.outputs import refuse_clashes
-from clan.evaluation.scores_file import write_classes
+from clan.evaluation.scores_file import write_classes, write_views
 from clan.models.normalization import SCHEMES, Scheme
 from clan.models.options import BACKBONES, NetworkConfig
 from clan.models.recognition import recognise
@@ -91,7 +91,10 @@ def _recognised_options(weights: Path, given: Mapping[str, Any]) -> dict[str, An
             f"{weights} has no {CONFIG} beside it, and heads of {network.branches} convolutions with unknown "
             "dilations: put that file there, or pass --head-dilations"
         )
-    recognised = {"backbone": network.backbone, "num_classes": network.num_classes}
+    names = ("backbone", "num_classes", "model", "head_channels")
+    recognised = {name: getattr(network, name) for name in names}
+    if network.num_classes is not None:
+        recognised |= {"num_heads": network.num_heads, "align_corners": network.model == "deeplab"}
     return {name: value for name, value in recognised.items() if value is not None}
 
 
@@ -99,10 +102,12 @@ def _assumptions(weights: Path, options: EvaluationOptions, given: Mapping[str, 
     """A sentence about the options that neither a configuration nor the arrays determine."""
     network = options.network
     assumed = {
-        "output_stride": f"--output-stride {network.output_stride}",
+        "output_stride": f"--output-stride {network.stride}",
         "head_dilations": f"--head-dilations {' '.join(map(str, network.head_dilations))}",
         "normalization": "--input-normalization caffe-bgr",
     }
+    if network.model != "deeplab":
+        del assumed["head_dilations"]
     names = f" ({', '.join(dataset.classes.classes)}, in this order)" if dataset else ""
     flags = ", ".join(text for name, text in assumed.items() if name not in given)
     return (
@@ -146,10 +151,12 @@ def evaluate(
     *,
     options: EvaluationOptions,
     on_image: Callable[[str], None] = lambda name: None,
+    on_view: Callable[[], object] = lambda: None,
 ) -> None:
     """Writes `NAME.png` (ids) and `NAME_color.png` (palette) for every image.
 
-    For classes other than the 19 of Cityscapes, `classes.json` is written too.
+    For classes other than the 19 of Cityscapes, `classes.json` is written too, and `views.json` for other views than
+    one of the whole image. Scores that the folder holds are removed: they would be those of other label maps.
 
     Args:
         segmenter: in eval mode.
@@ -157,6 +164,7 @@ def evaluate(
         save: the folder to write to; created if missing.
         options: sizes and encoding.
         on_image: called with each image's name after its prediction.
+        on_view: called after each view of an image.
 
     Raises:
         DataError: an image cannot be read, or a label map cannot be written.
@@ -166,11 +174,12 @@ def evaluate(
     refuse_clashes_of(dataset, save)
     table = _label_id_table(dataset.classes) if options.label_ids else None
     write_classes(save, dataset.classes)
+    write_views(save, options.views)
 
     def write(train_ids: np.ndarray, index: int) -> None:
         save_label_map(train_ids, save / dataset.stems[index], dataset.classes.label_space, table=table)
 
-    each_label_map(segmenter, dataset, write, options=options, on_image=on_image)
+    each_label_map(segmenter, dataset, write, options=options, on_image=on_image, on_view=on_view)
 
 
 def refuse_clashes_of(dataset: Dataset, save: Path) -> None:

@@ -1,13 +1,12 @@
 """Prediction: images or a video in; label maps, colours, overlays and maps of confidence and discrepancy out."""
 
-import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -15,19 +14,13 @@ from PIL import Image
 from clan.core.errors import ConfigError, DataError
 from clan.core.output import progress
 from clan.core.runtime import available_cores
-from clan.data import transforms
-from clan.data.domains import trained_classes
 from clan.data.image_files import IMAGE_SUFFIXES, read_rgb
 from clan.data.pairing import list_files
-from clan.datasets import Classes
-from clan.datasets.labels import CITYSCAPES, LabelSpace
 from clan.evaluation.images import LABEL_MAP, save_heat, save_jpeg, save_label_map, save_png
-from clan.evaluation.inference import Analysis, analyse, evaluating
-from clan.evaluation.label_maps import EvaluationOptions, load_segmenter, options_for
+from clan.evaluation.model import Model, Prediction, load
 from clan.evaluation.outputs import refuse_clashes
-from clan.evaluation.overlays import CONFIDENCE, DISCREPANCY, Scale, heat_palette, legend, overlay
+from clan.evaluation.overlays import CONFIDENCE, DISCREPANCY, Scale, heat_palette, legend
 from clan.evaluation.video import PENDING_PIXELS, Stages, convert_video
-from clan.models.segmenter import Segmenter
 
 VIDEOS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg")
 
@@ -35,6 +28,8 @@ SCALES = {"confidence": CONFIDENCE, "discrepancy": DISCREPANCY}
 
 OVERLAY = "_overlay.jpg"
 LEGEND = "legend.png"
+
+Opened = TypeVar("Opened")
 
 
 @dataclass(frozen=True)
@@ -67,7 +62,7 @@ class Products:
         return (*labels, *overlay, *(f"_{name}.png" for name in self.scales()))
 
     def frames(self) -> tuple[str, ...]:
-        """The names of the videos that are made of a video, in the order of `Pictures.frames`."""
+        """The names of the videos that are made of a video, in the order of `drawn`."""
         return *("color",) * self.labels, *("overlay",) * self.overlay, *self.scales()
 
     def scales(self) -> dict[str, Scale]:
@@ -81,7 +76,6 @@ def predict(
     save: Path,
     *,
     products: Products | None = None,
-    classes: Path | None = None,
     on_damaged: Callable[[DataError], None] | None = None,
     **given: Any,
 ) -> int:
@@ -94,13 +88,13 @@ def predict(
 
     Args:
         source: what to look at; of a folder all images, those in folders below it too.
-        weights: a segmenter's weights; see `clan.run.weights_config.config_of` for what says which network it is.
+        weights: a segmenter's weights, see `clan.run.weights_config.config_of` for what says which network it is; or
+            what `clan export` wrote.
         save: the folder for the results.
         products: what to write; None: everything.
-        classes: see `label_space_of`.
         on_damaged: called with what is wrong with each image of a folder that cannot be read and is left out; without
             it, the first one ends everything.
-        given: see `clan.evaluation.label_maps.options_for`. Without `input_size` the network sees each image in its own
+        given: see `clan.evaluation.model.load`. Without `input_size` the network sees each image in its own
             proportions, with as many pixels as the run's target images had.
 
     Returns:
@@ -116,9 +110,8 @@ def predict(
     endings = products.endings()
     outputs = [(str(path), stem.with_name(stem.name + end)) for path, stem in stems.items() for end in endings]
     refuse_clashes([("the legend", save / LEGEND), *outputs], stems)
-    options = options_for(weights, **{"num_classes": None, "upsampling": None, "notify": print, **given})
-    network = Predictor(weights, options, keep_proportions=given.get("input_size") is None, classes=classes)
-    if products.discrepancy and options.network.num_heads != 2:
+    network = load(weights, **{"notify": print, **given})
+    if products.discrepancy and network.card.network.num_heads != 2:
         print(f"{weights} is a network with one head: there is no discrepancy of two")
         products = replace(products, discrepancy=False)
     if video:
@@ -133,75 +126,6 @@ def predict(
 def is_video(source: Path) -> bool:
     """Whether it is a file that is named as a video."""
     return source.suffix.lower() in VIDEOS and source.is_file()
-
-
-class Predictor:
-    """A segmenter and how images are made its input.
-
-    Args:
-        weights: its weights.
-        options: what it is; see `clan.evaluation.label_maps.options_for`.
-        keep_proportions: of each image, rather than resizing all to `options.input_size`.
-        classes: file or name of the classes, for weights without their run's configuration.
-    """
-
-    def __init__(
-        self, weights: Path, options: EvaluationOptions, *, keep_proportions: bool, classes: Path | None = None
-    ) -> None:
-        self.options = options
-        self.keep_proportions = keep_proportions
-        self.label_space = label_space_of(weights, options.num_classes, classes, print)
-        self.segmenter: Segmenter = load_segmenter(weights, options.network, notify=print)
-
-    def planes(self, image: Image.Image) -> np.ndarray:
-        """What the network sees of an RGB image, float32 [3, h, w]; needs no Paddle, so any thread can make it."""
-        size = self.options.input_size
-        if self.keep_proportions:
-            size = same_area(image.size, size)
-        return transforms.normalize(transforms.resize_image(image, size), self.options.normalization)
-
-    def __call__(self, image: Image.Image, planes: np.ndarray | None = None) -> Analysis:
-        """What the network makes of an RGB image and its `planes`; the label map has the image's size."""
-        planes = self.planes(image) if planes is None else planes
-        with evaluating(self.segmenter, self.options.precision):
-            return analyse(self.segmenter, planes, (image.height, image.width), upsampling=self.options.upsampling)
-
-
-def label_space_of(
-    weights: Path,
-    num_classes: int,
-    given: Path | None = None,
-    notify: Callable[[str], object] = lambda sentence: None,
-) -> LabelSpace:
-    """The classes of the run that saved the weights; without its configuration, those given, Cityscapes' or numbers.
-
-    Args:
-        weights: the file.
-        num_classes: how many it knows.
-        given: file or name of the classes.
-        notify: takes a sentence about what was assumed.
-
-    Raises:
-        ConfigError: there are others, or another number of them.
-    """
-    if known := trained_classes(weights, given):
-        known.require_count(num_classes)
-        return known.label_space
-    nothing = f"nothing says which {num_classes} classes {weights} knows"
-    if num_classes == CITYSCAPES.num_classes:
-        notify(f"{nothing}: they are taken for those of Cityscapes; --classes names others")
-        return CITYSCAPES
-    notify(f"{nothing}: they are shown by number; --classes names them")
-    return Classes(classes={f"class {train_id}": () for train_id in range(num_classes)}).label_space
-
-
-def same_area(size: tuple[int, int], like: tuple[int, int]) -> tuple[int, int]:
-    """Width and height in the proportions of `size` with about as many pixels as `like`, in multiples of 8."""
-    area = like[0] * like[1]
-    scale = math.sqrt(area / (size[0] * size[1]))
-    width, height = (max(16, 8 * round(side * scale / 8)) for side in size)
-    longest = max(16, area // 16 // 8 * 8)  # of a strip so thin that its shorter side had to grow
-    return min(width, longest), min(height, longest)
 
 
 def find_images(source: Path) -> list[Path]:
@@ -234,7 +158,7 @@ def refuse_own_folder(source: Path, save: Path) -> None:
 
 
 def predict_images(
-    network: Predictor,
+    network: Model,
     stems: Mapping[Path, Path],
     products: Products,
     on_damaged: Callable[[DataError], None] | None = None,
@@ -251,45 +175,68 @@ def predict_images(
         The number of images that could be read.
     """
 
-    def write(image: Image.Image, analysis: Analysis, stem: Path) -> None:
-        pictures = Pictures(image, analysis, network.label_space, products)
+    def write(prediction: Prediction, stem: Path) -> None:
         if products.labels:
-            save_label_map(pictures.train_ids, stem, network.label_space)
+            save_label_map(prediction.labels, stem, network.label_space)
         if products.overlay:
-            save_jpeg(Image.fromarray(pictures.overlay()), stem.with_name(f"{stem.name}{OVERLAY}"))
-        for name, values in pictures.maps().items():
+            picture = Image.fromarray(prediction.overlay(products.opacity))
+            save_jpeg(picture, stem.with_name(f"{stem.name}{OVERLAY}"))
+        for name, values in heat_maps(prediction, products).items():
             save_heat(values, stem.with_name(f"{stem.name}_{name}.png"))
 
-    behind: deque[tuple[int, Future[None]]] = deque()
+    def read(path: Path) -> tuple[Image.Image, np.ndarray]:
+        image = read_rgb(path)
+        return image, network.prepare(image)
+
     count = 0
     with ThreadPoolExecutor(available_cores()) as pool, progress("predicting", len(stems)) as advance:
-        for path, image in _readable(pool, stems, on_damaged):
-            if image is not None:
-                pixels = image.width * image.height
-                while behind and sum(others for others, _ in behind) + pixels > PENDING_PIXELS:
-                    behind.popleft()[1].result()
-                behind.append((pixels, pool.submit(write, image, network(image), stems[path])))
+        writing = _Behind()
+        for path, opened in _readable(pool, stems, on_damaged, read):
+            if opened is not None:
+                image, prepared = opened
+                writing.wait(image.width * image.height)
+                prediction = network.predict(image, prepared)
+                writing.add(image.width * image.height, pool.submit(write, prediction, stems[path]))
                 count += 1
-            while len(behind) > 2 * available_cores():
-                behind.popleft()[1].result()
             advance()
-        for _, written in behind:
-            written.result()
+        writing.wait()
     return count
 
 
+class _Behind:
+    """Results that threads are writing, of a bounded number of pixels and images."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[tuple[int, Future[None]]] = deque()
+
+    def add(self, pixels: int, written: Future[None]) -> None:
+        """Adds what is being written of an image of so many pixels."""
+        self._waiting.append((pixels, written))
+
+    def wait(self, pixels: int = 2 * PENDING_PIXELS) -> None:
+        """Waits until there is room for an image of so many pixels; by default for everything."""
+        while self._waiting and (
+            sum(others for others, _ in self._waiting) + pixels > PENDING_PIXELS
+            or len(self._waiting) > 2 * available_cores()
+        ):
+            self._waiting.popleft()[1].result()
+
+
 def _readable(
-    pool: ThreadPoolExecutor, paths: Iterable[Path], on_damaged: Callable[[DataError], None] | None
-) -> Iterator[tuple[Path, Image.Image | None]]:
-    """Every image, two of them read ahead; None for one that cannot be read, of which `on_damaged` is told."""
-    waiting, reading = iter(paths), deque[tuple[Path, Future[Image.Image]]]()
+    pool: ThreadPoolExecutor,
+    paths: Iterable[Path],
+    on_damaged: Callable[[DataError], None] | None,
+    read: Callable[[Path], Opened],
+) -> Iterator[tuple[Path, Opened | None]]:
+    """What `read` makes of every image, two of them ahead; None for one that cannot be read; `on_damaged` is told."""
+    waiting, reading = iter(paths), deque[tuple[Path, Future[Opened]]]()
     while True:
-        reading.extend((path, pool.submit(read_rgb, path)) for path in islice(waiting, 2 - len(reading)))
+        reading.extend((path, pool.submit(read, path)) for path in islice(waiting, 2 - len(reading)))
         if not reading:
             return
-        path, image = reading.popleft()
+        path, opened = reading.popleft()
         try:
-            yield path, image.result()
+            yield path, opened.result()
         except DataError as error:
             if on_damaged is None:
                 raise
@@ -297,47 +244,29 @@ def _readable(
             yield path, None
 
 
-class Pictures:
-    """What can be shown of one image.
-
-    Args:
-        image: RGB.
-        analysis: what the network made of it.
-        label_space: the colours.
-        products: which maps are wanted.
-    """
-
-    def __init__(self, image: Image.Image, analysis: Analysis, label_space: LabelSpace, products: Products) -> None:
-        self.image = image
-        self.label_space = label_space
-        self.products = products
-        self.analysis = analysis
-        self.train_ids = analysis.train_ids()
-
-    def overlay(self) -> np.ndarray:
-        """uint8 RGB [H, W, 3]."""
-        return overlay(np.asarray(self.image), self.train_ids, self.label_space, opacity=self.products.opacity)
-
-    def maps(self) -> dict[str, np.ndarray]:
-        """The wanted maps by name, uint8 [H, W]; see `Scale`."""
-        scales = self.products.scales()
-        return {name: scale.quantize(getattr(self.analysis, name), self.image.size) for name, scale in scales.items()}
-
-    def frames(self) -> Iterator[tuple[str, np.ndarray]]:
-        """Everything wanted as uint8 RGB [H, W, 3], by name."""
-        if self.products.labels:
-            yield "color", self.label_space.colorize(self.train_ids)
-        if self.products.overlay:
-            yield "overlay", self.overlay()
-        for name, values in self.maps().items():
-            yield name, heat_palette()[values]
+def heat_maps(prediction: Prediction, products: Products) -> dict[str, np.ndarray]:
+    """The wanted maps of an image by name, uint8 [H, W]; see `Scale`."""
+    height, width = prediction.size
+    return {
+        name: scale.quantize(getattr(prediction, name), (width, height)) for name, scale in products.scales().items()
+    }
 
 
-def predict_video(network: Predictor, path: Path, save: Path, products: Products) -> int:
+def drawn(prediction: Prediction, products: Products) -> Iterator[tuple[str, np.ndarray]]:
+    """Everything wanted of a frame as uint8 RGB [H, W, 3], by name."""
+    if products.labels:
+        yield "color", prediction.colors
+    if products.overlay:
+        yield "overlay", prediction.overlay(products.opacity)
+    for name, values in heat_maps(prediction, products).items():
+        yield name, heat_palette()[values]
+
+
+def predict_video(network: Model, path: Path, save: Path, products: Products) -> int:
     """Writes a video of each kind that `products` names, at the size and the rate of the one given."""
 
-    def draw(image: Image.Image, analysis: Analysis) -> dict[str, np.ndarray]:
-        return dict(Pictures(image, analysis, network.label_space, products).frames())
+    def draw(image: Image.Image, prediction: Prediction) -> dict[str, np.ndarray]:
+        return dict(drawn(prediction, products))
 
     targets = {name: save / f"{path.stem}_{name}.mp4" for name in products.frames()}
-    return convert_video(path, targets, Stages(network.planes, network, draw))
+    return convert_video(path, targets, Stages(network.prepare, network.predict, draw))

@@ -16,6 +16,7 @@ from clan.data.dataset import Dataset
 from clan.datasets import CITYSCAPES_CLASSES, Classes, Description, load_classes
 from clan.datasets.labels import IGNORE, LabelSpace
 from clan.evaluation.iou import Scores, score
+from clan.evaluation.views import Views
 from clan.run.folder import BEST, LAST_ITERATION, Snapshot, iteration_of, snapshot_iteration
 from clan.run.records import began, moment
 
@@ -23,6 +24,7 @@ _LARGEST_FILE = 64 << 20  # some 100 bytes an image
 
 NAME = "scores.json"
 CLASSES = "classes.json"
+VIEWS = "views.json"
 VERSION = 1
 
 _DAMAGE = (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
@@ -38,7 +40,8 @@ class Evaluation:
         scores: the scores over all images.
         label_space: the classes.
         images: path of a label map without suffix → mIoU of the image, 0…1, or NaN without a pixel of a class.
-        dataset: name, root and split of the data set, and the other values of `describe`.
+        dataset: name, root and split of the data set, and the other values of `describe`; "views", if images were not
+            seen once, as a whole.
         date: time of the evaluation, ISO 8601.
         weights: the snapshot, if known.
         iteration: the snapshot's iteration, if known.
@@ -52,6 +55,11 @@ class Evaluation:
     date: str
     weights: Path | None = None
     iteration: int | None = None
+
+    @property
+    def views(self) -> str:
+        """The windows, scales and mirrorings in which images were seen, in words; empty: each once, as a whole."""
+        return self.dataset.get("views", "")
 
 
 def describe(dataset: Dataset) -> dict[str, Any]:
@@ -106,6 +114,38 @@ def write_classes(folder: Path, classes: Classes) -> None:
         write_file(path, as_json(classes.model_dump(mode="json")), remedy)
 
 
+def write_views(folder: Path, views: Views) -> None:
+    """Prepares a folder for label maps: `views.json` is written, or deleted, and scores of earlier ones are deleted.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
+    path, remedy = folder / VIEWS, "make the folder writable"
+    with writing(path, remedy):
+        (folder / NAME).unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+    if not views.plain:
+        write_file(path, as_json({"description": str(views), **views.record()}), remedy)
+
+
+def read_views(folder: Path) -> dict[str, Any] | None:
+    """The content of a folder's `views.json`; None: each image was seen once, as a whole.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    path = folder / VIEWS
+    try:
+        content = json.loads(read_whole(path, _LARGEST_FILE))
+        if not isinstance(content["description"], str):
+            raise ValueError("a description that is no text")
+        return content
+    except FileNotFoundError:
+        return None
+    except (UnfitFile, *_DAMAGE) as error:
+        raise DataError(f"{path} is damaged ({quoted(str(error))}): evaluate again with clan evaluate") from None
+
+
 def read_classes(folder: Path, given: Path | None = None, usual: Classes = CITYSCAPES_CLASSES) -> Classes:
     """The classes of a folder of label maps: those of its `classes.json`, else the given ones, else the usual ones.
 
@@ -147,13 +187,14 @@ def write_evaluation(
         weights: see `Evaluation`.
 
     Raises:
-        DataError: the file cannot be written.
+        DataError: the file cannot be written, or `views.json` is damaged.
     """
     content = {
         "version": VERSION,
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "weights": str(weights.resolve()) if weights else None,
         "iteration": snapshot_iteration(weights) if weights else iteration_of(folder.name),
+        "views": read_views(folder),
         "dataset": dataset,
         "classes": label_space.names,
         "colors": label_space.colors,
@@ -195,7 +236,7 @@ def read_evaluation(folder: Path) -> Evaluation:
             score(confusion, space),
             space,
             {str(stem): math.nan if miou is None else float(miou) for stem, miou in content["images"].items()},
-            dict(content["dataset"]),
+            {**content["dataset"], **_views_of(content)},
             str(content["date"]),
             weights,
             iteration,
@@ -208,6 +249,10 @@ def read_evaluation(folder: Path) -> Evaluation:
         raise DataError(
             f"{path} is damaged ({quoted(str(error))}): evaluate the snapshot again with clan evaluate"
         ) from None
+
+
+def _views_of(content: Mapping[str, Any]) -> dict[str, str]:
+    return {"views": str(content["views"]["description"])} if content.get("views") else {}
 
 
 def find_evaluations(

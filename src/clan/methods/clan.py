@@ -17,7 +17,7 @@ from clan.losses.segmentation import class_probabilities
 from clan.losses.self_training import pseudo_labels
 from clan.methods.base import Backward, Domain, Method, Pair, Progress, Role, frozen
 from clan.models.discriminator import Discriminator
-from clan.models.segmenter import Segmenter, upsample
+from clan.models.segmenter import Segmenter, own_weights, upsample
 from clan.run.config import Config
 from clan.run.method_options import ClanOptions
 
@@ -52,7 +52,7 @@ class CLAN(Method):
             loss_adv = options.lambda_adv * damping * loss_adv
             loss_self = self._self_training(logits1, logits2, prob_target.detach(), progress)
             backward(loss_adv if loss_self is None else loss_adv + loss_self)
-        loss_weight = weight_divergence(self.segmenter.head1.parameters(), self.segmenter.head2.parameters())
+        loss_weight = weight_divergence(*map(own_weights, self.segmenter.heads))
         loss_weight = options.weight_multiplier * options.lambda_weight * damping * loss_weight
         backward(loss_weight)
 

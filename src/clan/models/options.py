@@ -29,20 +29,27 @@ last one.
 HEADS = {
     "deeplab": "clan.models.heads:Head",
     "light": "clan.models.light_head:LightHead",
+    "daformer": "clan.models.daformer_head:DAFormerHead",
 }
 """Head classes by name.
 
 `reads` lists the pyramid levels that a head takes, `of` builds one, and `run_together` runs several on the same levels.
 """
 
+Upsampling = Literal["bilinear", "bicubic"]
+"""Interpolation of logits."""
+
 PATCHES = {
     "dinov2": ((8,), "DINOv2", "whose patches have 14 pixels"),
     "mit": ((8, 32), "MiT", "whose last patches are 32 pixels apart"),
 }
-"""Transformers by the beginning of their names: output strides to pass over, 8 being the default, name, and patches."""
+"""Transformers by the beginning of their names: output strides to pass over, 8 once the default, name, patches."""
 
 DILATIONS = (6, 12, 18, 24)
 """Default dilations of a head's branches."""
+
+HEAD_CHANNELS, DROPOUT = 256, 0.1
+"""Default channels and dropout of a daformer head, the authors'."""
 
 Backbone = Annotated[str, OneOf(BACKBONES)]
 HeadKind = Annotated[str, OneOf(HEADS)]
@@ -67,17 +74,26 @@ class NetworkConfig(Section):
     """The segmenter: a backbone and one or two heads."""
 
     model: HeadKind = "deeplab"
-    """Kind of heads: deeplab, a sum of dilated convolutions, or light, VFM-UDA's, at four times the features' size."""
+    """Kind of heads.
+
+    deeplab: a sum of dilated convolutions.
+    light: VFM-UDA's, at four times the features' size.
+    daformer: all four levels, fused at the finest one's size.
+    """
     backbone: Backbone = "resnet101"
     """Backbone; resnet-tiny is the demo's, for training from scratch on a laptop; dinov2-s is ViT-S/14, and so on."""
     drop_path: Annotated[float, Field(ge=0.0, lt=1.0)] | None = None
     """Largest rate at which MiT's blocks are left out in training, rising linearly from 0; none: the authors' 0.1."""
-    output_stride: OutputStride = 8
-    """Input resolution / resolution of the last features; at 16 the last stages take a quarter of the time."""
+    output_stride: OutputStride | None = None
+    """Input resolution / resolution of the last features; none: what the head is meant for, 8, or 32 with daformer."""
     num_heads: Annotated[int, Field(ge=1, le=2)] = 2
     """Number of heads; their logits are added. Method clan needs two."""
     head_dilations: Annotated[tuple[Dilation, ...], Field(min_length=1, max_length=16)] = DILATIONS
-    """Dilations of a head's convolutions; smaller ones suit smaller images."""
+    """Dilations of a DeepLab head's convolutions; smaller ones suit smaller images."""
+    head_channels: Annotated[int, Field(ge=1, le=4096)] = HEAD_CHANNELS
+    """Channels of a daformer head."""
+    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = DROPOUT
+    """Share of a daformer head's channels that are left out in training, drawn for each image."""
     align_corners: bool = True
     """Upsample logits with aligned corner pixels, as Paddle's `align_corners`."""
     input_normalization: Scheme = "caffe-bgr"
@@ -103,7 +119,7 @@ class NetworkConfig(Section):
     """
     projection_bias: bool = False
     """Add a bias to the projection convolutions of a ResNet."""
-    evaluation_upsampling: Literal["bilinear", "bicubic"] = "bilinear"
+    evaluation_upsampling: Upsampling = "bilinear"
     """Interpolation of logits to the ground truth's size in evaluation."""
 
     def normalization(self, dataset: Statistics) -> Normalization:
@@ -117,7 +133,7 @@ class NetworkConfig(Section):
         if family not in PATCHES:
             return self
         strides, name, patches = PATCHES[family]
-        if self.output_stride not in strides:
+        if self.output_stride not in (None, *strides):
             raise ValueError(
                 f"output_stride {self.output_stride} has no effect on {self.backbone}, {patches}: leave the option out"
             )
@@ -126,6 +142,20 @@ class NetworkConfig(Section):
                 f"input_normalization {self.input_normalization} is not that of {name}'s weights: set it to "
                 "imagenet-rgb"
             )
+        return self
+
+    @property
+    def stride(self) -> int:
+        """`output_stride`, by default what the head is meant for."""
+        return self.output_stride or (32 if self.model == "daformer" else 8)
+
+    @model_validator(mode="after")
+    def _suits_head(self) -> "NetworkConfig":
+        if self.model == "daformer":
+            return self
+        for name, usual in (("head_channels", HEAD_CHANNELS), ("dropout", DROPOUT)):
+            if getattr(self, name) != usual:
+                raise ValueError(f"{name} is for the head daformer, and model is {self.model}: leave the option out")
         return self
 
     @model_validator(mode="after")

@@ -8,6 +8,8 @@ import numpy as np
 from clan.models.options import DILATIONS
 
 HEAD = "layer5.conv2d_list."
+DAFORMER, LIGHT = "layer5.conv_seg.weight", "layer5.out.weight"
+"""The last layers of the other heads."""
 RESNETS = {"resnet101": (3, 4, 23, 3, 64), "resnet50": (3, 4, 6, 3, 64), "resnet-tiny": (1, 1, 1, 1, 16)}
 """Blocks of the four stages and width of the stem."""
 
@@ -32,26 +34,38 @@ class Recognised:
     Args:
         backbone: a key of `BACKBONES`; None: unknown.
         num_classes: C; None: there are no heads.
-        branches: number of dilated convolutions of a head.
+        branches: number of dilated convolutions of a DeepLab head.
+        model: a key of `HEADS`.
+        num_heads: number of heads.
+        head_channels: channels of a daformer head; None: it is none.
     """
 
     backbone: str | None
     num_classes: int | None
     branches: int
+    model: str = "deeplab"
+    num_heads: int = 2
+    head_channels: int | None = None
 
     @property
     def usual_heads(self) -> bool:
-        """Whether the number of branches is DeepLab's, so that its dilations are likely."""
-        return self.branches == len(DILATIONS)
+        """Whether nothing but the usual dilations is to be expected: DeepLab's number of branches, or another head."""
+        return self.model != "deeplab" or self.branches == len(DILATIONS)
 
 
 def recognise(arrays: Mapping[str, np.ndarray]) -> Recognised:
     """Recognises the network of arrays under their names on file."""
-    head = arrays.get(f"{HEAD}0.weight")
+    lasts = {"deeplab": f"{HEAD}0.weight", "light": LIGHT, "daformer": DAFORMER}
+    model = next((name for name, last in lasts.items() if last in arrays), "deeplab")
+    head = arrays.get(lasts[model])
+    shape = head.shape if head is not None and head.ndim == 4 and 0 < head.shape[0] < 256 else None
     return Recognised(
         backbone=_backbone(arrays),
-        num_classes=head.shape[0] if head is not None and head.ndim == 4 and 0 < head.shape[0] < 256 else None,
+        num_classes=shape[0] if shape else None,
         branches=sum(f"{HEAD}{branch}.weight" in arrays for branch in range(len(arrays))),
+        model=model,
+        num_heads=1 + any(name.startswith("layer6.") for name in arrays),
+        head_channels=shape[1] if shape and model == "daformer" else None,
     )
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
 from paddle import Tensor, nn
 from paddle.nn import functional as F
@@ -10,15 +10,19 @@ from paddle.nn.layer.norm import _BatchNormBase
 
 from clan.core.schema import find
 from clan.models.heads import Head
-from clan.models.options import BACKBONES, HEADS, NetworkConfig
-
-Upsampling = Literal["bilinear", "bicubic"]
-"""Interpolation of logits."""
+from clan.models.options import BACKBONES, HEADS, NetworkConfig, Upsampling
 
 
 def batch_norms(network: nn.Layer) -> list[_BatchNormBase]:
     """The batch norms of a network, synchronised ones too, in order."""
     return [layer for layer in network.sublayers(include_self=True) if isinstance(layer, _BatchNormBase)]
+
+
+def own_weights(head: nn.Layer) -> list[Tensor]:
+    """What a head differs in from others: all parameters but the norms', which begin as 1 in every head."""
+    layers = head.sublayers(include_self=True)
+    others = [layer for layer in layers if not isinstance(layer, _BatchNormBase | nn.LayerNorm)]
+    return [parameter for layer in others for parameter in layer.parameters(include_sublayers=False)]
 
 
 class Segmenter(nn.Layer):
@@ -122,7 +126,7 @@ def build_segmenter(network: NetworkConfig, *, auxiliary_head: bool = False) -> 
     options: dict[str, Any] = {"projection_bias": True} if network.projection_bias else {}
     if network.drop_path is not None:
         options["drop_path"] = network.drop_path
-    backbone = find(BACKBONES[network.backbone])(output_stride=network.output_stride, **options)
+    backbone = find(BACKBONES[network.backbone])(output_stride=network.stride, **options)
     kind = find(HEADS[network.model])
     channels = [backbone.channels[level] for level in kind.reads]
     segmenter = Segmenter(

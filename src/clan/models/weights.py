@@ -26,7 +26,7 @@ Value = TypeVar("Value")
 
 RENAMES = (
     (r"^(trunk|backbone)\.", ""),  # trunk: the backbone's name in older states
-    (r"^head1\.", "layer5."),
+    (r"^(head1|decode_head)\.", "layer5."),  # decode_head: the authors' of DAFormer
     (r"^head2\.", "layer6."),
     *dinov2_names.RENAMES,
     *mit_names.RENAMES,

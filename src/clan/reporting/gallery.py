@@ -11,9 +11,8 @@ from clan.core.output import progress
 from clan.data.image_files import read_id_label
 from clan.data.transforms import resize_image, resize_label
 from clan.datasets.labels import LabelSpace
-from clan.evaluation.label_maps import options_for
+from clan.evaluation.model import Model, load
 from clan.evaluation.overlays import DISCREPANCY, heat_palette
-from clan.evaluation.prediction import Predictor
 from clan.evaluation.scores_file import Evaluation, open_dataset
 from clan.evaluation.tables import percent
 from clan.reporting.html import Example, Layer, drawing_uri, photograph_uri
@@ -67,19 +66,19 @@ def extremes(evaluation: Evaluation, count: int) -> list[str]:
     return stems[:worst] + stems[len(stems) - (count - worst) :]
 
 
-def network_of(evaluation: Evaluation) -> Predictor | None:
+def network_of(evaluation: Evaluation) -> Model | None:
     """Opens the evaluated network; None if its weights are missing or cannot be loaded."""
     if evaluation.weights is None or not evaluation.weights.is_file():
         return None
     try:
-        options = options_for(evaluation.weights, num_classes=None, upsampling=None)
-        return Predictor(evaluation.weights, options, keep_proportions=False)
+        model = load(evaluation.weights)
+        return Model(model.network, model.card, input_size=model.card.input.size)
     except ClanError:  # another network without a config.yaml
         return None
 
 
 def run_layers(
-    number: int, name: str, evaluation: Evaluation, network: Predictor | None, image: Image.Image, stem: str,
+    number: int, name: str, evaluation: Evaluation, network: Model | None, image: Image.Image, stem: str,
     size: tuple[int, int],
 ) -> list[Layer]:  # fmt: skip
     """Returns a run's label map of an image and, if its network is available, the discrepancy map."""

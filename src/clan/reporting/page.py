@@ -77,6 +77,8 @@ def make_report(
         )
         for index, run in enumerate(runs)
     ]
+    if not evaluations:
+        found = [list(_seen_alike(of_run, found, damaged)) for of_run in found]
     _require_one_label_space(found)
     page = replace(make_page(runs, found), notices=[*notices, *damaged])
     shown = [(index, best(of_run, page.headline)) for index, of_run in enumerate(found) if of_run]
@@ -105,11 +107,13 @@ def make_page(runs: Sequence[RunRecords], found: Sequence[Sequence[Evaluation]])
         first_index = next(index for index, of_run in enumerate(found) if of_run)
         evaluation = best(found[first_index], headline)
         source = runs[first_index].config.source.dataset.name
-        published = comparable(source, evaluation.dataset, len(evaluation.images), evaluation.label_space)
+        if not evaluation.views:
+            published = comparable(source, evaluation.dataset, len(evaluation.images), evaluation.label_space)
         remark = "" if published else (
-            f"No published scores are shown: they are of the {IMAGES} images of Cityscapes val in its classes, and "
-            f"these scores are of {len(evaluation.images)} images in {evaluation.dataset.get('root', '?')}, "
-            f"{evaluation.label_space.num_classes} classes."
+            f"No published scores are shown: they are of the {IMAGES} images of Cityscapes val in its classes, each "
+            f"seen once, and these scores are of {len(evaluation.images)} images in "
+            f"{evaluation.dataset.get('root', '?')}, {evaluation.label_space.num_classes} classes"
+            + (f", seen by {evaluation.views}." if evaluation.views else ".")
         )  # fmt: skip
     found_inside = inspected.inspections(names, [run.folder for run in runs])
     return Page(
@@ -178,7 +182,23 @@ def run_view(name: str, run: RunRecords, evaluations: Sequence[Evaluation], head
 
 
 def _snapshot_name(evaluation: Evaluation) -> str:
-    return evaluation.weights.stem if evaluation.weights else evaluation.folder.name
+    name = evaluation.weights.stem if evaluation.weights else evaluation.folder.name
+    return f"{name} ({evaluation.views})" if evaluation.views else name
+
+
+def _seen_alike(
+    of_run: Sequence[Evaluation], found: Sequence[Sequence[Evaluation]], left_out: dict[str, None]
+) -> Iterator[Evaluation]:
+    """A run's evaluations that can be compared with those of all runs: where some saw each image once, only such."""
+    plain = any(not one.views for others in found for one in others)
+    for one in of_run:
+        if plain and one.views:
+            left_out.setdefault(
+                f"Left out: {one.folder} was scored by {one.views}, and others see each image once; "
+                "--evaluations names what to show instead."
+            )
+        else:
+            yield one
 
 
 def _missing(run: RunRecords, evaluations: Sequence[Evaluation]) -> Iterator[tuple[str, str]]:

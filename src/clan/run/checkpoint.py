@@ -80,7 +80,7 @@ class States:
             CheckpointError: the folder is not writable or the disk is full; older states are kept.
         """
         path = self.folder / STATES / f"{state.iteration}.safetensors"
-        content = _pack(state)
+        content = pack(state)
         manifest = {
             "version": VERSION,
             "iteration": state.iteration,
@@ -148,7 +148,8 @@ def manifest_path(path: Path) -> Path:
     return path.with_suffix(".json")
 
 
-def _pack(state: State) -> bytes:
+def pack(state: State) -> bytes:
+    """Returns the content of a state's file."""
     metadata = {
         "version": str(VERSION),
         "iteration": str(state.iteration),

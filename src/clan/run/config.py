@@ -295,7 +295,8 @@ class Config(Section):
 
     def options(self) -> dict[str, Any]:
         """Returns every option by its full name, such as "loss.gamma", as in `config.yaml`, defaults resolved."""
-        return dict(flat_options(self.model_dump(mode="json"))) | {"optimizer.repeated_updates": self.repeated_updates}
+        resolved = {"optimizer.repeated_updates": self.repeated_updates, "network.output_stride": self.network.stride}
+        return dict(flat_options(self.model_dump(mode="json"))) | resolved
 
     def _check_pixels(self) -> None:
         """Refuses iterations of more than `MOST_PIXELS`, before memory is allocated."""

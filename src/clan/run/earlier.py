@@ -27,6 +27,7 @@ from clan.run.folder import (
     OLD_STATE,
     PREFIXES,
     PSEUDO_LABELS,
+    SELECTION,
     STATES,
     VALIDATION,
     prefix_of,
@@ -34,6 +35,7 @@ from clan.run.folder import (
 
 _OWN = (
     *(OLD_STATE, LOSSES, METRICS, VALIDATION, PSEUDO_LABELS, *LOGGERS, BAD_SAMPLES, NONFINITE),
+    *(OLD_STATE, LOSSES, METRICS, VALIDATION, *LOGGERS, BAD_SAMPLES, NONFINITE, SELECTION),
     STATES,  # last: until it is moved, the earlier run can be resumed
 )
 _ABOUT = (ENVIRONMENT, CONFIG)

@@ -22,6 +22,8 @@ NONFINITE = "nonfinite"
 INSPECTION = "inspect"
 CLASS_PIXELS = "class_pixels.{}.json"
 """Pixels of each class in the labels of the domain "source" or "target"; of the data, so it stays for later runs."""
+SELECTION = "select"
+"""Folder of what snapshots are judged by without labels."""
 
 PREFIXES = {"synthia": "SYS", "gta5": "GTA5"}
 

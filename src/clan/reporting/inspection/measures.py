@@ -14,7 +14,7 @@ from clan.losses.adversarial import discrepancy_map, weight_divergence
 from clan.losses.segmentation import class_probabilities
 from clan.methods import build_method
 from clan.methods.base import Domain, Method, Pair
-from clan.models.segmenter import Segmenter
+from clan.models.segmenter import Segmenter, own_weights
 from clan.models.weights import load_weights
 from clan.reporting.inspection.alignment import FeatureSample
 from clan.reporting.inspection.findings import Accuracy
@@ -108,7 +108,7 @@ def discrepancies(
 def head_cosine(segmenter: Segmenter) -> float:
     """Returns the cosine of the two heads' weights and biases, −1…1."""
     head1, head2 = segmenter.heads
-    return float(weight_divergence(head1.parameters(), head2.parameters())) - 1.0
+    return float(weight_divergence(own_weights(head1), own_weights(head2))) - 1.0
 
 
 @paddle.no_grad()

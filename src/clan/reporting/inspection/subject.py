@@ -11,7 +11,7 @@ from clan.core.errors import ConfigError, DataError, WeightsError, of_domain
 from clan.data.dataset import Dataset, open_domain
 from clan.data.domains import evaluation_dataset
 from clan.data.loader import DomainSampler, PairedLoader
-from clan.evaluation.prediction import label_space_of
+from clan.evaluation.paddle_network import label_space_of
 from clan.methods.base import Pair
 from clan.reporting.inspection import measures
 from clan.reporting.inspection.alignment import COMPONENTS, FeatureSample, centre_distances, principal_components, tsne

@@ -1,0 +1,86 @@
+"""`clan plan` as typed: what it prints, as text and as JSON, and what it refuses."""
+
+import json
+
+import pytest
+
+from clan.cli import main as cli
+from clan.cli.plan import memory_size
+from clan.run.config import to_yaml
+from clan.run.presets import PRESETS
+from clan.training.plan import Estimate
+from tests.training.test_fitting import predict
+from tests.training.test_plan import FACTS
+
+
+@pytest.fixture
+def planned(monkeypatch, capsys):
+    """Runs `clan plan` on a machine that is a function, and returns what it prints."""
+
+    def estimate(config, *, measured=True, speed, notify):
+        found = predict(config)
+        return Estimate(config, found.facts, found.sizes if measured else (), speed)
+
+    monkeypatch.setattr("clan.training.plan.estimate", estimate)
+
+    def call(*words):
+        cli.dispatch(["plan", *words])
+        return capsys.readouterr().out
+
+    return call
+
+
+def test_a_plan_is_printed(planned):
+    shown = planned("--preset", "official", "--source", "gta5")
+    for part in ("100,000", "4.0 epochs of 24,966 published images", "5,000.0 epochs of 20 images", "GB of this"):
+        assert part in shown
+
+
+def test_a_plan_as_json_has_the_changes_that_make_it_fit(planned):
+    record = json.loads(planned("--memory", "7GB", "--json"))
+    assert record["fits"] is False
+    assert {one["flags"]: one["fits"] for one in record["changes"]}["--precision bf16"] is True
+    assert record["steps"] == 100_000 and record["peak_memory_bytes"]["host"] > 7e9
+    assert json.loads(planned("--memory", "700GB", "--hours", "1000", "--json"))["fits"] is True
+
+
+def test_where_nothing_fits_it_says_so(planned):
+    assert "none of these fits" in planned("--memory", "100MB")
+
+
+def test_the_presets_take_the_hours_that_a_named_speed_gives(planned):
+    found = json.loads(planned("--presets", "--images-per-second", "2", "--json"))
+    assert [(one["preset"], one["source"]) for one in found] == [(n, s) for n in PRESETS for s in ("synthia", "gta5")]
+    hours = {one["preset"]: one["hours"] for one in found}
+    assert hours["official"] == pytest.approx(100_000 / 3600) and hours["dacs"] == pytest.approx(500_000 / 3600)
+    assert found[0]["peak_memory_bytes"] == {"host": None}
+    assert planned("--presets", "--step-seconds", "1").count("\n") == 1 + 2 * len(PRESETS)
+
+
+def test_a_configuration_is_planned_from_its_file(planned, tmp_path, tiny):
+    path = tmp_path / "config.yaml"
+    path.write_text(to_yaml(tiny(num_steps=7)))
+    assert json.loads(planned("--config", str(path), "--num-steps-stop", "5", "--json"))["steps"] == 5
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["--memory", "much"], "no size of a memory"),
+        (["--hours", "-1"], "above 0"),
+        (["--no-measure", "--memory", "8GB"], "leave --no-measure out"),
+        (["--presets", "--hours", "3"], "leave --memory and --hours out"),
+        (["--images-per-second", "3", "--step-seconds", "3"], "not allowed with"),
+        (["--batch-sise", "3"], "--batch-size"),
+    ],
+)
+def test_what_cannot_be_planned_is_a_sentence(error_of, words, part):
+    assert part in error_of(cli.dispatch, "plan", *words)
+
+
+def test_sizes_of_memory():
+    assert [memory_size(text) for text in ("8", "8GB", "8 gib", "512MB")] == [8e9, 8e9, 8 * 2**30, 512e6]
+
+
+def test_the_facts_of_a_plan_are_those_that_tests_draw_up():
+    assert set(predict(PRESETS["official"]("synthia")).facts) == set(FACTS)

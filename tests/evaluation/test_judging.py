@@ -1,0 +1,146 @@
+"""`clan select`: it reads no label of the target, measures each snapshot once, and writes what it chose."""
+
+import json
+import shutil
+from functools import partial
+
+import numpy as np
+import pytest
+
+from clan.cli.main import dispatch
+from clan.core.errors import ConfigError
+from clan.evaluation import judging
+from clan.evaluation.judging import judge_run, mean_of, rank_runs
+from clan.evaluation.label_maps import load_segmenter
+from clan.evaluation.measuring import measure, open_material
+from clan.evaluation.selection import RESULT, read_selection
+from clan.models.weight_files import read_arrays
+from clan.run.config import load
+from tests.conftest import tiny_config
+
+pytestmark = pytest.mark.plain
+ALONE = {"heads", "consistency", "snd", "information", "entropy", "source"}
+
+
+@pytest.fixture(scope="module")
+def unlabelled(worlds, tmp_path_factory):
+    """Two runs of three snapshots each, `clan` and `source-only`, whose target has lost all labels since."""
+    from clan.training.run import train
+
+    folder = tmp_path_factory.mktemp("select")
+    shutil.copytree(worlds, folder / "worlds")
+    for method in ("clan", "source-only"):
+        train(tiny_config(folder / "worlds", folder / method, method=method, num_steps=6, loggers=()))
+    shutil.rmtree(folder / "worlds/Cityscapes/gtFine")
+    return folder
+
+
+def select(*arguments):
+    dispatch(["select", *map(str, arguments)])
+
+
+def test_labels_of_the_target_are_not_needed(unlabelled, capsys):
+    select(unlabelled / "clan", "--images", 2)
+    out = capsys.readouterr().out
+    found = read_selection(unlabelled / "clan")
+    assert {*found.names} == ALONE | {"ensemble", "averaged"}
+    assert [one.iteration for one in found.snapshots] == [2, 4, 6]
+    chosen = found.snapshots[found.chosen]
+    assert chosen.values["ensemble"] == max(found.column("ensemble"))
+    assert f"chosen by ensemble: {unlabelled / 'clan' / chosen.snapshot}" in out
+    content = json.loads((unlabelled / "clan/select" / RESULT).read_text())
+    assert content["selected"] == chosen.snapshot
+    assert (unlabelled / "clan" / content["selected"]).is_file()
+
+
+def test_a_snapshot_is_measured_again_only_if_it_or_the_images_changed(unlabelled, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    shutil.copytree(unlabelled / "clan", run, ignore=shutil.ignore_patterns("select"))
+    measured = []
+
+    def counting(segmenter, *arguments, **options):
+        measured.append(segmenter)
+        return measure(segmenter, *arguments, **options)
+
+    monkeypatch.setattr(judging, "measure", counting)
+    roots = {"data_dir": unlabelled / "worlds/SYNTHIA/RAND_CITYSCAPES"}
+    judge = partial(judge_run, run, images=2, **roots)
+    first = judge().selection
+    assert len(measured) == 3 + 1  # the snapshots, and the mean of their weights
+    assert judge().selection.column("ensemble") == first.column("ensemble")
+    assert len(measured) == 4
+    shutil.copy(run / "SYS_2.pdparams", run / "SYS_4.pdparams")
+    again = judge().selection
+    assert len(measured) == 4 + 2  # the changed one, and the mean
+    assert again.snapshots[0].values == again.snapshots[1].values
+    (run / "select/SYS_6.safetensors").write_bytes(b"damaged")
+    judge()
+    assert len(measured) == 7
+    judge(images=1)
+    assert len(measured) == 11
+
+
+def test_a_pass_counts_every_cell_once_and_leaves_no_trace(unlabelled):
+    run = unlabelled / "clan"
+    config = load(run / "config.yaml")
+    segmenter = load_segmenter(run / "SYS_6.pdparams", config.network)
+    before = {name: tensor.numpy().copy() for name, tensor in segmenter.state_dict().items()}
+    material = open_material(config, run, 2)
+    seen = []
+    segmenter.train()
+    found = measure(segmenter, material, teacher=segmenter, on_image=lambda: seen.append(1))
+    assert segmenter.training
+    assert len(seen) == len(material.target) + len(material.source)
+    assert all(np.array_equal(before[name], tensor.numpy()) for name, tensor in segmenter.state_dict().items())
+    cells = 2 * (64 // 4) * (32 // 4)
+    assert {found[name].sum() for name in ("heads", "flip", "jitter", "scale", "teacher")} == {cells}
+    assert found["teacher"].trace() == cells  # it agrees with itself
+    assert found["mean_probability"].sum() == pytest.approx(1, abs=1e-5)
+    assert 0 < found["entropy"][0] < 1
+    assert found["points"].shape == (2 * material.points, 19)
+    assert np.abs(found["points"].sum(axis=1, dtype=int) - 255).max() <= 10  # rounding
+    assert found["points"].mean(axis=0) / 255 == pytest.approx(found["mean_probability"], abs=0.03)
+
+
+def test_the_mean_of_weights_is_their_mean(unlabelled):
+    run = unlabelled / "clan"
+    paths = [run / f"SYS_{iteration}.pdparams" for iteration in (2, 4, 6)]
+    found = mean_of(paths, load(run / "config.yaml")).state_dict()
+    arrays = [read_arrays(path) for path in paths]
+    assert found["backbone.conv1.weight"].numpy() == pytest.approx(
+        np.mean([one["conv1.weight"] for one in arrays], axis=0), abs=1e-6
+    )
+
+
+def test_runs_are_ranked_by_their_chosen_snapshots(unlabelled, capsys):
+    runs = [unlabelled / "clan", unlabelled / "source-only"]
+    select(*runs, "--images", 2, "--json")
+    found = json.loads(capsys.readouterr().out)
+    assert [one["run"] for one in found["runs"]] == list(map(str, runs))
+    values = [one["values"]["ensemble"] for one in found["ranking"]]
+    assert values == sorted(values, reverse=True)
+    assert {"averaged", "teacher"}.isdisjoint(found["ranking"][0]["values"])
+    by_entropy = rank_runs([judge_run(run, images=2, criterion="entropy") for run in runs], "entropy")
+    values = [place.values["entropy"] for place in by_entropy]
+    assert values == sorted(values)
+
+
+def test_runs_on_other_images_are_not_ranked(unlabelled):
+    runs = [judge_run(unlabelled / "clan", images=2), judge_run(unlabelled / "source-only", images=1)]
+    with pytest.raises(ConfigError, match="have other target images or classes"):
+        rank_runs(runs)
+    with pytest.raises(ConfigError, match="compares snapshots of one run"):
+        rank_runs([runs[0], runs[0]], "averaged")
+
+
+def test_what_a_user_gets_wrong_is_one_sentence(unlabelled, error_of, tmp_path):
+    main = dispatch
+    run = unlabelled / "clan"
+    assert "'miou' is not a criterion: there are ensemble" in error_of(main, "select", run, "--criterion", "miou")
+    assert "the criterion teacher is not known of every snapshot" in error_of(
+        main, "select", run, "--images", 2, "--criterion", "teacher"
+    )
+    assert "holds no config.yaml" in error_of(main, "select", tmp_path)
+    assert "--data-dir-target" in error_of(main, "select", run, "--data-dir-target", tmp_path / "nowhere")
+    assert "named twice" in error_of(main, "select", run, run)
+    assert "--images -1" in error_of(main, "select", run, "--images", -1)

@@ -1,0 +1,141 @@
+"""Extrapolation of measured steps: what grows with pixels, what does not, and what a measuring process tells."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from clan.core.errors import DeviceError
+from clan.run import presets
+from clan.training import plan
+from clan.training.plan import Estimate, Speed
+from clan.training.probe import image_scales, pixels, scaled_config, sizes_to_measure
+
+FACTS = {
+    "device": "cpu",
+    "cores": 2,
+    "bf16": False,
+    "attends": False,
+    "parameters": 10,
+    "disk_bytes": 1000,
+    "images": {"source": "it is not there", "target": 20},
+    "reading": None,
+    "validated": None,
+}
+
+
+def measured(config, memory, seconds, sides=(0.25, 0.5)):
+    """What a machine would be measured to take whose memory and time are functions of pixels."""
+    sizes = []
+    for side in sides:
+        small = scaled_config(config, side)
+        most, usual = (pixels(small, scale) for scale in image_scales(small))
+        sizes.append(
+            {"side": side, "batch_size": config.batch_size, "pixels": usual, "most_pixels": most, "image": 0.0}
+            | {"peak": {"host": memory(most)}, "saving": {"host": 5e8}}
+            | {"pass": [seconds(usual), 2 * seconds(usual)], "update": [0.5, 1.0]}
+        )
+    return tuple(sizes)
+
+
+def test_what_grows_linearly_is_predicted_exactly():
+    config = presets.official().model_copy(update={"num_workers": 0, "iter_size": 3})
+    found = Estimate(config, FACTS, measured(config, lambda p: 1e9 + 700 * p, lambda p: 0.1 + 3e-6 * p))
+    whole = (1280 * 760 + 1024 * 512) * 1.1**2
+    waiting = whole * 13
+    assert found.memory() == pytest.approx(1e9 + 700 * whole + waiting)
+    usual = (1280 * 760 + 1024 * 512) * (0.3 * 0.64 + 0.4 + 0.3 * 1.21)
+    assert found.seconds() == pytest.approx(3 * (0.1 + 3e-6 * usual) + 0.5)
+    assert found.seconds(1) == pytest.approx(6 * (0.1 + 3e-6 * usual) + 1.0)
+    assert found.hours() == pytest.approx(found.seconds() * 100_000 / 3600)
+    assert found.memory(share=0.5) == pytest.approx(1e9 + 350 * whole + waiting / 2)
+
+
+def test_attention_grows_with_the_square():
+    config = presets.vfm().model_copy(update={"num_workers": 0})
+    sizes = measured(config, lambda p: 1e9 + 10 * p + 1e-4 * p * p, lambda p: 1e-6 * p, sides=(0.25, 0.375, 0.5))
+    whole = 2 * 2 * 1024 * 1024
+    assert Estimate(config, FACTS, sizes).memory() == pytest.approx(1e9 + 23 * whole + 1e-4 * whole**2)
+
+
+def test_saving_may_be_the_peak():
+    config = presets.official().model_copy(update={"num_workers": 0})
+    sizes = measured(config, lambda p: 1e6, lambda p: 1.0)
+    assert Estimate(config, FACTS, sizes).memory() == pytest.approx(5e8, rel=0.1)
+
+
+def test_reading_samples_takes_time_of_the_cores_that_compute():
+    config = presets.official()
+    sizes = measured(config, lambda p: 1e9, lambda p: 1.0)
+    without, with_data = (Estimate(config, FACTS | {"reading": one}, sizes) for one in (None, [9.0, 0.4]))
+    assert with_data.seconds() - without.seconds() == pytest.approx(0.2)
+    assert with_data.seconds(1) - without.seconds(1) == pytest.approx(0.4)
+
+
+def test_a_named_speed_replaces_the_measured_one():
+    config = presets.vfm()
+    assert Estimate(config, FACTS, speed=Speed(images_per_second=4)).seconds() == 4.0
+    named = Estimate(config, FACTS, speed=Speed(step_seconds=0.9))
+    assert named.hours() == pytest.approx(10.0)
+    assert named.memory() is None
+    assert Estimate(config, FACTS).hours() is None
+
+
+def test_epochs_are_of_the_images_on_the_disk_or_of_the_published_ones():
+    found = Estimate(presets.dacs(), FACTS)
+    assert found.epochs("target") == 250_000 * 2 / 20
+    assert found.epochs("source") == 250_000 * 2 / 9400
+    assert json.loads(json.dumps(found.record()))["counted"] == {"source": False, "target": True}
+
+
+@pytest.mark.parametrize("preset", [presets.official, presets.vfm, presets.dacs])
+def test_a_small_part_is_measured_whose_options_suit_it(preset):
+    config = preset()
+    sizes = sizes_to_measure(config, preset is presets.vfm, "cpu")
+    assert len(sizes) == (3 if preset is presets.vfm else 2)
+    taken = []
+    for side, batch_size in sizes:
+        small = scaled_config(config, side).model_copy(update={"batch_size": batch_size})
+        taken.append(pixels(small, image_scales(small)[0]))
+        assert small.network == config.network
+    assert taken == sorted(taken) and taken[0] < 0.6 * taken[-1] < 2**18
+
+
+def test_what_is_small_is_measured_as_it_is(tiny):
+    assert sizes_to_measure(tiny(), False, "cpu")[-1] == (1.0, 1)
+    assert scaled_config(tiny(), 1.0) == tiny()
+
+
+@pytest.mark.parametrize(
+    ("program", "sentence"),
+    [
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "killed after 0 sizes"),
+        ('print(\'{"error": "the memory of cpu is used up"}\', flush=True); input()', "memory of cpu is used up"),
+        ("raise RuntimeError('no such thing')", "no such thing"),
+    ],
+)
+def test_a_measuring_process_that_fails_is_a_sentence(tiny, monkeypatch, program, sentence):
+    popen = plan.subprocess.Popen
+
+    def other(command, **options):
+        return popen([sys.executable, "-c", program], **options)
+
+    monkeypatch.setattr(plan.subprocess, "Popen", other)
+    with pytest.raises(DeviceError, match=sentence):
+        plan.estimate(tiny())
+
+
+def test_steps_of_a_tiny_run_are_measured_in_a_process_of_its_own(tiny):
+    notes = []
+    found = plan.estimate(tiny(validate_every=2), notify=notes.append)
+    assert [one.partition(" on ")[0] for one in notes] == [
+        "measuring steps of 1 × 32×32",
+        "measuring steps of 1 × 64×32",
+    ]
+    assert found.facts["images"] == {"source": 3, "target": 3} and found.facts["validated"] == 2
+    record = found.record()
+    assert 2e8 < record["peak_memory_bytes"]["host"] < 4e9
+    assert 0 < record["step_processor_seconds"] < 60 and record["hours"] > 0
+    assert record["epochs"] == {"source": pytest.approx(4 / 3), "target": pytest.approx(4 / 3)}
+    assert np.isfinite([size["image"] for size in found.sizes]).all()
