@@ -85,9 +85,9 @@ class Worker:
     Calling it runs the contestant once and returns the seconds, measured on the worker's side.
     """
 
-    def __init__(self, name: str, width: int, height: int):
+    def __init__(self, name: str, width: int, height: int, clock: str = "wall"):
         self.name = name
-        command = [sys.executable, sys.argv[0], "--worker", name, "--size", f"{width}x{height}"]
+        command = [sys.executable, sys.argv[0], "--worker", name, "--size", f"{width}x{height}", "--clock", clock]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def __enter__(self) -> Worker:
@@ -121,8 +121,13 @@ class Worker:
         return json.loads(line)
 
 
-def serve(prepare: Prepare, width: int, height: int) -> None:
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
+"""What seconds are counted by; those of the processor depend less on what else the machine does."""
+
+
+def serve(prepare: Prepare, width: int, height: int, clock: str = "wall") -> None:
     """The worker's side: answer requests on stdin until told to end."""
+    now = CLOCKS[clock]
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever a framework prints to stdout must not end up among the answers
 
@@ -138,9 +143,9 @@ def serve(prepare: Prepare, width: int, height: int) -> None:
         if request.strip() == "result":
             answer(digest(result))
             continue
-        started = time.perf_counter()
+        started = now()
         result = function()
-        answer(time.perf_counter() - started)
+        answer(now() - started)
 
 
 def digest(result: object) -> str:
@@ -239,6 +244,7 @@ def parse_arguments(title: str, names: list[str], size: str) -> argparse.Namespa
     parser.add_argument("--size", type=parse_size, default=size, metavar="WxH", help=f"images' size ({size})")
     parser.add_argument("--repeats", type=int, default=5, help="counted rounds (5)")
     parser.add_argument("--warmup", type=int, default=1, help="rounds that are not counted (1)")
+    parser.add_argument("--clock", choices=CLOCKS, default="wall", help="seconds: the clock's or the processor's")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write everything measured to FILE")
     parser.add_argument("--worker", choices=names, help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -253,20 +259,20 @@ def main(title: str, contestants: dict[str, Prepare], size: str, *, equal_result
     args = parse_arguments(title, list(contestants), size)
     width, height = args.size
     if args.worker:
-        serve(contestants[args.worker], width, height)
+        serve(contestants[args.worker], width, height, args.clock)
         return
     machine = describe_machine()
     if machine["load_before"] > BUSY:
         print(f"Load average {machine['load_before']}: not idle, expect wild numbers.", file=sys.stderr)
     with ExitStack() as running:
         chosen = [name for name in contestants if name in args.only]
-        workers = {name: running.enter_context(Worker(name, width, height)) for name in chosen}
+        workers = {name: running.enter_context(Worker(name, width, height, args.clock)) for name in chosen}
         seconds = measure(workers, args.repeats, args.warmup)
         if equal_results and len({worker.ask("result") for worker in workers.values()}) > 1:
             raise SystemExit(f"{', '.join(workers)} do not give equal results: their times cannot be compared")
         memory = {name: worker.close() for name, worker in workers.items()}
     results = summarize(seconds, memory)
-    title = f"{title}, {width}×{height}"
+    title = f"{title}, {width}×{height}" + (", seconds of the processor" if args.clock == "cpu" else "")
     print(", ".join(f"{key} {value}" for key, value in machine.items()))
     for name, result in results.items():
         print(markdown_row(title, name, result))

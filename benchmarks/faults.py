@@ -25,7 +25,7 @@ from clan.core import runtime
 from clan.core.errors import DataError
 from clan.data.image_files import read_rgb
 from clan.run.checkpoint import Damaged, States, manifest_path, read_state
-from clan.run.config import Config, DomainConfig, NetworkConfig, to_yaml
+from clan.run.config import OPTIMIZERS, Config, DomainConfig, NetworkConfig, OptimizerConfig, to_yaml
 from clan.run.method_options import METHOD_OPTIONS
 from clan.streets.worlds import write_worlds
 from tests.models.malicious import CORPUS
@@ -62,6 +62,7 @@ def write_run(
     size: tuple[int, int] = SIZE,
     method: str = "clan",
     network: NetworkConfig = NETWORK,
+    optimizer: str = "sgd",
 ) -> Path:
     """Two small worlds and the configuration of a run of a few seconds on them; returns the latter's file."""
     write_worlds(folder, source_images=3, target_train_images=3, target_val_images=1, size=(128, 64), seed=0)
@@ -72,6 +73,7 @@ def write_run(
         target=DomainConfig.model_validate({"dataset": "cityscapes", "root": folder / "Cityscapes", "size": size}),
         method=METHOD_OPTIONS[method](),
         network=network,
+        optimizer=OptimizerConfig(algorithm=optimizer),
         num_steps=steps,
         save_every=save_every,
         save_images=0,
@@ -264,17 +266,19 @@ def main() -> None:
     parser.add_argument("--method", choices=METHOD_OPTIONS, default="clan")
     parser.add_argument("--backbone", default=NETWORK.backbone)
     parser.add_argument("--model", default=NETWORK.model, help="kind of heads")
+    parser.add_argument("--heads", type=int, default=NETWORK.num_heads, help="number of heads")
+    parser.add_argument("--optimizer", choices=OPTIMIZERS, default="sgd")
+    parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--size", type=int, nargs=2, default=SIZE, help="width and height of the network's input")
     arguments = parser.parse_args()
     runtime.import_paddle()
     seed = arguments.seed
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        network = NetworkConfig(
-            **NETWORK.model_dump() | {name: getattr(arguments, name) for name in ("backbone", "model")}
-        )
-        kills = {"kills": arguments.kills, "writing": arguments.writing, "seed": seed}
-        tally = kill_and_resume(folder, **kills, method=arguments.method, network=network, size=tuple(arguments.size))
+        given = {"backbone": arguments.backbone, "model": arguments.model, "num_heads": arguments.heads}
+        kills = {"kills": arguments.kills, "writing": arguments.writing, "seed": seed, "steps": arguments.steps}
+        run = {"method": arguments.method, "optimizer": arguments.optimizer, "size": tuple(arguments.size)}
+        tally = kill_and_resume(folder, **kills, **run, network=NetworkConfig(**NETWORK.model_dump() | given))
         counts = {
             "torn and damaged states recognised or harmless": damaged_states(
                 folder / "whole", times=arguments.damages, seed=seed

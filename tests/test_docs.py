@@ -254,7 +254,8 @@ def known_flags():
     for options in METHOD_OPTIONS.values():
         fields = [field.replace("_", "-") for field in options.model_fields]
         flags |= {f"--method.{switch}{field}" for field in fields for switch in ("", "no-")}
-    flags |= {f"--{role}.{field}" for role in ("source", "target") for field in ("root", "list-file", "split", "size")}
+    for option, _ in flat_options(recipes.official().source.model_dump(exclude={"dataset"})):
+        flags |= {f"--{role}.{option.replace('_', '-')}" for role in ("source", "target")}
     for command in (cli.COMMANDS | cli.DATA_COMMANDS).values():
         words = [parameter.name.replace("_", "-") for parameter in parameters_of(command)]
         flags |= {f"--{switch}{word}" for word in words for switch in ("", "no-")}

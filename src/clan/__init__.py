@@ -27,6 +27,8 @@ FACE = {
     "port": "clan.run.presets:port",
     "best": "clan.run.presets:best",
     "dacs": "clan.run.presets:dacs",
+    "daformer": "clan.run.presets:daformer",
+    "mic": "clan.run.presets:mic",
     "vfm": "clan.run.presets:vfm",
 }
 """Where the functions and classes of this package's face are; they are imported when they are used."""

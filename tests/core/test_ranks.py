@@ -79,11 +79,15 @@ def two_ranks_with_a_teacher(worlds, tmp_path_factory):
     return config, folder, result
 
 
-# A rate that training is stable at: where losses explode, rounding of the sums over ranks grows with them. Between half
-# and all of the pixels reach the confidence.
+# A rate that training is stable at: where losses explode, rounding of the sums over ranks grows with them. Some pixels
+# reach the confidence, and dropout and stochastic depth draw.
 SELF_TRAINING = {
-    "method": {"name": "mic", "confidence": 0.12, "mask_block": 8},
+    "method": {"name": "mic", "confidence": 0.06, "mask_block": 8},
     "optimizer__learning_rate": 1e-4,
+    "network__backbone": "mit-b0",
+    "network__model": "daformer",
+    "network__num_heads": 1,
+    "network__dropout": 0.2,
     "source__sampling": "rare-class",
 }
 
@@ -97,6 +101,7 @@ def test_two_ranks_equal_one_process_of_two_passes(worlds, request, tmp_path, fi
     assert result.returncode == 0, result.stderr
     expected, found = metrics(one.snapshot_dir), metrics(two.snapshot_dir)
     assert [sorted(line) for line in found] == [sorted(line) for line in expected]
+    assert all(line.get("pseudo_share", 1.0) > 0 for line in found)
     for left, right in zip(expected, found, strict=True):
         assert right == pytest.approx(left, rel=1e-4)
     expected, found = States(one.snapshot_dir).latest().arrays, States(two.snapshot_dir).latest().arrays
@@ -203,7 +208,7 @@ def test_a_run_goes_on_on_another_number_of_ranks_where_it_was_in_the_data(two_r
         check_fits(state, given)
     assert check_fits(state, given, accept_changes=True) == "ranks: 2 → 1, so pairs of an iteration: 2 → 1"
     trainer = Trainer(given.model_copy(update={"iter_size": 2}), resume=True, notify=lambda sentence: None)
-    batches = iter(trainer._loader())
+    batches = iter(trainer.loader)
     seen = [next(batches).number for _ in range(4)]
     batches.close()
     assert seen == [4, 5, 6, 7]

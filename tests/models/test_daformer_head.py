@@ -13,8 +13,8 @@ from clan.models.daformer_head import DAFormerHead
 from clan.models.options import NetworkConfig
 from clan.models.segmenter import build_segmenter, own_weights
 from clan.models.weight_files import read_arrays, write_arrays
-from clan.models.weights import load_weights, save_weights
-from tests.conftest import relative
+from clan.models.weights import load_weights, save_weights, to_file_names
+from tests.conftest import Golden, relative
 
 pytestmark = pytest.mark.plain
 
@@ -116,6 +116,25 @@ class Holder(paddle.nn.Layer):
     def __init__(self, made):
         super().__init__()
         self.head1 = made
+
+
+def test_logits_and_running_statistics_equal_the_authors(shared, tmp_path):
+    official = Golden(shared / "golden/selftraining")
+    write_arrays(official._weights.golden_state(41), tmp_path / "daformer.pth")
+    options = {"num_heads": 1, "align_corners": False, "drop_path": 0.0, "dropout": 0.0}
+    segmenter = build_segmenter(NetworkConfig(backbone="mit-b0", model="daformer", **options))
+    assert not load_weights(segmenter, tmp_path / "daformer.pth", strict=True).unexpected
+    expected = official.arrays("forward")
+    images = (expected["image_u8_NHWC"].astype(np.float32) - expected["mean"]) / expected["std"]
+    for mode in ("eval", "train"):
+        segmenter.train() if mode == "train" else segmenter.eval()
+        (logits,) = segmenter(paddle.to_tensor(images.transpose(0, 3, 1, 2)))
+        assert relative(logits, expected[f"logits_{mode}"]) < 1e-4
+    state = to_file_names(segmenter.state_dict())
+    after = {name.removeprefix("after_train/"): array for name, array in expected.items() if "/" in name}
+    for name, theirs in to_file_names(after).items():
+        # Paddle keeps the biased variance of a batch as the running one, PyTorch the unbiased.
+        assert relative(state[name], theirs) < (3e-3 if name.endswith("_variance") else 1e-4), name
 
 
 def test_weights_survive_their_file_under_the_names_of_heads(tmp_path):

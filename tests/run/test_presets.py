@@ -25,6 +25,44 @@ DACS = {
     "num_steps": 250_000,
     "source.sampling": "uniform",
 }
+DAFORMER = {
+    "method.name": "daformer",
+    "method.teacher_decay": 0.999,
+    "method.confidence": 0.968,
+    "method.color_jitter": 0.2,
+    "method.lambda_fd": 0.005,
+    "method.ignore_top": 15,
+    "method.ignore_bottom": 120,
+    "network.backbone": "mit-b5",
+    "network.model": "daformer",
+    "network.head_channels": 256,
+    "network.dropout": 0.1,
+    "network.num_heads": 1,
+    "network.input_normalization": "imagenet-rgb",
+    "optimizer.algorithm": "adamw",
+    "optimizer.betas": [0.9, 0.999],
+    "optimizer.learning_rate": 6e-5,
+    "optimizer.head_multiplier": 10,
+    "optimizer.weight_decay": 0.01,
+    "optimizer.no_decay": ["norm"],
+    "optimizer.schedule": "warmup-linear",
+    "optimizer.warmup_ratio": 1e-6,
+    "num_steps": 40_000,
+    "warmup_steps": 1500,
+    "source.sampling": "rare-class",
+    "source.rare_class.temperature": 0.01,
+    "source.rare_class.pixels": 3000,
+    "source.rare_class.crop_share": 0.5,
+    "target.sampling": "uniform",
+    "augmentation.crop_class_share": 0.75,
+    "augmentation.random_mirror": True,
+}
+MIC = DAFORMER | {
+    "method.name": "mic",
+    "method.lambda_mask": 1,
+    "method.mask_ratio": 0.7,
+    "method.mask_block": 32,
+}
 BOTH = {
     "augmentation.crop_size": [512, 512],
     "augmentation.random_scale": False,
@@ -36,7 +74,7 @@ BOTH = {
 
 
 @pytest.mark.parametrize(("source", "size"), [("synthia", [1280, 760]), ("gta5", [1280, 720])])
-@pytest.mark.parametrize(("name", "published"), [("dacs", DACS)])
+@pytest.mark.parametrize(("name", "published"), [("dacs", DACS), ("daformer", DAFORMER), ("mic", MIC)])
 def test_presets_of_self_training_have_the_published_values(tmp_path, name, published, source, size):
     config = PRESETS[name](source)
     found = config.options()

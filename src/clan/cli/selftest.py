@@ -169,7 +169,7 @@ def case(precision: Precision = "fp32", *, double: bool = False) -> Numbers:
     before = _trained(method)
     losses, gradients = [], np.zeros(0)
     for step in range(STEPS):
-        found = learner.accumulate(step, [pair])
+        found = learner.accumulate(step, [pair]).losses
         losses.append([found[name] for name in sorted(found)])
         if step == 0:
             scale = learner.loss_scale.factor if learner.loss_scale else 1.0

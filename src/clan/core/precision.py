@@ -9,6 +9,7 @@ import paddle
 from paddle import Tensor
 from paddle.base import core
 
+from clan.core import fused
 from clan.core.errors import ConfigError, TrainingError
 from clan.core.runtime import Precision, has_bf16_kernels
 
@@ -113,12 +114,7 @@ class LossScale:
         Raises:
             TrainingError: they overflow without any scaling too.
         """
-        finite = []
-        with paddle.no_grad():
-            for gradient in gradients:
-                gradient.scale_(1.0 / self.factor)
-                finite.append(paddle.isfinite(gradient).all())
-        if bool(paddle.stack(finite).all()):
+        if not bool(fused.unscale(list(gradients), self.factor)):
             self.good_steps += 1
             if self.good_steps % self.GROWTH_INTERVAL == 0:
                 self.factor *= 2.0

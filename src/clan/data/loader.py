@@ -301,6 +301,7 @@ class PairedLoader:
     stride: int = 1
     tolerate: int = 0
     timeout: float | None = None
+    _pending: deque[tuple[int, Future[PairedBatch]]] = field(default_factory=deque, init=False)
 
     def pair(self, number: int) -> PairedBatch:
         """Pair `number` of the endless sequence."""
@@ -324,7 +325,7 @@ class PairedLoader:
         threads = Threads(max(1, self.num_workers), "clan-loader")
         ahead = max(1, self.PREFETCH * self.num_workers)
         number = self.start
-        pending: deque[tuple[int, Future[PairedBatch]]] = deque()
+        pending = self._pending = deque()
         try:
             while True:
                 while len(pending) < ahead:
@@ -333,6 +334,11 @@ class PairedLoader:
                 yield self._wait(*pending.popleft())
         finally:
             threads.close()
+
+    def next_if_read(self) -> PairedBatch | None:
+        """The pair that comes next, which it still does; None: it is not there yet, or cannot be read."""
+        future = self._pending[0][1] if self._pending else None
+        return future.result() if future and future.done() and not future.exception() else None
 
     def _wait(self, number: int, future: Future[PairedBatch]) -> PairedBatch:
         try:

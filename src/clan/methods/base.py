@@ -15,6 +15,7 @@ import numpy as np
 import paddle
 from paddle import Tensor, nn
 
+from clan.core import fused
 from clan.core.errors import ConfigError
 from clan.losses.segmentation import segmentation_loss
 from clan.models.segmenter import Segmenter, batch_norms
@@ -92,7 +93,6 @@ def assign(network: nn.Layer, source: nn.Layer) -> None:
             tensor.set_value(theirs[name])
 
 
-@paddle.no_grad()
 def follow(average: nn.Layer, network: nn.Layer, decay: float, *, statistics: bool = False) -> None:
     """θ' ← decay·θ' + (1 − decay)·θ.
 
@@ -103,15 +103,8 @@ def follow(average: nn.Layer, network: nn.Layer, decay: float, *, statistics: bo
         statistics: average running statistics too; otherwise they stay.
     """
     theirs = dict(network.named_parameters())
-    for name, parameter in average.named_parameters():
-        if statistics or not name.endswith(STATISTICS):
-            blend(parameter, theirs[name], decay)
-
-
-@paddle.no_grad()
-def blend(average: Tensor, value: Tensor, decay: float) -> None:
-    """One tensor's share of `follow`, in place."""
-    average.scale_(decay).add_(value * (1.0 - decay))
+    own = [one for one in average.named_parameters() if statistics or not one[0].endswith(STATISTICS)]
+    fused.blend([parameter for _, parameter in own], [theirs[name] for name, _ in own], decay, 1.0 - decay)
 
 
 def synchronise_batch_norms(networks: Mapping[str, Network]) -> None:
@@ -160,9 +153,15 @@ class LabelledDomain(Domain):
 
     Args:
         labels: uint8 trainIds [B, H, W].
+        array: the same on the host, where they come from, so that drawing by them does not wait for a device.
     """
 
     labels: Tensor
+    array: np.ndarray | None = field(default=None, kw_only=True)
+
+    def labels_on_host(self) -> np.ndarray:
+        """Returns the labels, uint8 [B, H, W]."""
+        return self.labels.numpy() if self.array is None else self.array
 
 
 @dataclass(frozen=True)

@@ -99,9 +99,9 @@ class SelfTraining(Method):
         return losses | {"pseudo_share": share}
 
     def draw(self, batch: Pair) -> Draws:
-        """Draws what the step needs; the labels are the one thing that a step reads on the host."""
+        """Draws what the step needs; nothing is read from the device."""
         options, count = self.options, batch.target.images.shape[0]
-        classes = draw_classes(batch.random, batch.source.labels.numpy(), of_batch=self.classes_of_batch)
+        classes = draw_classes(batch.random, batch.source.labels_on_host(), of_batch=self.classes_of_batch)
         return Draws(classes, draw_distortion(batch.random, count, [options.color_jitter] * 4, blurs=options.blur))
 
     def supervised(self, source: LabelledDomain, draws: Draws) -> LabelledDomain:

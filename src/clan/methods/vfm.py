@@ -81,7 +81,7 @@ class VFM(SelfTraining):
         def strong() -> Distortion:
             return _draw_each(random, count, [options.color_jitter] * 4, blurs=options.blur)
 
-        classes = draw_classes(random, batch.source.labels.numpy(), of_batch=True)
+        classes = draw_classes(random, batch.source.labels_on_host(), of_batch=True)
         return VfmDraws(
             classes, mixed=strong(), masked=strong(), source=weak(), target=weak(),
             blocks=random.random((count, 1, *self._mask_grid(batch.target)), np.float32),

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import paddle
 from paddle import Tensor
 from safetensors.numpy import save
 
+from clan.core import fused
 from clan.core.errors import CheckpointError
 from clan.core.files import write_atomically, writing
 from clan.core.output import encoded, one_line
@@ -24,13 +25,14 @@ def find_nonfinite(losses: Mapping[str, float]) -> str | None:
 
 
 @paddle.no_grad()
-def are_finite(gradients: Mapping[str, Tensor]) -> bool:
-    """Whether the sum of all gradients is finite: one value is transferred, and no copy of a gradient is made.
+def any_nonfinite(gradients: Sequence[Tensor]) -> Tensor:
+    """Whether something is not finite among gradients, bool [1] on the device, without a copy of a gradient.
 
-    A sum that overflows float32 counts as not finite; gradients of that size must not be applied either.
+    On the CPU a sum that overflows float32 counts too; gradients of that size must not be applied either.
     """
-    total = paddle.add_n([gradient.sum() for gradient in gradients.values()])
-    return math.isfinite(float(total))
+    if fused.in_one_call():
+        return fused.unscale(gradients, 1.0)
+    return ~paddle.isfinite(paddle.add_n([gradient.sum() for gradient in gradients])).reshape([1])
 
 
 def find_nonfinite_gradient(gradients: Mapping[str, Tensor]) -> str:

@@ -2,20 +2,35 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import paddle
 from paddle import Tensor
 
+from clan.core import fused
 from clan.core.errors import CheckpointError, ConfigError
 from clan.core.precision import LossScale, autocast
-from clan.methods.base import Method, Pair, Progress, Role, blend
+from clan.methods.base import Method, Pair, Progress, Role
 from clan.models.weights import load_weights
 from clan.run.config import Config
 from clan.run.schedules import SCHEDULES, ScheduleOptions
-from clan.training.health import are_finite, find_nonfinite_gradient
+from clan.training.health import any_nonfinite, find_nonfinite_gradient
 from clan.training.optimizers import discriminator_optimizer, segmenter_optimizer
+
+
+@dataclass(frozen=True)
+class Passes:
+    """What came of the passes of an iteration.
+
+    Args:
+        losses: by name, averaged over the passes.
+        finite: whether all gradients of this rank are; a loss scale sees to its own overflows.
+    """
+
+    losses: dict[str, float]
+    finite: bool
 
 
 class Learner:
@@ -46,8 +61,11 @@ class Learner:
         if config.network.batch_norm == "per-domain":
             method.segmenter.separate_statistics()
 
-    def accumulate(self, iteration: int, pairs: Iterable[Pair]) -> dict[str, float]:
-        """Adds up the gradients of an iteration's passes; returns the losses, averaged over them."""
+    def accumulate(self, iteration: int, pairs: Iterable[Pair]) -> Passes:
+        """Adds up the gradients of an iteration's passes.
+
+        A GPU is waited for once, at the end, for all losses together.
+        """
         progress = Progress(iteration, self.config.num_steps, self.config.warmup)
         share = 1.0 / self.config.iter_size
         factor = share if self.loss_scale is None else share * self.loss_scale.factor
@@ -57,14 +75,25 @@ class Learner:
                 (loss * factor).backward()
 
         self.method.before_step(iteration)
-        totals: dict[str, float] = {}
+        passes: list[dict[str, Tensor]] = []
         for pair in pairs:
             paddle.seed(int(pair.random.integers(2**31)))
             with autocast(self.config.precision):
                 losses = self.method.train_step(pair, progress, backward)
-            for name, loss in losses.items():
-                totals[name] = totals.get(name, 0.0) + float(loss) * share
-        return totals
+            passes.append({name: loss.detach() for name, loss in losses.items()})
+        *values, nonfinite = self._read([loss for losses in passes for loss in losses.values()])
+        totals: dict[str, float] = {}
+        for name, value in zip((name for losses in passes for name in losses), values, strict=True):
+            totals[name] = totals.get(name, 0.0) + value * share
+        return Passes(totals, not nonfinite)
+
+    @paddle.no_grad()
+    def _read(self, losses: list[Tensor]) -> list[float]:
+        """The losses, and 1 if a gradient is not finite, in one transfer."""
+        dtype = losses[0].dtype
+        parts = [loss if loss.dtype == dtype else loss.astype(dtype) for loss in losses]
+        numbers: Any = paddle.stack([*parts, self.any_nonfinite().astype(dtype).reshape([])]).tolist()
+        return numbers
 
     def gradients(self) -> dict[str, Tensor]:
         """Those that `accumulate` added up, to be changed in place, as "segmenter/…" and "discriminator/…"."""
@@ -76,12 +105,14 @@ class Learner:
             if parameter.grad is not None
         }
 
-    def nonfinite_gradient(self) -> str | None:
-        """What is not finite among the gradients, if anything; a loss scale sees to its own overflows."""
-        gradients = self.gradients()
-        if self.loss_scale is not None or are_finite(gradients):
-            return None
-        return find_nonfinite_gradient(gradients)
+    def any_nonfinite(self) -> Tensor:
+        """Whether a gradient is not finite, bool [1] on the device; a loss scale sees to its own overflows."""
+        gradients = list(self.gradients().values())
+        return any_nonfinite(gradients) if gradients and self.loss_scale is None else paddle.zeros([1], "bool")
+
+    def nonfinite_gradient(self) -> str:
+        """What is not finite among the gradients, if something is."""
+        return find_nonfinite_gradient(self.gradients())
 
     def running_statistics(self) -> list[Tensor]:
         """Means and variances of the batch norms that are keeping them, to be changed in place."""
@@ -126,13 +157,13 @@ class Learner:
             rates["learning_rate_D"] = schedule(optimizer.discriminator_learning_rate, iteration, course)
         return rates
 
-    @paddle.no_grad()
     def _follow(self, iteration: int) -> None:
         """Moves the average towards the weights; faster at first, so that it soon forgets the initial ones."""
         decay = min(self.config.optimizer.ema_decay, (1 + iteration) / (10 + iteration))
-        for slot in self.optimizers["segmenter"].slots:
-            if slot.name in self.average:
-                blend(self.average[slot.name], slot.parameter, decay)
+        if self.average:
+            slots = self.optimizers["segmenter"].slots
+            averages = [self.average[slot.name] for slot in slots]
+            fused.blend(averages, [slot.parameter for slot in slots], decay, 1.0 - decay)
 
     @contextmanager
     def averaged(self) -> Iterator[None]:

@@ -8,13 +8,15 @@ effective rate. The published numbers depend on it.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import paddle
 from paddle import Tensor, nn
 
+from clan.core import fused
 from clan.core.errors import ConfigError
 from clan.core.schema import find
 from clan.models.segmenter import Segmenter
@@ -79,10 +81,23 @@ class Optimizer(ABC):
     def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
         """Takes what `state_dict` returned, in this or another process."""
 
+    def groups(self) -> dict[tuple[float, bool], list[Slot]]:
+        """The slots whose parameters have a gradient, by multiplier and decay."""
+        groups: dict[tuple[float, bool], list[Slot]] = {}
+        for slot in self.slots:
+            if slot.parameter.grad is not None:
+                groups.setdefault((slot.multiplier, slot.decays), []).append(slot)
+        return groups
+
     def clear_grad(self) -> None:
         """Forgets the gradients."""
         for slot in self.slots:
             slot.parameter.clear_gradient(set_to_zero=False)
+
+
+def gradients_of(slots: Iterable[Slot]) -> list[Tensor]:
+    """The gradients of parameters that have one."""
+    return [slot.parameter.grad for slot in slots if slot.parameter.grad is not None]
 
 
 def visit_matrix(rate: float, *, momentum: float, weight_decay: float, visits: int) -> np.ndarray:
@@ -108,24 +123,41 @@ class SGD(Optimizer):
         super().__init__(slots, settings)
         self.velocities = {slot.name: paddle.zeros_like(slot.parameter) for slot in self.slots}
 
-    @paddle.no_grad()
     def step(self, rate: float) -> None:
         """Updates every parameter that has a gradient, at the base rate given."""
-        for slot in self.slots:
-            p, v, g = slot.parameter, self.velocities[slot.name], slot.parameter.grad
-            if g is None:
-                continue
-            matrix = visit_matrix(
-                rate * slot.multiplier,
-                momentum=self.settings.momentum,
-                weight_decay=self.settings.weight_decay if slot.decays else 0.0,
-                visits=slot.visits,
-            )
-            (pp, pv, pg), (vp, vv, vg) = matrix[:2]
-            # The change of p, not p·pp: at small rates pp rounds to 1 in float32.
-            change = p * float(pp - 1.0) + v * float(pv) + g * float(pg)
-            v.scale_(float(vv)).add_(p * float(vp)).add_(g * float(vg))
-            p.add_(change)
+        if fused.in_one_call():
+            self._walk(rate)
+            return
+        with paddle.no_grad():
+            for slot in self.slots:
+                if slot.parameter.grad is not None:
+                    self._update(slot, rate * slot.multiplier)
+
+    def _walk(self, rate: float) -> None:
+        """One visit after the other, each of all parameters that are treated alike; gradients are used up."""
+        for (multiplier, decays), slots in self.groups().items():
+            for visit in range(max(slot.visits for slot in slots)):
+                visited = [slot for slot in slots if slot.visits > visit]
+                parameters = [slot.parameter for slot in visited]
+                gradients, velocities = gradients_of(visited), [self.velocities[slot.name] for slot in visited]
+                if decays and self.settings.weight_decay:
+                    fused.blend(gradients, parameters, 1.0, self.settings.weight_decay)
+                fused.move(parameters, gradients, velocities, rate * multiplier, self.settings.momentum)
+
+    def _update(self, slot: Slot, rate: float) -> None:
+        """All visits of a parameter at once, which reads it least often."""
+        p, v, [g] = slot.parameter, self.velocities[slot.name], gradients_of([slot])
+        matrix = visit_matrix(
+            rate,
+            momentum=self.settings.momentum,
+            weight_decay=self.settings.weight_decay if slot.decays else 0.0,
+            visits=slot.visits,
+        )
+        (pp, pv, pg), (vp, vv, vg) = matrix[:2]
+        # The change of p, not p·pp: at small rates pp rounds to 1 in float32.
+        change = p * float(pp - 1.0) + v * float(pv) + g * float(pg)
+        v.scale_(float(vv)).add_(p * float(vp)).add_(g * float(vg))
+        p.add_(change)
 
     def state_dict(self) -> dict[str, Tensor]:
         """The momentum buffers by parameter name."""
@@ -137,64 +169,74 @@ class SGD(Optimizer):
 
 
 class Adam(Optimizer):
-    """Paddle's Adam, with its state under the parameters' structured names."""
+    """Adam (Kingma and Ba, ICLR 2015), whose weight decay is added to the gradient.
 
-    make = paddle.optimizer.Adam
+    Attributes:
+        moments: running means of the gradient and of its square by parameter name, of the parameters' shapes.
+        powers: β to the power of the steps so far, next step included, float32 as Paddle keeps them.
+    """
+
+    decouples: ClassVar[bool] = False
+    """Whether weight decay acts on the parameters themselves."""
 
     def __init__(self, slots: Sequence[Slot], settings: Settings) -> None:
         super().__init__(slots, settings)
-        groups: dict[tuple[float, bool], list[Tensor]] = {}
-        for slot in self.slots:
-            groups.setdefault((slot.multiplier, slot.decays), []).append(slot.parameter)
-        self._own = type(self).make(
-            learning_rate=0.0,
-            beta1=settings.betas[0],
-            beta2=settings.betas[1],
-            epsilon=1e-8,
-            parameters=[
-                # A group's rate is a factor on the optimizer's.
-                {
-                    "params": parameters,
-                    "learning_rate": multiplier,
-                    "weight_decay": settings.weight_decay if decays else 0.0,
-                }
-                for (multiplier, decays), parameters in groups.items()
-            ],
-        )
-        self._names = {slot.parameter.name: slot.name for slot in self.slots}
+        self.moments = {
+            slot.name: (paddle.zeros_like(slot.parameter), paddle.zeros_like(slot.parameter)) for slot in self.slots
+        }
+        self.powers = {slot.name: np.array(settings.betas, np.float32) for slot in self.slots}
 
     def step(self, rate: float) -> None:
         """Updates every parameter that has a gradient, at the base rate given."""
-        self._own.set_lr(rate)
-        self._own.step()
+        for (multiplier, decays), slots in self.groups().items():
+            # A parameter that had no gradient at times has made fewer steps.
+            alike: dict[tuple[float, ...], list[Slot]] = {}
+            for slot in slots:
+                alike.setdefault(tuple(self.powers[slot.name].tolist()), []).append(slot)
+            for powers, those in alike.items():
+                self._update(those, rate * multiplier, powers, self.settings.weight_decay if decays else 0.0)
+
+    def _update(self, slots: Sequence[Slot], rate: float, powers: tuple[float, ...], decay: float) -> None:
+        parameters, gradients = [slot.parameter for slot in slots], gradients_of(slots)
+        if decay and not self.decouples:
+            fused.blend(gradients, parameters, 1.0, decay)
+        fused.adam(
+            parameters,
+            gradients,
+            [self.moments[slot.name] for slot in slots],
+            rate=rate,
+            betas=self.settings.betas,
+            powers=(powers[0], powers[1]),
+            decoupled_decay=decay if self.decouples else None,
+        )
+        for slot in slots:
+            self.powers[slot.name] = self.powers[slot.name] * np.array(self.settings.betas, np.float32)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Moments and the powers of β; Paddle makes them at the first step."""
-        return {
-            f"{self._names[own]}/{key[len(own) + 1 :]}": value
-            for key, value in self._own.state_dict().items()
-            for own in [self._owner(key)]
-            if own
-        }
+        """Moments and powers, called as Paddle's optimizer calls them."""
+        state = {}
+        for name, pair in self.moments.items():
+            values = (*pair, *(paddle.to_tensor(power.reshape(1)) for power in self.powers[name]))
+            state |= {f"{name}/{key}": value for key, value in zip(ADAM_STATE, values, strict=True)}
+        return state
 
     def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
-        """Takes moments and powers."""
-        own_names = {name: own for own, name in self._names.items()}
-        renamed = {}
-        for key, value in state.items():
-            name, slot = key.rsplit("/", 1)
-            # Until the first step Paddle's optimizer gives out again what it was given, as it was given.
-            renamed[f"{own_names[name]}_{slot}"] = paddle.to_tensor(value)
-        self._own.set_state_dict(renamed)
+        """Takes moments and powers; what had made no step when an earlier version wrote the state has none."""
+        for name in self.moments:
+            if f"{name}/{ADAM_STATE[0]}" in state:
+                first, second, *powers = (state[f"{name}/{key}"] for key in ADAM_STATE)
+                self.moments[name] = (paddle.to_tensor(first), paddle.to_tensor(second))
+                self.powers[name] = np.concatenate(powers).astype(np.float32)
 
-    def _owner(self, key: str) -> str | None:
-        return next((own for own in self._names if key.startswith(own + "_")), None)
+
+ADAM_STATE = ("moment1_0", "moment2_0", "beta1_pow_acc_0", "beta2_pow_acc_0")
+"""What Paddle's optimizer adds to a parameter's name; states keep it."""
 
 
 class AdamW(Adam):
     """Adam whose weight decay acts on the parameters themselves (Loshchilov and Hutter, ICLR 2019)."""
 
-    make = paddle.optimizer.AdamW
+    decouples = True
 
 
 def repeated_visits(backbone: nn.Layer) -> Iterator[tuple[str, int]]:

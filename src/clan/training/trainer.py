@@ -23,7 +23,7 @@ from clan.run.folder import BAD_SAMPLES
 from clan.run.observer import Everyone, Observer, Step, Validation
 from clan.run.records import EventLog
 from clan.training import health, loggers
-from clan.training.batches import build_samplers, sample_names, to_device
+from clan.training.batches import Feed, build_samplers, sample_names
 from clan.training.environment import memory
 from clan.training.export import Snapshots, check_space, make_folder, needed_space, write_config
 from clan.training.health import BadSamples
@@ -101,6 +101,8 @@ class Trainer:
         self.saved = -1
         self.past_validation = {}  # what a run that does not validate hands on to one that does
         self._restore(ranks.from_first(lambda: self._start(resume, accept_changes)))
+        self.loader = self._loader()
+        self.feed = Feed(config.seed, self.loader.next_if_read)
 
     def _look_at_labels(self, supervised: Dataset) -> None:
         """Says what is wrong with the labels that are learnt from, those that are validated on, and their lists."""
@@ -128,7 +130,7 @@ class Trainer:
                 self.observer = Everyone(
                     [*loggers.open_loggers(config.loggers, self.folder, self.iteration, given), *observers]
                 )
-        batches = iter(self._loader())
+        batches = iter(self.loader)
         try:
             self.observer.started(self.iteration, config.stop)
             with self.interruption:
@@ -205,7 +207,8 @@ class Trainer:
             for pair in taken:
                 self.bad_samples.note(self.iteration, "source", pair.source)
                 self.bad_samples.note(self.iteration, "target", pair.target)
-            losses = learner.accumulate(self.iteration, (to_device(pair, config.seed) for pair in taken))
+            passes = learner.accumulate(self.iteration, self.feed.pairs(taken))
+            losses = passes.losses
             if (trouble := health.find_nonfinite(losses)) and not skips:
                 raise self._nonfinite(trouble, losses, taken)
         # The signal travels with the losses, so that all ranks stop after the same iteration.
@@ -213,7 +216,9 @@ class Trainer:
         tensors = [*learner.gradients().values(), *learner.running_statistics()]
         losses = self.ranks.average(losses, tensors)
         self.stopping = losses.pop("signal") > 0
-        trouble = health.find_nonfinite(losses) or learner.nonfinite_gradient()
+        # The mean over ranks of what is finite on each may overflow; alone nothing more is read.
+        nonfinite = bool(learner.any_nonfinite()) if self.ranks.size > 1 else not passes.finite
+        trouble = health.find_nonfinite(losses) or (learner.nonfinite_gradient() if nonfinite else None)
         if trouble is None:
             self.skipped_in_a_row = 0
             numbers = learner.step(self.iteration)

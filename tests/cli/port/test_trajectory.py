@@ -13,6 +13,17 @@ from tests.pages import ROOT
 pytestmark = pytest.mark.plain
 
 STEPS = 12
+AS_ON_A_GPU = """
+from clan.core import runtime
+
+runtime.import_paddle()
+from clan.cli.port.train import main
+from clan.core import fused
+
+fused.in_one_call = lambda: True
+main()
+"""
+"""Without kernels all tensors are updated in one call, as on a GPU."""
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +49,8 @@ def run(shared, golden_weights, tmp_path_factory) -> Path:
     }
     words = [str(word) for pair in flags.items() for word in pair]
     switches = ["--no-shuffle", "--no-random-scale", "--no-random-mirror"]
-    subprocess.run([sys.executable, ROOT / "CLAN_train.py", *words, *switches], check=True)
+    start = [ROOT / "CLAN_train.py"] if runtime.kernel_state().active else ["-c", AS_ON_A_GPU]
+    subprocess.run([sys.executable, *start, *words, *switches], check=True)
     return folder
 
 

@@ -20,8 +20,8 @@ from clan.reporting.inspection.measures import OnImage
 from clan.run.config import Config
 from clan.run.folder import Snapshot
 from clan.run.records import RunRecords, located, read_run
+from clan.training.batches import build_samplers, to_device
 from clan.training.statistics import prepare_sampling
-from clan.training.trainer import build_samplers, to_device
 
 
 @dataclass(frozen=True)
