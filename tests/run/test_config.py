@@ -234,7 +234,16 @@ def test_every_option_is_read_by_training_or_evaluation(tiny, tmp_path, read_opt
     for name in METHOD_OPTIONS:
         train(tiny(method=name, num_steps=1, target__split="val", validate_every=1, snapshot_dir=tmp_path / name))
     rare = dict.fromkeys(("source__sampling", "target__sampling"), "rare-class") | cropped
-    train(tiny(method="oracle", num_steps=1, target__split="val", snapshot_dir=tmp_path / "rare", **rare))
+    train(
+        tiny(
+            method="oracle",
+            num_steps=1,
+            target__split="val",
+            snapshot_dir=tmp_path / "rare",
+            network__model="daformer",
+            **rare,
+        )
+    )
     unread = [".".join(path) for path in leaves() if path not in read_options]
     assert not unread
 
