@@ -81,11 +81,12 @@ def both(
 
 def sheets(name: str, run: RunRecords) -> Iterator[Layer]:
     """Yields up to `MOST_SHEETS` sheets, evenly spaced over the run."""
-    iterations = list(run.sheets)
+    found = run.sheets
+    iterations = list(found)
     places = np.linspace(0, len(iterations) - 1, min(MOST_SHEETS, len(iterations))).round().astype(int)
     for iteration in (iterations[place] for place in places):
         title = f"after {iteration:,} iterations"
-        path = run.sheets[iteration]
+        path = found[iteration]
         yield Layer(path.name, title, figure_uri(path), f"what {name} learnt from {title}")
 
 

@@ -126,7 +126,6 @@ class RunRecords:
         metrics: float64 [n] by name, including "iteration"; NaN where missing.
         validations: its validations in ascending order of iterations.
         pseudo_labels: comparisons of its pseudo-labels with the ground truth, likewise.
-        sheets: pictures of what it learnt from, by iterations done before, likewise.
         environment: software and hardware; empty if not recorded.
         snapshots: its saved weights.
     """
@@ -139,13 +138,20 @@ class RunRecords:
     environment: dict[str, Any]
     snapshots: list[Snapshot]
     pseudo_labels: list[PseudoLabels] = field(default_factory=list)
-    sheets: dict[int, Path] = field(default_factory=dict)
 
     @property
     def done(self) -> int:
         """Number of completed iterations."""
         iterations = self.metrics["iteration"]
         return int(iterations[-1]) + 1 if len(iterations) else 0
+
+    @property
+    def sheets(self) -> dict[int, Path]:
+        """Pictures of what it learnt from, by iterations done before, in ascending order."""
+        prefix = escape(prefix_of(self.config.source.dataset.name))
+        paths = (self.folder / "images").glob(f"{prefix}_*_{SHEET}.png")
+        numbered = {iteration_of(path.stem.removesuffix(f"_{SHEET}")): path for path in paths}
+        return {iteration: numbered[iteration] for iteration in sorted(one for one in numbered if one is not None)}
 
 
 def read_run(folder: Path) -> RunRecords:
@@ -169,7 +175,6 @@ def read_run(folder: Path) -> RunRecords:
         metrics=read_metrics(folder / METRICS),
         validations=read_validations(folder / VALIDATION),
         pseudo_labels=_read_each(folder / PSEUDO_LABELS, PseudoLabels.of),
-        sheets=_sheets(folder, prefix_of(config.source.dataset.name)),
         environment=_environment(folder),
         snapshots=snapshots,
     )
@@ -282,13 +287,6 @@ def _read_each(path: Path, reader: Callable[[Mapping[str, Any]], Record]) -> lis
         with suppress(ValueError, KeyError, TypeError, AttributeError, OverflowError):
             found.append(reader(record))
     return found
-
-
-def _sheets(folder: Path, prefix: str) -> dict[int, Path]:
-    """Finds the sheets of self-training, in ascending order of iterations."""
-    paths = (folder / "images").glob(f"{escape(prefix)}_*_{SHEET}.png")
-    numbered = {iteration_of(path.stem.removesuffix(f"_{SHEET}")): path for path in paths}
-    return {iteration: numbered[iteration] for iteration in sorted(one for one in numbered if one is not None)}
 
 
 def _environment(folder: Path) -> dict[str, Any]:
