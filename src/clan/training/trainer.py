@@ -310,7 +310,9 @@ class Trainer:
         return previews
 
     def _look(self) -> Mapping[str, Path]:
-        """Looks at what the method made of this rank's last pairs; returns pictures by title."""
+        """Looks at what the method made of this rank's last pairs, if it shows that; returns pictures by title."""
+        if not self.method.views:
+            return {}
         newest = range(self.pairs - self.ranks.size, -1, -self.ranks.size)
         if labels := self.looks.compare(self.iteration, newest[: self.looks.batches]):
             self.records.looked(labels)
