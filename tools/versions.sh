@@ -22,7 +22,7 @@ run() {
     environment=".versions/$1-$2"
     if [ ! -f "$environment/ready" ] || [ pyproject.toml -nt "$environment/ready" ]; then
         "$python" -m venv "$environment"
-        "$environment/bin/python" -m pip install --quiet --editable . "paddlepaddle==$2" pytest pytest-xdist hypothesis
+        "$environment/bin/python" -m pip install --quiet --editable . "paddlepaddle==$2" pytest pytest-xdist hypothesis pyyaml
         touch "$environment/ready"
     fi
     echo "Python $1, Paddle $2"

@@ -354,6 +354,20 @@ def test_ranks_on_different_paths_do_not_start(monkeypatch):
     distributed._require_same_kernels(ranks)
 
 
+@pytest.mark.parametrize("own", [True, False])
+def test_ranks_that_multiply_differently_do_not_start(monkeypatch, own):
+    ranks = Ranks(rank=1, size=2)
+    monkeypatch.setattr(ranks, "_agree", lambda failure: failure)
+    monkeypatch.setattr(distributed, "has_bf16_kernels", lambda: own)
+    monkeypatch.setattr(ranks, "from_first", lambda make: not own)
+    has, lacks = (1, 0) if own else (0, 1)
+    with pytest.raises(ConfigError, match=f"rank {has} multiplies in bf16, and that of rank {lacks} in float32: use"):
+        distributed.require_same_products(ranks, "bf16")
+    distributed.require_same_products(ranks, "fp32")
+    monkeypatch.setattr(ranks, "from_first", lambda make: own)
+    distributed.require_same_products(ranks, "bf16")
+
+
 @pytest.fixture
 def without_folder(tmp_path) -> dict[str, str]:
     """An environment in which this package has no kernels."""

@@ -37,13 +37,25 @@ Numbers = dict[str, np.ndarray]
 
 STEPS = 3
 TOLERANCES: dict[Precision, dict[str, float]] = {
-    "fp32": {"logits": 1e-4, "losses": 1e-3, "gradients": 1e-2, "parameters": 1e-2},
-    "tf32": {"logits": 1e-2, "losses": 1e-2, "gradients": 5e-2, "parameters": 5e-2},
-    "fp16": {"logits": 1e-2, "losses": 1e-2, "gradients": 5e-2, "parameters": 5e-2},
+    "fp32": {"logits": 1e-4, "losses": 1e-4, "gradients": 3e-3, "parameters": 5e-3},
+    "tf32": {"logits": 1e-2, "losses": 1e-2, "gradients": 2e-1, "parameters": 5e-2},
+    "fp16": {"logits": 1e-2, "losses": 1e-2, "gradients": 2e-1, "parameters": 5e-2},
     "bf16": {"logits": 8e-2, "losses": 5e-2, "gradients": 3e-1, "parameters": 3e-1},
 }
-"""How far each may be from float64, relative to the largest number: about ten times what rounding to its mantissa gives
-(24, 11, 11 and 8 bits). Gradients amplify it, since a number near zero may come out of a ReLU on either side."""
+"""How far each may be from float64, relative to the largest number.
+
+On the CPU rounding of float32 gives 2e-6 of logits, 7e-7 of losses, 1e-5 of gradients and of changes of parameters;
+other ways of summing may give ten times as much. One input of a ReLU that comes out on the other side of zero moves
+gradients by 5e-3 and their norms by up to 2e-3: `WEIGHTS` keeps them from zero in the first step, and the tolerances
+allow for one in the other two. Those of the other precisions are about ten times what rounding to 11, 11 and 8 bits of
+mantissa gives, where many inputs change sides; with weights alone rounded to 11 bits the norm of the discriminator's
+first bias, a difference between domains, changes by 0.1.
+"""
+
+WEIGHTS = 36_000
+"""Seed of the weights: of those tried, the one that keeps all inputs of ReLUs the farthest from zero in the first step,
+1.9e-5 of their root mean square and ten times what rounding of float32 moves them. With 0 one of a quarter of a million
+lay at 2.8e-7, came out on the other side, and moved every gradient of the backbone by half a percent."""
 
 SMALL: tuple[Size, Size] = ((512, 256), (512, 256))
 FULL: tuple[Size, Size] = ((1280, 760), (1024, 512))
@@ -192,7 +204,8 @@ def compare(found: Numbers, reference: Numbers) -> dict[str, float]:
         if name in ("logits", "losses"):
             scale = np.abs(expected).max(axis=tuple(range(expected.ndim - 1)) if name == "losses" else None)
         else:
-            scale = np.abs(expected) + 1e-3 * np.abs(expected).max()
+            # The gradient of the discriminator's last bias nearly cancels: what is left is 1e-3 of the largest one.
+            scale = np.abs(expected) + 1e-2 * np.abs(expected).max()
         errors[name] = (
             float((np.abs(value - expected) / scale).max()) if value.shape == expected.shape else float("inf")
         )
@@ -224,7 +237,7 @@ def fill(method: Method) -> None:
     for network in method.networks.values():
         for number, (_, parameter) in enumerate(network.layer.named_parameters()):
             if parameter.ndim == 4:
-                draws = np.random.RandomState(number)
+                draws = np.random.RandomState(WEIGHTS + number)
                 fan_in = int(np.prod(parameter.shape[1:]))
                 values = draws.standard_normal(parameter.shape) * np.sqrt(2.0 / fan_in)
                 parameter.set_value(paddle.to_tensor(values, parameter.dtype))

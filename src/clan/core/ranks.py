@@ -20,7 +20,7 @@ from paddle.base import core
 from clan.core.device import explain
 from clan.core.errors import ClanError, ConfigError
 from clan.core.heartbeat import Heartbeat, rank_timeout
-from clan.core.runtime import kernel_state
+from clan.core.runtime import Precision, has_bf16_kernels, kernel_state
 
 Value = TypeVar("Value")
 Item = TypeVar("Item")
@@ -220,4 +220,23 @@ def _require_same_kernels(ranks: Ranks) -> None:
         if own.active != first.active:
             raise ConfigError(
                 f"kernels are {own} on rank {ranks.rank}, but {first} on rank 0: set CLAN_KERNELS=0 on all machines"
+            )
+
+
+def require_same_products(ranks: Ranks, precision: Precision) -> None:
+    """Refuses processors that compute differently what all of them are asked for.
+
+    Raises:
+        ConfigError: bf16 is asked for, and some of them multiply in it and others in float32.
+    """
+    if ranks.size == 1 or precision != "bf16" or paddle.device.get_device() != "cpu":
+        return
+    own = has_bf16_kernels()
+    first = ranks.from_first(lambda: own)
+    with ranks.together():
+        if own != first:
+            has, lacks = (ranks.rank, 0) if own else (0, ranks.rank)
+            raise ConfigError(
+                f"--precision bf16: the processor of rank {has} multiplies in bf16, and that of rank {lacks} in "
+                "float32: use --precision fp32, or machines that are alike"
             )

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from clan.core.output import progress
-from clan.core.ranks import Ranks, connect
+from clan.core.ranks import Ranks, connect, require_same_products
 from clan.data.dataset import Dataset
 from clan.datasets import CITYSCAPES_CLASSES
 from clan.evaluation.inference import count_views
@@ -45,8 +45,10 @@ def write_label_maps(snapshots: Sequence[tuple[Path, Path]], dataset: Dataset, r
         given: see `clan.evaluation.label_maps.options_for`.
 
     Raises:
-        ConfigError: results would overwrite each other or the data set; checked before any computation.
+        ConfigError: results would overwrite each other or the data set, or ranks would compute differently; checked
+            before any computation.
     """
+    require_same_products(ranks, given.get("precision") or "fp32")
     with ranks.together():
         refuse_clashes([(str(weights), save) for weights, save in snapshots])
         for _, save in snapshots:

@@ -19,11 +19,12 @@ import paddle
 from paddle import Tensor, nn
 from paddle.nn import functional
 
-from clan.kernels import depthwise, dilated, halving, mixing, residual, softmax
+from clan.kernels import depthwise, dilated, fusion, halving, mixing, residual, softmax
 from clan.kernels.bridge import missing, takes_over
 from clan.kernels.product import multiplies_bf16 as multiplies_bf16
 from clan.kernels.structure import same_code
 from clan.losses import segmentation
+from clan.models.daformer_head import Unit
 from clan.models.discriminator import Discriminator
 from clan.models.heads import Head
 from clan.models.mit import LocalMixing
@@ -58,6 +59,8 @@ KERNELS = (
     Kernel(Bottleneck, "forward", {"forward": residual.replaced}, residual.fits, residual.forward),
     # Nine shifted and scaled copies of a padded plane.
     Kernel(Depthwise, "forward", {"forward": nn.Conv2D.forward}, depthwise.fits, depthwise.forward),
+    # Winograd's 3×3 with batch norm and ReLU.
+    Kernel(Unit, "forward", {"forward": fusion.replaced}, fusion.fits, fusion.forward),
     # Loops over a pixel's channels, convolution and GELU together, without transposing the map.
     Kernel(LocalMixing, "forward", {"forward": mixing.replaced}, mixing.fits, mixing.forward),
     # One product for all taps of all dilations of all heads on the same features.

@@ -10,7 +10,7 @@ import paddle
 from clan.core.device import select_device
 from clan.core.errors import TrainingError
 from clan.core.precision import check_precision
-from clan.core.ranks import connect
+from clan.core.ranks import connect, require_same_products
 from clan.core.runtime import kernel_state
 from clan.data.dataset import Dataset
 from clan.data.loader import PairedBatch, PairedLoader
@@ -67,9 +67,11 @@ class Trainer:
         device = select_device(config.device, config.gpu)
         self.ranks = ranks = connect()
         notify(f"computing on {device}" + (f" and {ranks.size - 1} more like it" if ranks.size > 1 else ""))
-        for remark in (check_precision(config.precision), kernel_state().complaint if device == "cpu" else None):
-            if remark:
-                notify(remark)
+        with ranks.together():
+            remarks = (check_precision(config.precision), kernel_state().complaint if device == "cpu" else None)
+        require_same_products(ranks, config.precision)
+        for remark in filter(None, remarks):
+            notify(remark)
         if resume == "auto":
             resume = ranks.from_first(lambda: earlier.resumable(self.folder))
         paddle.seed(config.seed)
