@@ -66,7 +66,8 @@ class Trainer:
         device = select_device(config.device, config.gpu)
         self.ranks = ranks = connect()
         notify(f"computing on {device}" + (f" and {ranks.size - 1} more like it" if ranks.size > 1 else ""))
-        for remark in (check_precision(config.precision), kernel_state().complaint if device == "cpu" else None):
+        kernels = kernel_state().complaint if device == "cpu" else None
+        for remark in (check_precision(config.precision), kernels, config.method.remark(config)):
             if remark:
                 notify(remark)
         if resume == "auto":
