@@ -70,7 +70,7 @@ class Trainer:
         with ranks.together():
             remarks = (check_precision(config.precision), kernel_state().complaint if device == "cpu" else None)
         require_same_products(ranks, config.precision)
-        for remark in filter(None, remarks):
+        for remark in filter(None, (*remarks, config.method.remark(config))):
             notify(remark)
         if resume == "auto":
             resume = ranks.from_first(lambda: earlier.resumable(self.folder))
