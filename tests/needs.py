@@ -35,6 +35,8 @@ NEEDS = {
     "browser": Need("Chromium or its chromedriver", PROGRAMS),
     "fonts": Need("a font with Chinese characters", PROGRAMS),
     "extras": Need("matplotlib or scikit-learn", "`make setup` installs them, or pip install -e '.[inspect]'"),
+    "serve": Need("FastAPI or uvicorn", "`make setup` installs them, or pip install -e '.[serve]'"),
+    "web": Need("ONNX Runtime for browsers", "`make programs` fetches it by npm", optional=True),
     "shared": Need("../shared, real data and results of the official code", "it belongs to others", optional=True),
     "torch": Need("PyTorch to compare with", "pip install torch", optional=True),
     "visualdl": Need("VisualDL", "pip install visualdl", optional=True),

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Installs the programs that some tests need: a browser for the report and the site, a font with Chinese characters.
+# Installs the programs that some tests need: a browser for the report and the site, a font with Chinese characters, and
+# ONNX Runtime for browsers, which is put where `clan export --web` looks for it.
 # Where that is not possible it says so and goes on; the tests concerned then skip, or fail if CI is set.
 set -u
 
@@ -7,7 +8,24 @@ packages=
 command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || packages="$packages chromium"
 command -v chromedriver >/dev/null || packages="$packages chromium-driver"
 [ -n "$(fc-list :lang=zh-cn file 2>/dev/null)" ] || packages="$packages fontconfig fonts-wqy-microhei"
-[ -n "$packages" ] || exit 0
+source=$(dirname "$0")/../src/clan/serving/offline.py
+web=$(sed -n 's/^PACKAGE, VERSION = "\(.*\)", "\(.*\)"$/\1@\2/p' "$source")
+cache=$HOME/.cache/clan/$(echo "$web" | tr @ -)
+[ -d "$cache" ] || command -v npm >/dev/null || packages="$packages npm"
+
+# Fetches ONNX Runtime for browsers; its checksums are compared when it is used.
+fetch() {
+    [ -d "$cache" ] && return
+    scratch=$(mktemp -d)
+    if command -v npm >/dev/null && (cd "$scratch" && npm pack --silent "$web" >/dev/null && tar -xzf ./*.tgz); then
+        mkdir -p "$cache"
+        (cd "$scratch/package/dist" && mv ort.wasm.bundle.min.mjs ort-wasm-simd-threaded.wasm "$cache")
+    else
+        echo "npm cannot fetch $web: the test of the page without a server will skip" >&2
+    fi
+    rm -rf "$scratch"
+}
+[ -n "$packages" ] || { fetch; exit 0; }
 
 if ! command -v apt-get >/dev/null; then
     echo "there is no apt-get here: install by other means what the packages$packages hold" >&2
@@ -27,4 +45,5 @@ for package in $packages; do # one by one: what is lacking on one system must no
     $root apt-get install -qq -y --no-install-recommends "$package" >/dev/null ||
         echo "apt-get cannot install $package: install it by other means" >&2
 done
+fetch
 exit 0

@@ -15,8 +15,10 @@ from clan.data.image_files import read_id_label
 from clan.evaluation import fusion, inference
 from clan.evaluation.bulk import evaluate_and_score
 from clan.evaluation.fusion import ViewFusion
+from clan.evaluation.model import load
 from clan.evaluation.resampling import interpolation, labels_of, sureness
 from clan.evaluation.scores_file import read_evaluation
+from clan.evaluation.viewed_model import ViewedModel
 from clan.evaluation.views import Views, groups
 
 pytestmark = pytest.mark.plain
@@ -252,3 +254,29 @@ def test_damaged_views_are_refused(scored):
         from clan.evaluation.scores_file import read_views
 
         read_views(folder)
+
+
+def test_predictions_are_made_in_views_too(evaluated_runs, worlds, tmp_path, monkeypatch):
+    from clan.evaluation import prediction as predictions
+
+    steps = []
+
+    class Counted:
+        def __enter__(self):
+            return lambda n=1: steps.append(n)
+
+        def __exit__(self, *error):
+            pass
+
+    monkeypatch.setattr(predictions, "progress", lambda about, total: steps.append(-total) or Counted())
+    (weights,) = (evaluated_runs / "first").glob("*_4.pdparams")
+    picture = next((worlds / "Cityscapes/leftImg8bit/val").rglob("*.png"))
+    options = ["--window", "64", "32", "--tta", "flip", "--input-size", "128", "64"]
+    command = ["predict", str(picture), "--weights", str(weights), "-o", str(tmp_path / "out"), *options]
+    cli.dispatch(command)
+    count = len(Views(window=(64, 32), flip=True).of((128, 64), (128, 64)))
+    assert steps == [-count, *[1] * count]
+    model = ViewedModel(load(weights), Views.given(window=(64, 32), tta=("flip",), input_size=(128, 64)))
+    expected = model(np.asarray(Image.open(picture)))
+    np.testing.assert_array_equal(read_id_label(tmp_path / f"out/{picture.stem}.png"), expected.labels)
+    assert expected.confidence.shape == expected.discrepancy.shape == (64, 128)

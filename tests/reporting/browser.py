@@ -18,7 +18,9 @@ class Browser:
 
     def __init__(self, address: str) -> None:
         self._address = f"{address}/session"
-        options = {"binary": CHROMIUM, "args": ["--headless=new", "--no-sandbox", "--disable-dev-shm-usage"]}
+        arguments = ["--headless=new", "--no-sandbox", "--disable-dev-shm-usage"]
+        arguments += ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]  # a webcam
+        options = {"binary": CHROMIUM, "args": arguments}
         wanted = {"goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"}}
         answer = self._call("", {"capabilities": {"alwaysMatch": wanted}})
         self._address += "/" + answer["sessionId"]
@@ -37,17 +39,33 @@ class Browser:
     def devtools(self, command: str, **parameters):
         return self._call("/goog/cdp/execute", {"cmd": command, "params": parameters})
 
-    def show(self, page: Path, *, width: int, scheme: str) -> None:
-        """Opens a file as a screen of this width and a system of this colour scheme would."""
+    def show(self, page: Path | str, *, width: int, scheme: str) -> None:
+        """Opens a file or an address as a screen of this width and a system of this colour scheme would."""
         self.devtools(
             "Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 600
         )
         self.devtools("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
-        self._call("/url", {"url": page.as_uri()})
+        self._call("/url", {"url": page if isinstance(page, str) else page.as_uri()})
 
     def run(self, script: str, *arguments):
         """What a script returns."""
         return self._call("/execute/sync", {"script": script, "args": list(arguments)})
+
+    def wait(self, condition: str, seconds: float = 60) -> None:
+        """Waits until an expression is true."""
+        end = time.monotonic() + seconds
+        while not self.run(f"return Boolean({condition})"):
+            assert time.monotonic() < end, condition
+            time.sleep(0.1)
+
+    def result(self, promise: str):
+        """What a promise gives."""
+        return self._call("/execute/async", {"script": f"({promise}).then(arguments[0])", "args": []})
+
+    def choose(self, selector: str, path: Path) -> None:
+        """Gives a file to an input."""
+        (element,) = self._call("/element", {"using": "css selector", "value": selector}).values()
+        self._call(f"/element/{element}/value", {"text": str(path)})
 
     def point(self, selector: str, right: float = 0.0, *, drag_to: float | None = None) -> None:
         """Scrolls to an element, moves the mouse to its middle plus `right` pixels, and drags from there if told to."""

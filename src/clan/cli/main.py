@@ -11,6 +11,7 @@ from clan.cli.commandline import fail, run
 from clan.cli.flags import DeviceFlags, NetworkFlags, ViewFlags
 from clan.cli.plan import plan_command
 from clan.cli.selection import select
+from clan.cli.server import serve
 from clan.cli.show import convert, inspect, predict, report
 from clan.cli.train import train_command
 from clan.core import runtime
@@ -32,6 +33,7 @@ usage: clan COMMAND [options]; clan COMMAND --help describes one.
   report    scores, curves and pictures of runs as one HTML page
   inspect   discrepancy of the heads, accuracy of the discriminator, alignment of features
   predict   label maps, overlays and maps of confidence for images or a video
+  serve     a page and an HTTP endpoint to try a network
   data      check: read every file of a data set; init: propose a description of a folder
   convert   rewrite weights: .pdparams, .safetensors, .pth
   doctor    this machine, its Paddle and its settings, and which of them are slow
@@ -240,6 +242,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "predict": predict,
     "report": report,
     "inspect": inspect,
+    "serve": serve,
     "convert": convert,
     "doctor": doctor_command,
     "demo": demo_command,

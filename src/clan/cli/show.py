@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-from clan.cli.flags import DeviceFlags, NetworkFlags
+from clan.cli.flags import DeviceFlags, NetworkFlags, ViewFlags
 from clan.core import runtime
 from clan.core.errors import LESS_MEMORY, ConfigError
 from clan.core.output import speak
@@ -31,6 +31,7 @@ def predict(  # noqa: PLR0913 (the signature is the command line)
     input_size: tuple[int, int] | None = None,
     classes: Path | None = None,
     network: NetworkFlags,
+    views: ViewFlags,
     precision: Precision = "fp32",
     where: DeviceFlags,
 ) -> None:
@@ -50,6 +51,7 @@ def predict(  # noqa: PLR0913 (the signature is the command line)
         input_size: width and height of the network's input; without it, each image's aspect ratio is kept.
         classes: file or name of the classes, for weights without their run's config.yaml: cityscapes, synthia-16, …
         network: the network.
+        views: how often the network looks.
         precision: precision of convolutions and matrix products on a GPU.
         where: the device.
     """
@@ -59,14 +61,8 @@ def predict(  # noqa: PLR0913 (the signature is the command line)
     from clan.evaluation.prediction import predict as run_prediction
 
     products = Products(labels, overlay, confidence, discrepancy, opacity)
-    given = {
-        **network.given(),
-        "input_size": input_size,
-        "classes": classes,
-        "device": where.device,
-        "precision": precision if precision != "fp32" else None,
-        "gpu": where.gpu or None,
-    }
+    given = {**network.given(), "input_size": input_size, "classes": classes, "views": views.given(input_size)}
+    given |= {"device": where.device, "precision": precision if precision != "fp32" else None, "gpu": where.gpu or None}
     damaged: list[str] = []
     skip = None if strict else lambda error: damaged.append(str(error))
     count = run_prediction(source, opened, output, products=products, on_damaged=skip, **given)

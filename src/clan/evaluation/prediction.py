@@ -21,6 +21,8 @@ from clan.evaluation.model import Model, Prediction, load
 from clan.evaluation.outputs import refuse_clashes
 from clan.evaluation.overlays import CONFIDENCE, DISCREPANCY, Scale, heat_palette, legend
 from clan.evaluation.video import PENDING_PIXELS, Stages, convert_video
+from clan.evaluation.viewed_model import ViewedModel
+from clan.evaluation.views import Views
 
 VIDEOS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg")
 
@@ -77,6 +79,7 @@ def predict(
     *,
     products: Products | None = None,
     on_damaged: Callable[[DataError], None] | None = None,
+    views: Views | None = None,
     **given: Any,
 ) -> int:
     """Runs a segmenter on an image, a folder of images or a video, showing progress.
@@ -94,6 +97,7 @@ def predict(
         products: what to write; None: everything.
         on_damaged: called with what is wrong with each image of a folder that cannot be read and is left out; without
             it, the first one ends everything.
+        views: the windows, scales and mirrorings in which images are seen; None: each once, as a whole.
         given: see `clan.evaluation.model.load`. Without `input_size` the network sees each image in its own
             proportions, with as many pixels as the run's target images had.
 
@@ -111,6 +115,8 @@ def predict(
     outputs = [(str(path), stem.with_name(stem.name + end)) for path, stem in stems.items() for end in endings]
     refuse_clashes([("the legend", save / LEGEND), *outputs], stems)
     network = load(weights, **{"notify": print, **given})
+    if views and not views.plain:
+        network = ViewedModel(network, views)
     if products.discrepancy and network.card.network.num_heads != 2:
         print(f"{weights} is a network with one head: there is no discrepancy of two")
         products = replace(products, discrepancy=False)
@@ -189,7 +195,11 @@ def predict_images(
         return image, network.prepare(image)
 
     count = 0
-    with ThreadPoolExecutor(available_cores()) as pool, progress("predicting", len(stems)) as advance:
+    viewed = network if isinstance(network, ViewedModel) else None
+    steps = viewed.count(stems) if viewed else len(stems)
+    with ThreadPoolExecutor(available_cores()) as pool, progress("predicting", steps) as advance:
+        if viewed:
+            viewed.on_view = advance  # a single image may take minutes
         writing = _Behind()
         for path, opened in _readable(pool, stems, on_damaged, read):
             if opened is not None:
@@ -198,7 +208,8 @@ def predict_images(
                 prediction = network.predict(image, prepared)
                 writing.add(image.width * image.height, pool.submit(write, prediction, stems[path]))
                 count += 1
-            advance()
+            if not viewed:
+                advance()
         writing.wait()
     return count
 
