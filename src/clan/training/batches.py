@@ -85,7 +85,8 @@ class Feed:
         """An array as a tensor on the GPU, which may still be on its way."""
         staged: Any = paddle.to_tensor(array, place=paddle.CUDAPinnedPlace())
         self._staged.append(staged)
-        return staged._copy_to(paddle.framework._current_expected_place(), False)
+        place = paddle.framework._current_expected_place()  # pyright: ignore[reportPrivateImportUsage]
+        return staged._copy_to(place, False)
 
 
 def has_own_memory() -> bool:
