@@ -17,14 +17,14 @@ DOMAINS = Path("benchmarks/domains")
 COMMON: Flags = {
     "source.size": (480, 270),
     "target.size": (480, 360),
-    "augmentation.crop-size": (256, 192),
+    "augmentation.crop-size": (320, 256),
     "augmentation.random-scale": False,
     "batch-size": 2,
-    "num-steps": 400,
-    "warmup-steps": 40,
+    "num-steps": 800,
+    "warmup-steps": 80,
     "network.backbone": "mobilenetv2",
     "network.model": "daformer",
-    "network.head-channels": 64,
+    "network.head-channels": 96,
     "network.num-heads": 1,
     "network.align-corners": False,
     "network.train-batch-norm-affine": True,
@@ -79,10 +79,10 @@ ADVERSARY: Flags = {
 """Of every method with a discriminator. Ten times the official weight and rate: the run is 160 times shorter."""
 
 TEACHER: Flags = {"method.teacher-decay": 0.99}
-"""Of every method with a teacher, which in 400 iterations cannot be an average of thousands."""
+"""Of every method with a teacher, which in 800 iterations cannot be an average of thousands."""
 
 MASKED: Flags = {"method.mask-block": 16}
-"""Of crops of 256 pixels as the published 32 of 512."""
+"""Of crops of 256 pixels what the published 32 are of 512."""
 
 FINAL: Mapping[str, Flags] = {
     "source-only": {"method": "source-only"},
@@ -99,11 +99,23 @@ FINAL: Mapping[str, Flags] = {
 ONE_SEED: tuple[str, ...] = ()
 """Of `FINAL`, those that run with the first seed alone."""
 
+QUICK: Flags = {"method.teacher-decay": 0.95, "method.confidence": 0.9}
+"""Of a teacher that follows within twenty iterations, and is believed earlier."""
+
+RARE: Flags = {"source.sampling": "rare-class", "augmentation.crop-class-share": 0.75}
+"""DAFormer's sampling of the source."""
+
 TUNING: Mapping[str, Flags] = {
-    "mic-student-0.9": {"method": "mic", **MASKED, "method.teacher-decay": 0.9},
-    "mic-sure-0.8": {"method": "mic", **TEACHER, **MASKED, "method.confidence": 0.8},
+    "source-only-rare": {"method": "source-only", **RARE},
+    "dacs-quick": {"method": "dacs", **QUICK},
+    "mic-quick": {"method": "mic", **QUICK, **MASKED},
+    "mic-rare": {"method": "mic", **TEACHER, **MASKED, **RARE},
+    "mic-quick-rare": {"method": "mic", **QUICK, **MASKED, **RARE},
+    "mic-no-distance": {"method": "mic", **TEACHER, **MASKED, "method.lambda-fd": 0},
+    "clan-official-adversary": {"method": "clan", "network.num-heads": 2},
+    "clan-plain-weight": {"method": "clan", **ADVERSARY, "method.lambda-local": 0, "method.epsilon": 1},
 }
-"""Options tried on CamVid's val alone."""
+"""Options to try on CamVid's val alone; the last is CLAN without its adaptive weight."""
 
 WITH_THINGS = ("daformer", "mic")
 """Methods that compare features."""

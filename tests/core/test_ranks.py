@@ -108,7 +108,8 @@ def test_two_ranks_equal_one_process_of_two_passes(worlds, request, tmp_path, fi
     assert found.keys() == expected.keys()
     # Running statistics are not the same: one process updates them twice per iteration, a rank once.
     for name in (name for name in expected if not name.endswith(("._mean", "._variance"))):
-        tolerance = 1e-4 * np.abs(expected[name]).max()
+        # Biases that began at 0 have moved by 1e-6; where a ReLU's input is 0 but for rounding, so is what moves them.
+        tolerance = max(1e-4 * np.abs(expected[name]).max(), 3e-7)
         np.testing.assert_allclose(found[name], expected[name], rtol=0, atol=tolerance, err_msg=name)
 
 

@@ -92,7 +92,8 @@ def trained(official, recorded, worlds, tmp_path_factory):
             "blocks": batches["block_uniform"][iteration],
         }
         method.draw = lambda batch, drawn=drawn: replace(draw(batch), **drawn)
-        losses.append(learner.accumulate(iteration, [pair(batches, iteration, (height, width))]))
+        passes = learner.accumulate(iteration, [pair(batches, iteration, (height, width))])
+        losses.append(passes.losses)
         rates.append(learner.step(iteration)["learning_rate"])
     return learner, losses, rates
 

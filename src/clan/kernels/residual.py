@@ -130,29 +130,29 @@ def _forward(block: Bottleneck, x: np.ndarray, *, keep: bool) -> tuple[np.ndarra
     new = (lambda name, shape: np.empty(shape, np.float32)) if keep and kind == np.float32 else scratch
 
     first = new("first", narrow)
-    multiply(_pixels(x), _matrix(weights["conv1.weight"]).T, _pixels(first))
-    first, norm1 = _normed(block.bn1, first, kind if keep else None)
+    multiply(pixels_of(x), _matrix(weights["conv1.weight"]).T, pixels_of(first))
+    first, norm1 = normed_by(block.bn1, first, kind if keep else None)
 
     second = new("second", narrow)
     winograd.convolve(first, weights["conv2.weight"], block.dilation, second, norm1.affine(), kind)
-    second, norm2 = _normed(block.bn2, second, kind if keep else None)
+    second, norm2 = normed_by(block.bn2, second, kind if keep else None)
 
-    normed = scratch("normed", _pixels(second).shape, kind)
-    norm.affine(_pixels(second), *norm2.affine(), None, True, normed)
+    normed = scratch("normed", pixels_of(second).shape, kind)
+    norm.affine(pixels_of(second), *norm2.affine(), None, True, normed)
     out = aligned(wide)
     third = out if not keep else new("third", wide)
-    multiply(normed, _matrix(weights["conv3.weight"]).T, _pixels(third))
-    third, norm3 = _normed(block.bn3, third, kind if keep else None)
+    multiply(normed, _matrix(weights["conv3.weight"]).T, pixels_of(third))
+    third, norm3 = normed_by(block.bn3, third, kind if keep else None)
 
     projected = None
     if block.downsample is not None:
         projected = _project(block, weights, x, keep=keep)
         maps, norm0 = projected
         shortcut = maps if not keep else scratch("shortcut", wide)
-        norm.affine(_pixels(maps), *norm0.affine(), None, False, _pixels(shortcut))
+        norm.affine(pixels_of(maps), *norm0.affine(), None, False, pixels_of(shortcut))
     out16 = np.empty(wide, BF16) if keep and kind == BF16 else None
-    copy = None if out16 is None else _pixels(out16)
-    norm.affine(_pixels(third), *norm3.affine(), _pixels(shortcut), True, _pixels(out), copy)
+    copy = None if out16 is None else pixels_of(out16)
+    norm.affine(pixels_of(third), *norm3.affine(), pixels_of(shortcut), True, pixels_of(out), copy)
     if out16 is not None:
         hand_on(out, out16)
     maps = [(first, norm1), (second, norm2), (third, norm3)]
@@ -167,12 +167,12 @@ def _project(
     weight = _matrix(weights["downsample.0.weight"])
     shape = (*x.shape[:3], len(weight))
     projected = np.empty(shape, np.float32) if keep and x.dtype == np.float32 else scratch("projected", shape)
-    multiply(_pixels(x), weight.T, _pixels(projected))
+    multiply(pixels_of(x), weight.T, pixels_of(projected))
     if "downsample.0.bias" in weights:
         projected += weights["downsample.0.bias"]
     layer = block.downsample[1]
     assert isinstance(layer, nn.BatchNorm2D)
-    return _normed(layer, projected, x.dtype.type if keep else None)
+    return normed_by(layer, projected, x.dtype.type if keep else None)
 
 
 def _backward(block: Bottleneck, kept: _Kept, gradient: np.ndarray) -> tuple[np.ndarray, Gradients]:
@@ -185,25 +185,25 @@ def _backward(block: Bottleneck, kept: _Kept, gradient: np.ndarray) -> tuple[np.
     x, found = kept.x, {name: aligned(weight.shape) for name, weight in weights.items()}
 
     passed = aligned(gradient.shape)
-    norm.mask(_pixels(gradient), _pixels(kept.out), _pixels(passed))
-    found["bn3.weight"], found["bn3.bias"] = norm.backward(_pixels(passed), _pixels(third), norm3, relu=False)
+    norm.mask(pixels_of(gradient), pixels_of(kept.out), pixels_of(passed))
+    found["bn3.weight"], found["bn3.bias"] = norm.backward(pixels_of(passed), pixels_of(third), norm3, relu=False)
 
-    normed = scratch("normed", _pixels(second).shape, second.dtype.type)
-    norm.affine(_pixels(second), *norm2.affine(), None, True, normed)
-    multiply(_pixels(third).T, normed, _matrix(found["conv3.weight"]))
+    normed = scratch("normed", pixels_of(second).shape, second.dtype.type)
+    norm.affine(pixels_of(second), *norm2.affine(), None, True, normed)
+    multiply(pixels_of(third).T, normed, _matrix(found["conv3.weight"]))
     inner = scratch("inner", second.shape)
-    multiply(_pixels(third), _matrix(weights["conv3.weight"]), _pixels(inner))
-    found["bn2.weight"], found["bn2.bias"] = norm.backward(_pixels(inner), _pixels(second), norm2, relu=True)
+    multiply(pixels_of(third), _matrix(weights["conv3.weight"]), pixels_of(inner))
+    found["bn2.weight"], found["bn2.bias"] = norm.backward(pixels_of(inner), pixels_of(second), norm2, relu=True)
 
     winograd.weight_gradient(first, second, block.dilation, found["conv2.weight"], norm1.affine())
     winograd.input_gradient(second, weights["conv2.weight"], block.dilation, inner)
-    found["bn1.weight"], found["bn1.bias"] = norm.backward(_pixels(inner), _pixels(first), norm1, relu=True)
+    found["bn1.weight"], found["bn1.bias"] = norm.backward(pixels_of(inner), pixels_of(first), norm1, relu=True)
 
-    multiply(_pixels(first).T, _pixels(x), _matrix(found["conv1.weight"]))
+    multiply(pixels_of(first).T, pixels_of(x), _matrix(found["conv1.weight"]))
     to_x = passed
     if kept.projected is not None:
         to_x = _project_backward(kept.projected, passed, x, weights, found)
-    multiply(_pixels(first), _matrix(weights["conv1.weight"]), _pixels(to_x), accumulate=True)
+    multiply(pixels_of(first), _matrix(weights["conv1.weight"]), pixels_of(to_x), accumulate=True)
     if block.stride > 1:
         read, to_x = to_x, aligned((len(x), *kept.size, x.shape[3]))
         to_x[...] = 0.0
@@ -220,17 +220,17 @@ def _project_backward(
 ) -> np.ndarray:
     """The gradient that the shortcut gives the block's input; overwrites the projection."""
     maps, norm0 = projected
-    norm_gradients = norm.backward(_pixels(gradient), _pixels(maps), norm0, relu=False)
+    norm_gradients = norm.backward(pixels_of(gradient), pixels_of(maps), norm0, relu=False)
     found["downsample.1.weight"], found["downsample.1.bias"] = norm_gradients
     if "downsample.0.bias" in found:
-        found["downsample.0.bias"] = widened(_pixels(maps)).sum(axis=0)
-    multiply(_pixels(maps).T, _pixels(x), _matrix(found["downsample.0.weight"]))
+        found["downsample.0.bias"] = widened(pixels_of(maps)).sum(axis=0)
+    multiply(pixels_of(maps).T, pixels_of(x), _matrix(found["downsample.0.weight"]))
     to_x = aligned(x.shape)
-    multiply(_pixels(maps), _matrix(weights["downsample.0.weight"]), _pixels(to_x))
+    multiply(pixels_of(maps), _matrix(weights["downsample.0.weight"]), pixels_of(to_x))
     return to_x
 
 
-def _normed(layer: nn.BatchNorm2D, maps: np.ndarray, kind: type[np.generic] | None) -> tuple[np.ndarray, Norm]:
+def normed_by(layer: nn.BatchNorm2D, maps: np.ndarray, kind: type[np.generic] | None) -> tuple[np.ndarray, Norm]:
     """Maps [B, h, w, C], and what a layer applies to them; in training, its running statistics move.
 
     The maps are those given or, where `kind` is bf16, rounded to it.
@@ -238,7 +238,7 @@ def _normed(layer: nn.BatchNorm2D, maps: np.ndarray, kind: type[np.generic] | No
     kept = np.empty(maps.shape, BF16) if kind == BF16 else None
     mean, variance = as_array(layer._mean), as_array(layer._variance)
     if layer.training:
-        batch = norm.statistics(_pixels(maps), None if kept is None else _pixels(kept))
+        batch = norm.statistics(pixels_of(maps), None if kept is None else pixels_of(kept))
         for running, own in zip((mean, variance), batch, strict=True):
             running[...] = layer._momentum * running + (1.0 - layer._momentum) * own
         mean, variance = batch
@@ -263,7 +263,7 @@ def _weights(block: Bottleneck) -> dict[str, np.ndarray]:
     return {name: as_array(tensor) for name, tensor in named if "bn" not in name and "downsample.1" not in name}
 
 
-def _pixels(maps: np.ndarray) -> np.ndarray:
+def pixels_of(maps: np.ndarray) -> np.ndarray:
     """[B, h, w, channels] → [pixels, channels], on the same memory."""
     return maps.reshape(-1, maps.shape[-1])
 

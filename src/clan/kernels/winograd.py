@@ -30,6 +30,9 @@ PRODUCTS = 16
 LARGEST = 4_000_000
 """Elements of transformed inputs, or of their products, at once, beyond a row of tiles: memory, and the cache."""
 
+LARGEST_WHOLE = 16_000_000
+"""Elements of transformed inputs at once in the gradient of a weight, which sums over all tiles."""
+
 Affine = tuple[np.ndarray, np.ndarray]
 """Scale and shift, float32 [C] each."""
 
@@ -95,12 +98,19 @@ def weight_gradient(
 ) -> None:
     """The gradient that a gradient [B, h, w, O] of the result gives the weight, into `out` [O, C, 3, 3]."""
     tiles = Tiles.of(x, dilation)
-    inputs = _transformed_inputs(x, tiles, dilation, before, x.dtype.type)
-    outputs = scratch("winograd outputs", (PRODUCTS, inputs.shape[1], gradient.shape[3]), inputs.dtype.type)
-    _spread_outputs(gradient, tiles.rows, tiles.columns, dilation, outputs)
-    products = scratch("winograd kernels", (PRODUCTS, *out.shape[:2]))
-    multiply_each(outputs.swapaxes(1, 2), inputs, products)
-    _transform_products(products, out)
+    elements = PRODUCTS * len(x) * len(tiles.rows) * len(tiles.columns) * max(x.shape[3], gradient.shape[3])
+    parts = np.array_split(tiles.rows, min(-(-elements // LARGEST_WHOLE), len(tiles.rows)))
+    total: np.ndarray | None = None
+    for rows in parts:
+        part = Tiles(rows, tiles.columns)
+        inputs = _transformed_inputs(x, part, dilation, before, x.dtype.type)
+        outputs = scratch("winograd outputs", (PRODUCTS, inputs.shape[1], gradient.shape[3]), inputs.dtype.type)
+        _spread_outputs(gradient, *part, dilation, outputs)
+        products = scratch("winograd kernels", (PRODUCTS, *out.shape[:2]))
+        multiply_each(outputs.swapaxes(1, 2), inputs, products)
+        if len(parts) > 1:
+            total = products.copy() if total is None else np.add(total, products, out=total)
+    _transform_products(products if total is None else total, out)
 
 
 def _transformed_inputs(
