@@ -80,7 +80,8 @@ def two_ranks_with_a_teacher(worlds, tmp_path_factory):
 
 
 # A rate that training is stable at: where losses explode, rounding of the sums over ranks grows with them. Some pixels
-# reach the confidence, and dropout and stochastic depth draw.
+# reach the confidence, and dropout and stochastic depth draw. The last level has more than two cells: of two, the pixel
+# half-way is the mean, which a norm makes 0 but for rounding, and a ReLU passes or not.
 SELF_TRAINING = {
     "method": {"name": "mic", "confidence": 0.06, "mask_block": 8},
     "optimizer__learning_rate": 1e-4,
@@ -88,6 +89,8 @@ SELF_TRAINING = {
     "network__model": "daformer",
     "network__num_heads": 1,
     "network__dropout": 0.2,
+    "source__size": (96, 64),
+    "target__size": (96, 64),
     "source__sampling": "rare-class",
 }
 
@@ -108,8 +111,8 @@ def test_two_ranks_equal_one_process_of_two_passes(worlds, request, tmp_path, fi
     assert found.keys() == expected.keys()
     # Running statistics are not the same: one process updates them twice per iteration, a rank once.
     for name in (name for name in expected if not name.endswith(("._mean", "._variance"))):
-        # Biases that began at 0 have moved by 1e-6; where a ReLU's input is 0 but for rounding, so is what moves them.
-        tolerance = max(1e-4 * np.abs(expected[name]).max(), 3e-7)
+        # Of biases before a layer norm, which takes their mean away, gradients are differences that nearly cancel.
+        tolerance = 1e-3 * np.abs(expected[name]).max()
         np.testing.assert_allclose(found[name], expected[name], rtol=0, atol=tolerance, err_msg=name)
 
 
