@@ -12,7 +12,7 @@ setup: $(VENV)/ready
 $(VENV)/ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install --quiet --editable ".[cpu,inspect,serve]" --group dev
+	$(BIN)/python -m pip install --quiet --editable ".[cpu,export,inspect,serve]" --group dev
 	touch $@
 
 # Tests that lack a program skip and say so; with CI=true such a skip fails the run (tests/needs.py).

@@ -35,6 +35,7 @@ NEEDS = {
     "browser": Need("Chromium or its chromedriver", PROGRAMS),
     "fonts": Need("a font with Chinese characters", PROGRAMS),
     "extras": Need("matplotlib or scikit-learn", "`make setup` installs them, or pip install -e '.[inspect]'"),
+    "export": Need("onnx, onnxruntime or paddle2onnx", "`make setup` installs them, or pip install -e '.[export]'"),
     "serve": Need("FastAPI or uvicorn", "`make setup` installs them, or pip install -e '.[serve]'"),
     "web": Need("ONNX Runtime for browsers", "`make programs` fetches it by npm", optional=True),
     "shared": Need("../shared, real data and results of the official code", "it belongs to others", optional=True),

@@ -23,6 +23,7 @@ from clan.evaluation.scores_file import (
     write_evaluation,
 )
 from clan.evaluation.scoring import score_folders
+from clan.evaluation.selection import Judged, Selection
 from clan.reporting.gallery import extremes
 from clan.reporting.html import confusions, delta, render
 from clan.reporting.page import make_page, make_report, run_names
@@ -335,3 +336,35 @@ def test_what_cannot_be_reported_is_said(runs, tmp_path):
     with pytest.raises(ClanError, match=r"cannot write .*--output"):
         (tmp_path / "file").touch()
         make_report(runs, tmp_path / "file/r.html", images=0)
+
+
+def test_what_was_chosen_without_labels_is_shown(runs, tmp_path, monkeypatch):
+    values = [{"ensemble": 0.25, "entropy": 0.125}, {"ensemble": 0.375, "entropy": 0.0625}]
+    judged = [Judged(f"SYS_{at}.pdparams", at, one) for at, one in zip((2, 4), values, strict=True)]
+    chosen = Selection("ensemble", judged, 1, "3 images", ["the criteria disagree"])
+    monkeypatch.setattr("clan.reporting.page.read_selection", lambda folder: chosen if folder == runs[0] else None)
+    page = make_report(runs, tmp_path / "report.html", images=0)
+    text = (tmp_path / "report.html").read_text()
+    assert [panel.title for panel in page.criteria] == ["ensemble", "entropy"]
+    assert [one.run for one in page.criteria[0].series] == [0]
+    assert page.criteria[0].series[0].y.tolist() == [0.25, 0.375]
+    assert [one.judged for one in page.runs[0].snapshots] == [0.25, 0.375]
+    assert "Chosen without labels by ensemble, of 2: SYS_4.pdparams, on 3 images. Warning: the criteria" in text
+    assert "<td>0.375</td>" in text
+
+
+def test_a_choice_of_one_snapshot_is_none(runs, tmp_path, monkeypatch):
+    alone = Selection("ensemble", [Judged("SYS_4.pdparams", 4, {"entropy": 0.5})], 0, "3 images")
+    monkeypatch.setattr("clan.reporting.page.read_selection", lambda folder: alone)
+    page = make_report(runs, tmp_path / "report.html", images=0)
+    assert page.runs[0].selected == ""
+    assert page.criteria == []
+
+
+def test_a_damaged_choice_without_labels_is_left_out_of_the_report(runs, tmp_path):
+    (tmp_path / "run/select").mkdir(parents=True)
+    shutil.copy(runs[0] / "config.yaml", tmp_path / "run")
+    (tmp_path / "run/select/selected.json").write_text("{")
+    page = make_report([tmp_path / "run"], tmp_path / "report.html")
+    assert page.criteria == []
+    assert any("selected.json is damaged" in notice for notice in page.notices)

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from clan.cli import main as cli
 from clan.core.errors import ConfigError
+from clan.data.transforms import normalize
 from clan.evaluation.model import load
 from clan.serving import offline
 from clan.serving.page import as_script, assets, served_page
@@ -89,7 +91,7 @@ def test_a_dropped_picture_and_a_wrong_file(window, served):
     )
     window.run(drop, "no picture")
     window.wait("!document.getElementById('error').hidden")
-    assert "cannot be" in window.text("#error")
+    assert window.text("#error").startswith("the file is no picture")
     window.run(
         "const done = arguments[0]; const c = document.createElement('canvas'); c.width = 64; c.height = 32;"
         "c.getContext('2d').fillRect(0, 0, 9, 9); c.toBlob((blob) => { const data = new DataTransfer();"
@@ -135,7 +137,7 @@ def runtime():
 
 def mean_of_neighbours(classes):
     """A network in ONNX: every class has a plane's mean over 8×8 pixels, or its negative."""
-    onnx = module("onnx", "web")
+    onnx = module("onnx", "export")
     make = onnx.helper.make_tensor_value_info
     weights = np.zeros((classes, 3, 1, 1), np.float32)
     for number in range(classes):
@@ -154,41 +156,51 @@ def mean_of_neighbours(classes):
     return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
 
 
-def test_the_page_that_is_one_file_segments_without_a_network(window, network, runtime, picture, tmp_path):
-    model = load(network)
-    graph = mean_of_neighbours(model.card.num_classes)
-    page = tmp_path / "page.html"
-    page.write_bytes(offline.offline_page(model.card, graph.SerializeToString(), runtime))
+def offline_labels(window, page, picture):
+    """The label map that a page makes of a picture, in a browser without a network."""
+    speed = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
     window.devtools("Network.enable")
-    window.devtools(
-        "Network.emulateNetworkConditions", offline=True, latency=0, downloadThroughput=0, uploadThroughput=0
-    )
+    window.devtools("Network.emulateNetworkConditions", offline=True, **speed)
     try:
+        window.complaints()  # those of pages before
         window.show(page, width=1280, scheme="light")
         window.requests()
         window.choose("#file", picture)
         window.wait("viewer.shown || !document.getElementById('error').hidden", 120)
         assert window.text("#error") == ""
-        found = labels(window)
         assert all(request.startswith(("file:", "blob:", "data:")) for request in window.requests())
         assert window.complaints() == []
+        return labels(window)
     finally:
-        window.devtools(
-            "Network.emulateNetworkConditions", offline=False, latency=0, downloadThroughput=-1, uploadThroughput=-1
-        )
+        window.devtools("Network.emulateNetworkConditions", offline=False, **speed)
+
+
+def test_a_page_resizes_and_interpolates_as_predictions_do(window, network, runtime, picture, tmp_path):
+    model = load(network)
+    graph = mean_of_neighbours(model.card.num_classes)
+    page = tmp_path / "page.html"
+    page.write_bytes(offline.offline_page(model.card, graph.SerializeToString(), runtime))
 
     class InOnnxRuntime:
         def logits(self, images):
-            session = module("onnxruntime", "web").InferenceSession(graph.SerializeToString())
-            how = model.card.normalization
-            planes = (images[..., list(how.order)] - np.float32([how.mean[k] for k in how.order])).transpose(0, 3, 1, 2)
-            planes /= np.float32([how.std[k] for k in how.order]).reshape(3, 1, 1)
-            return session.run(None, {"planes": planes.astype(np.float32)})[0]
+            session = module("onnxruntime", "export").InferenceSession(graph.SerializeToString())
+            planes = np.stack([normalize(Image.fromarray(one), model.card.normalization) for one in images])
+            return session.run(None, {"planes": planes})[0]
 
     model.network = InOnnxRuntime()
     expected = model(np.asarray(Image.open(picture))).labels
-    assert (found == expected).mean() > 0.999
+    assert (offline_labels(window, page, picture) == expected).mean() > 0.999
     assert len(np.unique(expected)) > 2
+
+
+def test_an_exported_page_segments_without_a_network(window, network, runtime, picture, tmp_path, capsys):
+    module("paddle2onnx", "export")
+    page = tmp_path / "page.html"
+    folder = offline.folder_of_cache()
+    cli.dispatch(["export", str(network), "--web", str(page), "--web-runtime", str(folder)])
+    assert f"{page.stat().st_size / 1e6:.1f} MB" in capsys.readouterr().out
+    expected = load(network)(np.asarray(Image.open(picture))).labels
+    assert (offline_labels(window, page, picture) == expected).mean() > 0.99
 
 
 def test_a_network_that_is_too_large_for_a_page_is_refused(network):

@@ -8,11 +8,13 @@ from typing import Annotated
 from clan import __version__
 from clan.cli.arguments import parse_call
 from clan.cli.commandline import fail, run
+from clan.cli.deployment import export
 from clan.cli.flags import DeviceFlags, NetworkFlags, ViewFlags
 from clan.cli.plan import plan_command
 from clan.cli.selection import select
 from clan.cli.server import serve
 from clan.cli.show import convert, inspect, predict, report
+from clan.cli.suggestion import suggest
 from clan.cli.train import train_command
 from clan.core import runtime
 from clan.core.errors import LESS_MEMORY
@@ -30,11 +32,13 @@ usage: clan COMMAND [options]; clan COMMAND --help describes one.
   evaluate  label maps and scores of one snapshot, or of a folder of them
   iou       score a folder of label maps
   select    choose a snapshot, or a run, without labels of the target
+  suggest   rank target images that are worth labelling, for clan train --target-labels
   report    scores, curves and pictures of runs as one HTML page
   inspect   discrepancy of the heads, accuracy of the discriminator, alignment of features
   predict   label maps, overlays and maps of confidence for images or a video
   serve     a page and an HTTP endpoint to try a network
   data      check: read every file of a data set; init: propose a description of a folder
+  export    a network for other software: ONNX, Paddle Inference
   convert   rewrite weights: .pdparams, .safetensors, .pth
   doctor    this machine, its Paddle and its settings, and which of them are slow
   demo      draw two small worlds, adapt from one to the other, show the scores
@@ -239,9 +243,11 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "evaluate": evaluate_command,
     "iou": iou_command,
     "select": select,
+    "suggest": suggest,
     "predict": predict,
     "report": report,
     "inspect": inspect,
+    "export": export,
     "serve": serve,
     "convert": convert,
     "doctor": doctor_command,

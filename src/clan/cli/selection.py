@@ -81,7 +81,8 @@ def show_selection(run: Path, selection: "Selection") -> None:
     _table(["snapshot", *selection.names], rows)
     for warning in selection.warnings:
         print(f"warning: {warning}")
-    print(f"chosen by {selection.criterion}: {run / selection.snapshots[selection.chosen].snapshot}")
+    how = f"chosen by {selection.criterion}" if len(selection.snapshots) > 1 else "the only snapshot"
+    print(f"{how}: {run / selection.snapshots[selection.chosen].snapshot}")
 
 
 def show_ranking(places: Sequence["Place"]) -> None:

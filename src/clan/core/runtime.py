@@ -223,6 +223,20 @@ def _choose_kernels() -> None:
         kernels.install() if wanted == "1" else kernels.uninstall()
 
 
+@contextlib.contextmanager
+def plain_operators() -> Iterator[None]:
+    """Within the block Paddle's own operators compute: kernels cannot be traced into a program."""
+    kernels = _kernels()
+    active = kernels is not None and kernels.active()
+    if kernels is not None and active:
+        kernels.uninstall()
+    try:
+        yield
+    finally:
+        if kernels is not None and active:
+            kernels.install()
+
+
 def _kernels() -> ModuleType | None:
     """The package that makes models and losses faster on the CPU, if it is there: everything works without it.
 

@@ -34,9 +34,12 @@ def scaled(size: tuple[int, int], scale: float) -> tuple[int, int]:
 def resize_image(image: Image.Image, size: tuple[int, int], scale: float = 1.0) -> Image.Image:
     """Bicubic resize to int(width·scale) × int(height·scale), in one step from the stored size.
 
-    Pillow's bicubic filter antialiases when shrinking, unlike OpenCV's.
+    Pillow's bicubic filter antialiases when shrinking, unlike OpenCV's. Rows come first, as in earlier Pillows: those
+    of today begin with either, which rounds some values otherwise.
     """
-    return image.resize(scaled(size, scale), Image.Resampling.BICUBIC)
+    width, height = scaled(size, scale)
+    rows = image.resize((width, image.height), Image.Resampling.BICUBIC) if width != image.width else image
+    return rows.resize((width, height), Image.Resampling.BICUBIC)
 
 
 def jitter_color(image: Image.Image, factors: Sequence[float]) -> Image.Image:

@@ -19,11 +19,24 @@ import paddle
 from paddle import Tensor, nn
 from paddle.nn import functional
 
-from clan.kernels import depthwise, dilated, fusion, halving, mixing, residual, softmax
+from clan.kernels import (
+    attention,
+    depthwise,
+    dilated,
+    fusion,
+    halving,
+    layer_norm,
+    linear,
+    mixing,
+    residual,
+    softmax,
+)
 from clan.kernels.bridge import missing, takes_over
 from clan.kernels.product import multiplies_bf16 as multiplies_bf16
 from clan.kernels.structure import same_code
 from clan.losses import segmentation
+from clan.models import dinov2, mit
+from clan.models.attention import Linear, TokenNorm
 from clan.models.daformer_head import Unit
 from clan.models.discriminator import Discriminator
 from clan.models.heads import Head
@@ -63,6 +76,15 @@ KERNELS = (
     Kernel(Unit, "forward", {"forward": fusion.replaced}, fusion.fits, fusion.forward),
     # Loops over a pixel's channels, convolution and GELU together, without transposing the map.
     Kernel(LocalMixing, "forward", {"forward": mixing.replaced}, mixing.fits, mixing.forward),
+    # The bias is where the product is added to, and its gradient one pass.
+    Kernel(Linear, "forward", {"forward": linear.replaced}, linear.fits, linear.forward),
+    # Gradients of input and parameters in one pass.
+    Kernel(TokenNorm, "forward", {"forward": nn.LayerNorm.forward}, layer_norm.fits, layer_norm.forward),
+    # Softmax in place, with an exponential function that becomes vector instructions.
+    *(
+        Kernel(user, "attend", {"attend": attention.replaced}, attention.fits, attention.forward)
+        for user in (mit, dinov2)
+    ),
     # One product for all taps of all dilations of all heads on the same features.
     Kernel(
         Head,

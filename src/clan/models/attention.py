@@ -1,4 +1,4 @@
-"""Attention, linear layers and stochastic depth of transformers."""
+"""Attention, linear layers, layer norm and stochastic depth of transformers."""
 
 from importlib.util import find_spec
 
@@ -6,7 +6,7 @@ import paddle
 from paddle import Tensor, nn
 from paddle.nn import functional as F
 
-_CHOOSES = find_spec("paddle.nn.functional.sdpa") is not None
+CHOOSES = find_spec("paddle.nn.functional.sdpa") is not None
 """Whether Paddle's fused function chooses an implementation by the type of numbers; before 3.3 a GPU had one alone."""
 
 
@@ -21,7 +21,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     Returns:
         Float [B, N, heads, d].
     """
-    if _CHOOSES or query.place.is_cpu_place() or query.dtype != paddle.float32:
+    if CHOOSES or query.place.is_cpu_place() or query.dtype != paddle.float32:
         return F.scaled_dot_product_attention(query, key, value)
     query, key, value = (x.transpose([0, 2, 1, 3]) for x in (query, key, value))
     scores = paddle.matmul(query * query.shape[-1] ** -0.5, key, transpose_y=True)
@@ -50,6 +50,18 @@ class Linear(nn.Layer):
         out = paddle.matmul(x, self.weight, transpose_y=True)
         # In less than float32 a sum with the bias would be float32 again.
         return out + (self.bias if self.bias.dtype == out.dtype else self.bias.astype(out.dtype))
+
+
+class TokenNorm(nn.LayerNorm):
+    """Normalises every token over its channels, with a factor and a summand per channel.
+
+    Args:
+        width: number of channels.
+        epsilon: added to the variance.
+    """
+
+    def __init__(self, width: int, epsilon: float) -> None:
+        super().__init__(width, epsilon=epsilon)
 
 
 class StochasticDepth(nn.Layer):

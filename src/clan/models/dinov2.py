@@ -10,7 +10,7 @@ import paddle
 from paddle import Tensor, nn
 from paddle.nn import functional as F
 
-from clan.models.attention import Linear, attend
+from clan.models.attention import Linear, TokenNorm, attend
 
 PATCH = 14
 """Side of a patch in pixels."""
@@ -78,10 +78,10 @@ class EncoderBlock(nn.Layer):
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(width, epsilon=EPSILON)
+        self.norm1 = TokenNorm(width, EPSILON)
         self.attn = SelfAttention(width, heads)
         self.ls1 = LayerScale(width)
-        self.norm2 = nn.LayerNorm(width, epsilon=EPSILON)
+        self.norm2 = TokenNorm(width, EPSILON)
         self.mlp = Perceptron(width, MLP_RATIO * width)
         self.ls2 = LayerScale(width)
 
@@ -136,7 +136,7 @@ class DINOv2(nn.Layer):
         self.mask_token = self.create_parameter([1, width], default_initializer=nn.initializer.Constant(0.0))
         self.patch_embed = PatchProjection(width)
         self.blocks = nn.LayerList(EncoderBlock(width, heads) for _ in range(depth))
-        self.norm = nn.LayerNorm(width, epsilon=EPSILON)
+        self.norm = TokenNorm(width, EPSILON)
 
     def grid(self, size: tuple[int, int]) -> tuple[int, int]:
         """Rows and columns of patches (h, w), at least 1, of images of `size` (H, W) pixels."""

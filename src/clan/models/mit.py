@@ -12,7 +12,7 @@ import numpy as np
 from paddle import Tensor, nn
 from paddle.nn import functional as F
 
-from clan.models.attention import Linear, StochasticDepth, attend
+from clan.models.attention import Linear, StochasticDepth, TokenNorm, attend
 
 EPSILON, INNER_EPSILON = 1e-6, 1e-5
 """Of the norms in blocks and at the ends of stages; of those after patches and after reductions."""
@@ -57,7 +57,7 @@ class OverlappingPatches(nn.Layer):
     def __init__(self, in_channels: int, width: int, side: int, stride: int) -> None:
         super().__init__()
         self.proj = convolution(in_channels, width, side, stride=stride, padding=side // 2)
-        self.norm = nn.LayerNorm(width, epsilon=INNER_EPSILON)
+        self.norm = TokenNorm(width, INNER_EPSILON)
 
     def forward(self, maps: Tensor) -> Tensor:
         """[B, in_channels, h, w] → [B, ⌈h/stride⌉, ⌈w/stride⌉, width]."""
@@ -81,7 +81,7 @@ class ReducedAttention(nn.Layer):
         self.proj = Linear(width, width)
         if reduction > 1:
             self.sr = convolution(width, width, reduction, stride=reduction)
-            self.norm = nn.LayerNorm(width, epsilon=INNER_EPSILON)
+            self.norm = TokenNorm(width, INNER_EPSILON)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, h, w, width] → [B, h, w, width]."""
@@ -138,10 +138,10 @@ class MixBlock(nn.Layer):
 
     def __init__(self, width: int, heads: int, reduction: int, drop_path: float) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(width, epsilon=EPSILON)
+        self.norm1 = TokenNorm(width, EPSILON)
         self.attn = ReducedAttention(width, heads, reduction)
         self.drop_path = StochasticDepth(drop_path)
-        self.norm2 = nn.LayerNorm(width, epsilon=EPSILON)
+        self.norm2 = TokenNorm(width, EPSILON)
         self.mlp = MixPerceptron(width, MLP_RATIO * width)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -179,7 +179,7 @@ class MiT(nn.Layer):
             blocks = nn.LayerList(MixBlock(width, heads, reduction, next(rates)) for _ in range(depth))
             self.add_sublayer(f"patch_embed{number + 1}", OverlappingPatches(before, width, *PATCHES[number]))
             self.add_sublayer(f"block{number + 1}", blocks)
-            self.add_sublayer(f"norm{number + 1}", nn.LayerNorm(width, epsilon=EPSILON))
+            self.add_sublayer(f"norm{number + 1}", TokenNorm(width, EPSILON))
             before = width
 
     def pyramid(self, images: Tensor) -> tuple[Tensor, ...]:

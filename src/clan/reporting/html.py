@@ -36,6 +36,7 @@ class ScoredSnapshot:
     iteration: int | None  # None: unknown
     means: Mapping[str, float]  # 0…1 or NaN
     best: bool  # whether the page shows its scores
+    judged: float = math.nan  # by the criterion that chooses without labels
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class RunView:
     scores: Scores | None = None  # of the best snapshot; None: not evaluated
     evaluated: str = ""  # which snapshot and images, in words
     snapshots: Sequence[ScoredSnapshot] = ()  # all that were evaluated
+    selected: str = ""  # what was chosen without labels, in sentences
     missing: Sequence[tuple[str, str]] = ()  # what is missing, and the command that adds it
 
 
@@ -110,6 +112,7 @@ class Page:
     rates: Sequence[Panel] = ()
     means: Sequence[Panel] = ()  # means of the snapshots
     validations: Sequence[Panel] = ()  # means in validation
+    criteria: Sequence[Panel] = ()  # of choosing without labels, over the snapshots
     examples: Sequence[Example] = ()
     published: Sequence[Published] = ()  # comparable published scores
     published_remark: str = ""  # why there are none

@@ -8,15 +8,18 @@ from pathlib import Path
 
 import numpy as np
 
-from clan.core.errors import ConfigError
+from clan.core.errors import ConfigError, DataError
+from clan.evaluation.criteria import CRITERIA
 from clan.evaluation.iou import headline as headline_of
 from clan.evaluation.scores_file import Evaluation, find_evaluations, read_evaluation
+from clan.evaluation.selection import Selection, read_selection
 from clan.evaluation.tables import percent
 from clan.reporting.curves import Panel, Series, thin
 from clan.reporting.gallery import examples
 from clan.reporting.html import Page, RunView, ScoredSnapshot, write_report
 from clan.reporting.inspection import page as inspected
 from clan.reporting.published import IMAGES, comparable
+from clan.run.config import Config
 from clan.run.records import RunRecords, read_run
 
 Courses = Mapping[str, tuple[np.ndarray, np.ndarray]]
@@ -30,6 +33,7 @@ NOTES = {
     "loss_weight": "cosine of the heads' weights",
     "loss_D_s": "discriminator on the source",
     "loss_D_t": "discriminator on the target",
+    "loss_target_labels": "segmentation of few target images, with their labels",
     "learning_rate": "segmenter",
     "learning_rate_D": "discriminator",
 }
@@ -79,7 +83,8 @@ def make_report(
     if not evaluations:
         found = [list(_seen_alike(of_run, found, damaged)) for of_run in found]
     _require_one_label_space(found)
-    page = replace(make_page(runs, found), notices=[*notices, *damaged])
+    selections = [_selection(run, damaged) for run in runs]
+    page = replace(make_page(runs, found, selections), notices=[*notices, *damaged])
     shown = [(index, best(of_run, page.headline)) for index, of_run in enumerate(found) if of_run]
     if shown and images:
         page = replace(
@@ -89,17 +94,26 @@ def make_report(
     return page
 
 
-def make_page(runs: Sequence[RunRecords], found: Sequence[Sequence[Evaluation]]) -> Page:
+def make_page(
+    runs: Sequence[RunRecords],
+    found: Sequence[Sequence[Evaluation]],
+    selections: Sequence[Selection | None] = (),
+) -> Page:
     """Returns the page without its gallery.
 
     Args:
         runs: the runs.
         found: the evaluations of every run, all of the same classes.
+        selections: what `clan select` chose in every run; none: in no run.
     """
+    selections = selections or [None] * len(runs)
     every = [evaluation for of_run in found for evaluation in of_run]
     names = run_names([run.folder for run in runs])
     headline = headline_of(runs[0].config.source.dataset.name, every[0].scores.means) if every else ""
-    views = [run_view(name, run, of_run, headline) for name, run, of_run in zip(names, runs, found, strict=True)]
+    views = [
+        run_view(name, run, of_run, headline, chosen)
+        for name, run, of_run, chosen in zip(names, runs, found, selections, strict=True)
+    ]
     published = ()
     remark = ""
     if every:
@@ -125,6 +139,7 @@ def make_page(runs: Sequence[RunRecords], found: Sequence[Sequence[Evaluation]])
         rates=panels(runs, "learning_rate"),
         means=mean_panels(runs, found),
         validations=validation_panels(runs),
+        criteria=criteria_panels(runs, selections),
         published=published,
         published_remark=remark,
         options=differing_options(runs),
@@ -148,18 +163,30 @@ def best(evaluations: Sequence[Evaluation], headline: str) -> Evaluation:
     return max(known, key=lambda one: one.scores.means[headline]) if known else evaluations[-1]
 
 
-def run_view(name: str, run: RunRecords, evaluations: Sequence[Evaluation], headline: str) -> RunView:
+def _selection(run: RunRecords, damaged: dict[str, None]) -> Selection | None:
+    """What `clan select` chose of a run's snapshots; a damaged file is noted."""
+    try:
+        return read_selection(run.folder)
+    except DataError as error:
+        damaged.setdefault(f"Left out: {error}.")
+        return None
+
+
+def run_view(
+    name: str, run: RunRecords, evaluations: Sequence[Evaluation], headline: str, selection: Selection | None = None
+) -> RunView:
     """Returns the texts and scores of a run."""
     config = run.config
     view = RunView(
         name=name,
         method=config.method.name,
-        domains=f"{config.source.dataset.name} → {config.target.dataset.name}",
+        domains=f"{config.source.dataset.name} → {config.target.dataset.name}{_labels_learnt(config)}",
         state=_state(run),
         cost=_cost(run),
         environment={key: str(value) for key, value in run.environment.items() if not isinstance(value, dict)},
         config=run.config_yaml,
         missing=list(_missing(run, evaluations)),
+        selected=_selected(selection) if selection and len(selection.snapshots) > 1 else "",
     )
     if not evaluations:
         return view
@@ -172,10 +199,33 @@ def run_view(name: str, run: RunRecords, evaluations: Sequence[Evaluation], head
             f"Best of {len(evaluations)} snapshots, chosen by these scores: {evaluated} "
             f"Last, {_snapshot_name(last)}: {100 * last.scores.means[headline]:.2f}."
         )
+    judged = (
+        {one.iteration: one.values.get(selection.criterion, math.nan) for one in selection.snapshots}
+        if selection
+        else {}
+    )
     snapshots = [
-        ScoredSnapshot(_snapshot_name(one), one.iteration, one.scores.means, one is chosen) for one in evaluations
+        ScoredSnapshot(
+            _snapshot_name(one), one.iteration, one.scores.means, one is chosen, judged.get(one.iteration, math.nan)
+        )
+        for one in evaluations
     ]
     return replace(view, scores=chosen.scores, evaluated=evaluated, snapshots=snapshots)
+
+
+def _labels_learnt(config: Config) -> str:
+    """Says which labels of the target a run learns from."""
+    if config.method.name == "oracle":
+        return ", with all labels of the target"
+    return f", with the target's labels in {config.target_labels.name}" if config.target_labels else ""
+
+
+def _selected(selection: Selection) -> str:
+    """What was chosen without labels, in sentences."""
+    chosen = selection.snapshots[selection.chosen].snapshot
+    warnings = "".join(f" Warning: {warning}." for warning in selection.warnings)
+    count = len(selection.snapshots)
+    return f"Chosen without labels by {selection.criterion}, of {count}: {chosen}, on {selection.images}.{warnings}"
 
 
 def _snapshot_name(evaluation: Evaluation) -> str:
@@ -263,6 +313,28 @@ def validation_panels(runs: Sequence[RunRecords]) -> list[Panel]:
     """Returns a chart of every mean over the validations."""
     courses = [_courses([(one.iteration, one.means) for one in run.validations]) for run in runs]
     return _mean_charts(runs, courses, "in validation")
+
+
+def criteria_panels(runs: Sequence[RunRecords], selections: Sequence[Selection | None]) -> list[Panel]:
+    """Returns a chart of every criterion of `clan select` over the snapshots."""
+    courses: list[Courses] = []
+    for selection in selections:
+        placed = [one for one in selection.snapshots if one.iteration is not None] if selection else []
+        found = {}
+        for name in CRITERIA:
+            points = [(one.iteration, one.values[name]) for one in placed if name in one.values]
+            if len(points) > 1:
+                columns = np.array(points, np.float64)
+                found[name] = columns[:, 0], columns[:, 1]
+        courses.append(found)
+    return [
+        replace(
+            panel,
+            markers=True,
+            note=CRITERIA[panel.title].meaning + ("" if CRITERIA[panel.title].higher else "; lower is better"),
+        )
+        for panel in sorted(_charts(runs, courses), key=lambda panel: [*CRITERIA].index(panel.title))
+    ]
 
 
 def _courses(points: Sequence[tuple[int | None, Mapping[str, float]]]) -> Courses:

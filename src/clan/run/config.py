@@ -206,6 +206,12 @@ class Config(Section):
     """The unlabelled domain."""
     classes: Annotated[Classes, BeforeValidator(_merged), PlainSerializer(_shortened_classes)] = CITYSCAPES_CLASSES
     """Classes to train: cityscapes, synthia-16, synthia-13, or a file of named merges."""
+    target_labels: Path | None = None
+    """Text file of target images, one per line, whose labels are learnt beside the method; none: no target labels."""
+    target_labels_every: PositiveInt = 1
+    """With `target_labels`: iterations from one batch of these images to the next."""
+    target_labels_weight: NonNegativeFloat = 1.0
+    """With `target_labels`: weight of their segmentation loss."""
     augmentation: AugmentationConfig = AugmentationConfig()
     network: NetworkConfig = NetworkConfig()
     loss: LossConfig = LossConfig()
@@ -248,6 +254,8 @@ class Config(Section):
     """Split of the target to validate on."""
     validation_images: NonNegativeInt = 0
     """Number of validation images, evenly spread over the split; 0: all."""
+    select_without_labels: bool = False
+    """Compute at each snapshot, on target images without labels, the criteria of `clan select`."""
     loggers: tuple[LoggerName, ...] = ("tensorboard",)
     """Loggers besides the run's own records."""
     device: Literal["auto", "cpu", "gpu"] = "auto"

@@ -229,8 +229,9 @@ def demo(folder: Path, method: Literal["clan", "source-only"], *, steps: int, se
         warmup_steps=steps // 10,
         batch_size=2,
         num_workers=2,
-        save_every=steps,
+        save_every=-(-steps // DEMO_SNAPSHOTS),
         save_images=0,
+        select_without_labels=True,
         seed=seed,
         snapshot_dir=folder / method,
     )
@@ -238,6 +239,9 @@ def demo(folder: Path, method: Literal["clan", "source-only"], *, steps: int, se
 
 DEMO_SIZE = (320, 160)
 """Width and height in pixels of the demo's images."""
+
+DEMO_SNAPSHOTS = 6
+"""Snapshots of each of the demo's runs."""
 
 DEMO_TRAINING_SIZE = (256, 128)
 """Width and height in pixels of the demo network's input."""

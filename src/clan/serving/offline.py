@@ -8,12 +8,17 @@ import tarfile
 from base64 import b64encode
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 from markupsafe import Markup
+from PIL import Image
 
-from clan.core.errors import ConfigError
+from clan.core.errors import ConfigError, WeightsError
 from clan.core.files import UnfitFile, read_whole, write_file
+from clan.core.schema import find
+from clan.data.transforms import normalize
+from clan.deployment import conversion
 from clan.evaluation.model_card import ModelCard
 from clan.serving.page import asset, rendered
 
@@ -30,6 +35,9 @@ CHECKSUMS = {
 
 LARGEST_NETWORK = 20_000_000
 """Bytes of a network in a page."""
+
+TOLERANCE = 3e-2
+"""Difference of logits over their largest magnitude that weights in float16 may make on noise."""
 
 MEGAPIXELS = 4
 """Larger pictures are reduced before they are segmented: one thread of a browser does all of it."""
@@ -76,7 +84,7 @@ def cached() -> Path:
     folder = folder_of_cache()
     if all((folder / name).is_file() for name in CHECKSUMS):
         return folder
-    advice = f"fetch the npm package {PACKAGE} {VERSION} where there is a network and name its folder by --runtime"
+    advice = f"fetch the npm package {PACKAGE} {VERSION} where there is a network and name its folder by --web-runtime"
     npm = shutil.which("npm")
     if npm is None:
         raise ConfigError(f"the page needs {PACKAGE}, and there is no npm to fetch it with: install npm, or {advice}")
@@ -104,6 +112,52 @@ def _checked(path: Path) -> bytes:
     if hashlib.sha256(content).hexdigest() != CHECKSUMS[path.name]:
         raise ConfigError(f"{path} is not that of {PACKAGE} {VERSION}, which pages are tested with: fetch that version")
     return content
+
+
+def write_page(weights: Path, path: Path, *, runtime: Path | None = None, **given: Any) -> int:
+    """Writes the page of a run's weights.
+
+    Args:
+        weights: a segmenter's weights.
+        path: the HTML file.
+        runtime: see `find_runtime`.
+        given: see `clan.evaluation.paddle_network.open_weights`.
+
+    Returns:
+        The page's bytes.
+
+    Raises:
+        ClanError: something is not installed, cannot be read or written, or the network is too large for a page.
+    """
+    conversion.require_tools()
+    found = find_runtime(runtime)  # first, since the rest takes longer
+    network, card = find("clan.evaluation.paddle_network:open_weights")(weights, **given)
+    body = find("clan.deployment.onnx_graph:halved")(conversion.body_of(network.segmenter)).SerializeToString()
+    _check(body, network, card)
+    page = offline_page(card, body, found)
+    write_file(path, page, "choose another place for the page")
+    return len(page)
+
+
+def _check(body: bytes, network: Any, card: ModelCard) -> None:
+    """Compares a network in ONNX with what it was made of, on noise.
+
+    Raises:
+        WeightsError: it computes something else.
+    """
+    import onnxruntime
+
+    images = np.random.default_rng(0).integers(0, 256, (1, 128, 192, 3), dtype=np.uint8)
+    planes = np.stack([normalize(Image.fromarray(one), card.normalization) for one in images])
+    session = onnxruntime.InferenceSession(body, providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {session.get_inputs()[0].name: planes})
+    expected = network.logits(images)
+    difference = float(np.abs(np.asarray(found) - expected).max() / max(1e-12, float(np.abs(expected).max())))
+    if not difference <= TOLERANCE:
+        raise WeightsError(
+            f"the page computes other logits than {card.source.weights} (by {difference:.2g} of the largest): "
+            "do not use it, and report the network"
+        )
 
 
 def offline_page(card: ModelCard, network: bytes, runtime: Runtime) -> bytes:

@@ -100,7 +100,14 @@ def open_picture(content: bytes, limits: RequestLimits) -> Image.Image:
                 )
             return read_rgb(path)
         except DataError as error:
-            raise Refused(415, str(error).replace(str(path), "the picture")) from None
+            raise Refused(415, _sentence(str(error).replace(str(path), "the picture"))) from None
+
+
+def _sentence(error: str) -> str:
+    """What is wrong with a file, for one who has sent it and knows of no data set."""
+    if "cannot identify" in error or "not a supported" in error:
+        return "the file is no picture, or a damaged one: send PNG, JPEG, WebP, BMP or TIFF"
+    return error.replace("copy it again from the data set", "send it again")
 
 
 def product(prediction: Prediction, wanted: Product) -> tuple[bytes, str]:
