@@ -26,7 +26,7 @@ YOUR_DATA, TUTORIAL, README = ROOT / "docs/your-data.md", ROOT / "docs/tutorial.
 MARKDOWN = [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
 
 TRANSLATIONS = {"README.zh-CN.md": "README.md"} | {
-    f"docs/zh/{page}.md": f"docs/{page}.md" for page in ("index", "tutorial", "choosing", "plan", "select")
+    f"docs/zh/{page}.md": f"docs/{page}.md" for page in ("index", "tutorial", "choosing", "plan", "select", "export")
 }
 
 

@@ -14,6 +14,7 @@ from clan.cli.plan import plan_command
 from clan.cli.selection import select
 from clan.cli.server import serve
 from clan.cli.show import convert, inspect, predict, report
+from clan.cli.suggestion import suggest
 from clan.cli.train import train_command
 from clan.core import runtime
 from clan.core.errors import LESS_MEMORY
@@ -31,6 +32,7 @@ usage: clan COMMAND [options]; clan COMMAND --help describes one.
   evaluate  label maps and scores of one snapshot, or of a folder of them
   iou       score a folder of label maps
   select    choose a snapshot, or a run, without labels of the target
+  suggest   rank target images that are worth labelling, for clan train --target-labels
   report    scores, curves and pictures of runs as one HTML page
   inspect   discrepancy of the heads, accuracy of the discriminator, alignment of features
   predict   label maps, overlays and maps of confidence for images or a video
@@ -241,6 +243,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "evaluate": evaluate_command,
     "iou": iou_command,
     "select": select,
+    "suggest": suggest,
     "predict": predict,
     "report": report,
     "inspect": inspect,

@@ -99,11 +99,21 @@ class Batch:
 
 @dataclass(frozen=True)
 class PairedBatch:
-    """What one forward pass of a method sees, and its number in the endless sequence of pairs."""
+    """What one forward pass of a method sees, and its number in the endless sequence of pairs.
+
+    `few` are images of the few of the target that have labels.
+    """
 
     source: Batch
     target: Batch
     number: int = 0
+    few: Batch | None = None
+
+    @property
+    def batches(self) -> dict[str, Batch]:
+        """The batches by their domain."""
+        named = {"source": self.source, "target": self.target}
+        return named if self.few is None else named | {"few": self.few}
 
 
 def too_many(reason: str, tolerated: int) -> DataError:
@@ -277,6 +287,28 @@ def _cut(label: np.ndarray, place: tuple[int, int], size: tuple[int, int]) -> np
     return label[place[1] : place[1] + size[1], place[0] : place[0] + size[0]]
 
 
+@dataclass(frozen=True)
+class FewLabelled:
+    """Target images with labels, of which some iterations have batches.
+
+    Args:
+        sampler: draws them.
+        every: every so many iterations has batches of them.
+        passes: pairs of an iteration, on all ranks.
+    """
+
+    sampler: DomainSampler
+    every: int = 1
+    passes: int = 1
+
+    def batch(self, number: int, *, tolerate: int = 0) -> Batch | None:
+        """The batch of pair `number`; None: it has none."""
+        iteration, position = divmod(number, self.passes)
+        if iteration % self.every:
+            return None
+        return self.sampler.batch(iteration // self.every * self.passes + position, tolerate=tolerate)
+
+
 @dataclass(eq=False)
 class PairedLoader:
     """Endless pairs of a source and a target batch, prepared ahead by worker threads.
@@ -288,6 +320,7 @@ class PairedLoader:
         stride: distance between pairs, with `start` this process's share of the sequence.
         tolerate: bad samples of a batch that others may take the place of.
         timeout: seconds to wait for a pair; None: as long as it takes.
+        few: the few target images that have labels; None: there are none.
     """
 
     PREFETCH: ClassVar[int] = 2
@@ -301,6 +334,7 @@ class PairedLoader:
     stride: int = 1
     tolerate: int = 0
     timeout: float | None = None
+    few: FewLabelled | None = None
     _pending: deque[tuple[int, Future[PairedBatch]]] = field(default_factory=deque, init=False)
 
     def pair(self, number: int) -> PairedBatch:
@@ -310,7 +344,7 @@ class PairedLoader:
         if self.source.augmentation.style != "none":
             images = [self._in_style(*images) for images in zip(source.images, target.images, strict=True)]
             source = replace(source, images=np.stack(images))
-        return PairedBatch(source, target, number)
+        return PairedBatch(source, target, number, self.few and self.few.batch(number, tolerate=self.tolerate))
 
     def _in_style(self, source: np.ndarray, target: np.ndarray) -> np.ndarray:
         """A source image with the looks of a target image, as the augmentation asks for them."""
@@ -346,7 +380,8 @@ class PairedLoader:
         except TookTooLong:
             if future.done():
                 raise  # the sample's own doing
-            names = [sampler.reading[number] for sampler in (self.source, self.target) if number in sampler.reading]
+            samplers = [sampler for sampler in (self.source, self.target, self.few and self.few.sampler) if sampler]
+            names = [sampler.reading[number] for sampler in samplers if number in sampler.reading]
             raise DataError(
                 f"reading {' and '.join(names) or 'a sample'} has taken more than {self.timeout:g} s: is its drive "
                 "still there? --data-timeout sets how long to wait"

@@ -27,10 +27,14 @@ def require_tools(names: Sequence[str] = TOOLS) -> None:
         )
 
 
-def body_of(segmenter: Any) -> Any:
-    """A segmenter in ONNX, from normalised planes of any size to logits; see `clan.deployment.program.Stacked`.
+def body_of(segmenter: Any, size: tuple[int, int] | None = None) -> Any:
+    """A segmenter in ONNX, from normalised planes to logits; see `clan.deployment.program.Stacked`.
 
     Paddle2onnx's own optimizer stays off: it installs packages while it runs.
+
+    Args:
+        segmenter: the network.
+        size: height and width of the planes; None: any.
 
     Raises:
         WeightsError: the network has an operator that paddle2onnx does not convert.
@@ -43,7 +47,7 @@ def body_of(segmenter: Any) -> Any:
 
     with TemporaryDirectory() as folder:
         stem = Path(folder) / "body"
-        save_program(Stacked(segmenter), stem, planes_spec())
+        save_program(Stacked(segmenter), stem, planes_spec(size))
         told = io.StringIO()
         try:
             with contextlib.redirect_stdout(told), contextlib.redirect_stderr(told):

@@ -90,7 +90,8 @@ def surrounded(body: onnx.ModelProto, card: ModelCard) -> onnx.ModelProto:
     inputs = [helper.make_tensor_value_info(INPUT, TensorProto.UINT8, ["n", "height", "width", 3])]
     constants = [*inner.initializer, *nodes.constants]
     if card.input.resize:
-        inputs.append(helper.make_tensor_value_info(INPUT_SIZE, TensorProto.INT64, [2]))
+        if card.input.any_size:
+            inputs.append(helper.make_tensor_value_info(INPUT_SIZE, TensorProto.INT64, [2]))
         constants.append(numpy_helper.from_array(np.array(card.input.size[::-1], np.int64), INPUT_SIZE))
     graph = helper.make_graph(nodes.nodes, "clan", inputs, outputs, constants)
     return helper.make_model(
@@ -179,7 +180,7 @@ def normalized(nodes: Nodes, values: str, card: ModelCard) -> str:
         planes = nodes.add("Gather", planes, nodes.constant(order, np.int64), axis=1)
 
     def channels(numbers: Sequence[float]) -> str:
-        return nodes.constant(np.float32([numbers[index] for index in order]).reshape(1, 3, 1, 1))
+        return nodes.constant(np.reshape([numbers[index] for index in order], (1, 3, 1, 1)))
 
     planes = nodes.add("Sub", planes, channels(how.mean))
     if how.std != (1.0, 1.0, 1.0):

@@ -20,6 +20,7 @@ from clan.evaluation.onnx_network import INPUT
 from clan.losses.adversarial import discrepancy_map
 from clan.losses.segmentation import class_probabilities
 from clan.models.normalization import Normalization
+from clan.models.options import Upsampling
 from clan.models.segmenter import Segmenter, upsample
 
 PLANES = "planes"
@@ -54,7 +55,8 @@ class ImageProgram(nn.Layer):
         for name, numbers in (("mean", how.mean), ("factor", [1.0 / one for one in how.std])):
             values = paddle.to_tensor([numbers[index] for index in how.order], "float32").reshape([1, 3, 1, 1])
             self.register_buffer(name, values, persistable=True)
-        self.mode, self.align_corners = card.network.upsampling, card.network.align_corners
+        self.mode: Upsampling = card.network.upsampling
+        self.align_corners = card.network.align_corners
         self.wants_confidence, self.wants_discrepancy = (name in card.outputs for name in (CONFIDENCE, DISCREPANCY))
 
     def forward(self, image: Tensor) -> list[Tensor]:
@@ -124,9 +126,9 @@ def save_program(layer: nn.Layer, path: Path, inputs: Sequence[InputSpec]) -> No
             ) from error
 
 
-def planes_spec() -> list[InputSpec]:
-    """What `Stacked` takes: any batch and size."""
-    return [InputSpec([None, 3, None, None], "float32", PLANES)]
+def planes_spec(size: tuple[int, int] | None) -> list[InputSpec]:
+    """What `Stacked` takes: any batch, and planes of `size` (height, width), or of any."""
+    return [InputSpec([None, 3, *(size or (None, None))], "float32", PLANES)]
 
 
 def image_spec() -> list[InputSpec]:

@@ -153,7 +153,7 @@ def measure(
     tally = _Tally(material, two_heads=segmenter.num_heads == 2, teacher=teacher is not None)
     options = material.target_options
     with ThreadPoolExecutor(available_cores()) as pool, evaluating(segmenter, options.precision):
-        targets = _ahead(pool, lambda index: _views(material.target, index, options), len(material.target))
+        targets = ahead(pool, lambda index: _views(material.target, index, options), len(material.target))
         for index, (planes, smaller) in enumerate(targets):
             coarse = _logits(segmenter, planes)
             views = [
@@ -170,7 +170,7 @@ def measure(
                 tally.compare("teacher", plain, _labels(_on_grid(teacher, logits, planes.shape[2:])[0]))
             on_image()
         options = material.source_options
-        for planes, label in _ahead(pool, lambda index: _labelled(material, index), len(material.source)):
+        for planes, label in ahead(pool, lambda index: _labelled(material, index), len(material.source)):
             found = _on_grid(segmenter, total(_logits(segmenter, planes)), planes.shape[2:])
             tally.compare("source", label, _labels(found[0]))
             on_image()
@@ -273,7 +273,7 @@ def _labels(probabilities: np.ndarray) -> np.ndarray:
     return probabilities.argmax(axis=0).astype(np.uint8)
 
 
-def _ahead(pool: ThreadPoolExecutor, make: Callable[[int], Item], count: int) -> Iterator[Item]:
+def ahead(pool: ThreadPoolExecutor, make: Callable[[int], Item], count: int) -> Iterator[Item]:
     """Yields `make(0)` … `make(count − 1)`, a few made ahead by threads."""
     started = (pool.submit(make, index) for index in range(count))
     waiting = deque(islice(started, 1 + available_cores()))

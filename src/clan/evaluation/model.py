@@ -241,6 +241,7 @@ def load(
     if path.is_dir() and "onnx" not in card.files:
         import_paddle()
         program = find("clan.evaluation.paddle_network:PaddleProgram")(folder, card, device=device)
+        card = card.model_copy(update={"input": card.input.model_copy(update={"any_size": False})})
         return Model(program, card, input_size=input_size)
     file = path if path.is_file() or not path.is_dir() else folder / card.files["onnx"]
     return Model(OnnxNetwork(file, device=device), card, input_size=input_size)

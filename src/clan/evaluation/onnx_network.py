@@ -1,5 +1,6 @@
 """An exported network in ONNX, computed by ONNX Runtime; no Paddle is needed."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -74,9 +75,7 @@ class OnnxNetwork:
 
 def _sentence(path: Path, error: str) -> str:
     text = " ".join(error.split())
-    if "not a registered function/op" in text or "Could not find an implementation" in text:
-        return (
-            f"{path} has an operator that this ONNX Runtime does not compute ({quoted(text)}): install a newer "
-            "onnxruntime"
-        )
-    return f"{path} cannot be loaded ({quoted(text)}): export or copy it again"
+    reason = quoted(text if len(text) <= 120 else "… " + text[-118:])
+    if re.search("not a registered function|No Op registered|Could not find an implementation", text):
+        return f"{path} has an operator that this ONNX Runtime does not compute ({reason}): install a newer onnxruntime"
+    return f"{path} cannot be loaded ({reason}): export or copy it again"

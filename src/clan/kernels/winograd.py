@@ -101,7 +101,8 @@ def weight_gradient(
     elements = PRODUCTS * len(x) * len(tiles.rows) * len(tiles.columns) * max(x.shape[3], gradient.shape[3])
     parts = np.array_split(tiles.rows, min(-(-elements // LARGEST_WHOLE), len(tiles.rows)))
     total: np.ndarray | None = None
-    for rows in parts:
+    products = np.empty(0, np.float32)
+    for rows in parts:  # at least one
         part = Tiles(rows, tiles.columns)
         inputs = _transformed_inputs(x, part, dilation, before, x.dtype.type)
         outputs = scratch("winograd outputs", (PRODUCTS, inputs.shape[1], gradient.shape[3]), inputs.dtype.type)

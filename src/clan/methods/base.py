@@ -171,12 +171,14 @@ class Pair:
     Args:
         source: labelled images.
         target: images; a `LabelledDomain` if the method sets `reads_target_labels`.
+        few: images of the few of the target that have labels, with `target_labels` in the configuration.
         random: generator for everything random in the step. It is seeded by the run's seed and the number of the pair,
             so that a resumed run repeats the values and ranks differ. Paddle's generator is seeded from it.
     """
 
     source: LabelledDomain
     target: Domain
+    few: LabelledDomain | None = field(default=None, kw_only=True)
     random: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
 
 
@@ -273,6 +275,21 @@ class Method(ABC):
         Returns:
             Scalars by name, as recorded in `metrics.jsonl`: losses, whose names begin with "loss_", and other measures.
         """
+
+    def learn_few(self, few: LabelledDomain, weight: float, backward: Backward) -> Tensor:
+        """Learns labels of target images beside what the method does.
+
+        Args:
+            few: the images.
+            weight: of the segmentation loss of all heads.
+            backward: as of `train_step`.
+
+        Returns:
+            The weighted loss, a scalar.
+        """
+        loss = weight * self.supervise(self.logits(few), few.labels)
+        backward(loss)
+        return loss
 
     def logits(self, domain: Domain, **options: Any) -> tuple[Tensor, ...]:
         """Returns every head's logits at base size, float32 [B, C, H, W] each.

@@ -123,7 +123,9 @@ class DAFormerHead(nn.Layer):
     def forward(self, *levels: Tensor) -> Tensor:
         """Levels [B, K, h, w], the finest first → [B, C, h, w] at the first one's resolution."""
         size = levels[0].shape[2:]
-        maps = [embed(level) for embed, level in zip(self.embed_layers, levels, strict=True)]
+        maps = [
+            embed(levels[number]) for number, embed in enumerate(self.embed_layers)
+        ]  # to_static knows no strict zip
         maps = [maps[0], *(F.interpolate(each, size, mode="bilinear", align_corners=False) for each in maps[1:])]
         return self.conv_seg(self.dropout(self.fuse_layer(paddle.concat(maps, axis=1))))
 

@@ -19,6 +19,7 @@ from clan.reporting.gallery import examples
 from clan.reporting.html import Page, RunView, ScoredSnapshot, write_report
 from clan.reporting.inspection import page as inspected
 from clan.reporting.published import IMAGES, comparable
+from clan.run.config import Config
 from clan.run.records import RunRecords, read_run
 
 Courses = Mapping[str, tuple[np.ndarray, np.ndarray]]
@@ -32,6 +33,7 @@ NOTES = {
     "loss_weight": "cosine of the heads' weights",
     "loss_D_s": "discriminator on the source",
     "loss_D_t": "discriminator on the target",
+    "loss_target_labels": "segmentation of few target images, with their labels",
     "learning_rate": "segmenter",
     "learning_rate_D": "discriminator",
 }
@@ -178,7 +180,7 @@ def run_view(
     view = RunView(
         name=name,
         method=config.method.name,
-        domains=f"{config.source.dataset.name} → {config.target.dataset.name}",
+        domains=f"{config.source.dataset.name} → {config.target.dataset.name}{_labels_learnt(config)}",
         state=_state(run),
         cost=_cost(run),
         environment={key: str(value) for key, value in run.environment.items() if not isinstance(value, dict)},
@@ -209,6 +211,13 @@ def run_view(
         for one in evaluations
     ]
     return replace(view, scores=chosen.scores, evaluated=evaluated, snapshots=snapshots)
+
+
+def _labels_learnt(config: Config) -> str:
+    """Says which labels of the target a run learns from."""
+    if config.method.name == "oracle":
+        return ", with all labels of the target"
+    return f", with the target's labels in {config.target_labels.name}" if config.target_labels else ""
 
 
 def _selected(selection: Selection) -> str:

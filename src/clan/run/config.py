@@ -206,6 +206,12 @@ class Config(Section):
     """The unlabelled domain."""
     classes: Annotated[Classes, BeforeValidator(_merged), PlainSerializer(_shortened_classes)] = CITYSCAPES_CLASSES
     """Classes to train: cityscapes, synthia-16, synthia-13, or a file of named merges."""
+    target_labels: Path | None = None
+    """Text file of target images, one per line, whose labels are learnt beside the method; none: no target labels."""
+    target_labels_every: PositiveInt = 1
+    """With `target_labels`: iterations from one batch of these images to the next."""
+    target_labels_weight: NonNegativeFloat = 1.0
+    """With `target_labels`: weight of their segmentation loss."""
     augmentation: AugmentationConfig = AugmentationConfig()
     network: NetworkConfig = NetworkConfig()
     loss: LossConfig = LossConfig()

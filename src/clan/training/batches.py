@@ -7,13 +7,13 @@ import numpy as np
 import paddle
 from paddle import Tensor
 
-from clan.core.errors import of_domain
+from clan.core.errors import ConfigError, DataError, of_domain
 from clan.core.schema import find
-from clan.data.dataset import open_domain
-from clan.data.loader import DomainSampler, PairedBatch
+from clan.data.dataset import Dataset, open_domain
+from clan.data.loader import Batch, DomainSampler, PairedBatch
 from clan.methods import METHODS
 from clan.methods.base import Domain, LabelledDomain, Pair
-from clan.run.config import SAMPLINGS, Config
+from clan.run.config import SAMPLINGS, Config, DomainConfig
 
 
 def build_samplers(config: Config) -> tuple[DomainSampler, DomainSampler]:
@@ -23,29 +23,68 @@ def build_samplers(config: Config) -> tuple[DomainSampler, DomainSampler]:
         domain = (config.source, config.target)[number]
         with of_domain(("source", "target")[number]):
             dataset = open_domain(domain, config.classes)
-        made = DomainSampler(
-            dataset,
-            size=domain.size,
-            augmentation=config.augmentation,
-            batch_size=config.batch_size,
-            shuffle=config.shuffle,
-            labelled=labelled,
-            seed=(config.seed, number),
-            normalization=config.network.normalization(domain.dataset),
-        )
+        made = _sampler(config, domain, dataset, number, labelled=labelled)
         made.sampling = find(SAMPLINGS[domain.sampling])(made.dataset, made.seed, config)
         return made
 
     return sampler(0, labelled=True), sampler(1, labelled=METHODS[config.method.name].reads_target_labels)
 
 
+def build_few_sampler(config: Config) -> DomainSampler | None:
+    """Sampler of the target images whose labels `target_labels` permits to read; None: it is not given.
+
+    Raises:
+        ConfigError: the method learns from all labels of the target anyway.
+        DataError: an image of the list, or the label of one, does not exist.
+    """
+    if config.target_labels is None:
+        return None
+    if METHODS[config.method.name].reads_target_labels:
+        raise ConfigError(
+            f"method {config.method.name} learns from all labels of the target: leave --target-labels out"
+        )
+    domain = config.target.model_copy(update={"list_file": config.target_labels})
+    with of_domain("target"):
+        dataset = open_domain(domain, config.classes)
+    if not dataset.labelled:
+        raise DataError(
+            f"--target-labels {config.target_labels} asks for labels, and the description of {dataset.name} has none: "
+            "add a labels pattern"
+        )
+    missing = [index for index in range(len(dataset)) if not dataset.has_label(index)]
+    if missing:
+        raise DataError(
+            f"{len(missing)} of the {len(dataset)} images of --target-labels {config.target_labels} have no label, "
+            f"first {dataset.names[missing[0]]}: {dataset.label_path(missing[0])} does not exist; label them or take "
+            "them from the list"
+        )
+    return _sampler(config, domain, dataset, FEW_DRAWS, labelled=True)
+
+
+def _sampler(config: Config, domain: DomainConfig, dataset: Dataset, number: int, *, labelled: bool) -> DomainSampler:
+    """A sampler of a data set; `number` distinguishes its draws from those of others."""
+    return DomainSampler(
+        dataset,
+        size=domain.size,
+        augmentation=config.augmentation,
+        batch_size=config.batch_size,
+        shuffle=config.shuffle,
+        labelled=labelled,
+        seed=(config.seed, number),
+        normalization=config.network.normalization(domain.dataset),
+    )
+
+
 def sample_names(batches: Iterable[PairedBatch]) -> list[str]:
-    """The images of both domains."""
-    return [name for batch in batches for name in batch.source.names + batch.target.names]
+    """The images of all batches."""
+    return [name for pair in batches for batch in pair.batches.values() for name in batch.names]
 
 
 STEP_DRAWS = 2
 """Beside the run's seed, what the generators of steps are seeded with; the domains' are 0 and 1."""
+
+FEW_DRAWS = 3
+"""The same of the sampler of few labelled target images."""
 
 
 class Feed:
@@ -103,12 +142,14 @@ def to_device(batch: PairedBatch, seed: int = 0, send: Callable[[np.ndarray], Te
         send: makes a tensor of an array.
     """
     source, target = batch.source, batch.target
-    assert source.labels is not None, "the source is sampled with labels"
-    labels, images = send(source.labels), send(target.images)
+
+    def labelled(batch: Batch, **options: Any) -> LabelledDomain:
+        assert batch.labels is not None, "it is sampled with labels"
+        return LabelledDomain(send(batch.images), batch.size, send(batch.labels), **options)
+
     return Pair(
-        LabelledDomain(send(source.images), source.size, labels, is_source=True, array=source.labels),
-        Domain(images, target.size)
-        if target.labels is None
-        else LabelledDomain(images, target.size, send(target.labels)),
-        np.random.default_rng([seed, STEP_DRAWS, batch.number]),
+        labelled(source, is_source=True, array=source.labels),
+        Domain(send(target.images), target.size) if target.labels is None else labelled(target),
+        random=np.random.default_rng([seed, STEP_DRAWS, batch.number]),
+        few=labelled(batch.few) if batch.few else None,
     )

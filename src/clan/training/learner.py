@@ -19,6 +19,9 @@ from clan.run.schedules import SCHEDULES, ScheduleOptions
 from clan.training.health import any_nonfinite, find_nonfinite_gradient
 from clan.training.optimizers import discriminator_optimizer, segmenter_optimizer
 
+FEW = "loss_target_labels"
+"""Name of the loss on the few target images with labels; 0 in iterations without them."""
+
 
 @dataclass(frozen=True)
 class Passes:
@@ -80,11 +83,16 @@ class Learner:
             paddle.seed(int(pair.random.integers(2**31)))
             with autocast(self.config.precision):
                 losses = self.method.train_step(pair, progress, backward)
+                if pair.few is not None:
+                    weight = self.config.target_labels_weight
+                    losses = {**losses, FEW: self.method.learn_few(pair.few, weight, backward)}
             passes.append({name: loss.detach() for name, loss in losses.items()})
         *values, nonfinite = self._read([loss for losses in passes for loss in losses.values()])
         totals: dict[str, float] = {}
         for name, value in zip((name for losses in passes for name in losses), values, strict=True):
             totals[name] = totals.get(name, 0.0) + value * share
+        if self.config.target_labels:
+            totals.setdefault(FEW, 0.0)  # all ranks have the same names in all iterations
         return Passes(totals, not nonfinite)
 
     @paddle.no_grad()

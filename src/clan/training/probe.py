@@ -186,7 +186,6 @@ class Probe:
         self.learner.accumulate(iteration, (to_device(pair, config.seed) for pair in pairs))
         self._wait()
         between = _clocks()
-        self.learner.nonfinite_gradient()
         self.learner.step(iteration)
         self._wait()
         return between - started, _clocks() - between
@@ -234,7 +233,8 @@ class Probe:
             return Batch(images, labels if labelled else None, (base[1], base[0]), ("drawn",) * count)
 
         target = batch(config.target.size, self.reads_target_labels)
-        return PairedBatch(batch(config.source.size, True), target, number)
+        few = batch(config.target.size, True) if config.target_labels else None
+        return PairedBatch(batch(config.source.size, True), target, number, few)
 
     def _save(self) -> None:
         """Does to memory what saving a state does."""

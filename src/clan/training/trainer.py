@@ -13,7 +13,7 @@ from clan.core.precision import check_precision
 from clan.core.ranks import connect, require_same_products
 from clan.core.runtime import kernel_state
 from clan.data.dataset import Dataset
-from clan.data.loader import PairedBatch, PairedLoader
+from clan.data.loader import FewLabelled, PairedBatch, PairedLoader
 from clan.methods import build_method
 from clan.methods.base import synchronise_batch_norms
 from clan.run import earlier
@@ -23,7 +23,7 @@ from clan.run.folder import BAD_SAMPLES, Snapshot
 from clan.run.observer import Everyone, Observer, Step, Validation
 from clan.run.records import EventLog
 from clan.training import health, loggers
-from clan.training.batches import Feed, build_samplers, sample_names
+from clan.training.batches import Feed, build_few_sampler, build_samplers, sample_names
 from clan.training.environment import memory
 from clan.training.export import Snapshots, check_space, make_folder, needed_space, write_config
 from clan.training.health import BadSamples
@@ -77,11 +77,13 @@ class Trainer:
         paddle.seed(config.seed)
         with ranks.together():
             self.source, self.target = build_samplers(config)
+            self.few = build_few_sampler(config)
             self.validator = Validator(config, ranks) if config.validate_every else None
             self.judge = Judge(config) if config.select_without_labels else None
         samplers = {"source": self.source, "target": self.target}
         prepare_sampling(config, samplers, folder=self.folder, ranks=ranks, notify=notify)
-        notify(f"{len(self.source.dataset)} source and {len(self.target.dataset)} target images")
+        few = f", {len(self.few.dataset)} of them with labels" if self.few else ""
+        notify(f"{len(self.source.dataset)} source and {len(self.target.dataset)} target images{few}")
         supervised = self.target if self.target.labelled else self.source
         if ranks.first:
             self._look_at_labels(supervised.dataset)
@@ -97,6 +99,7 @@ class Trainer:
         self.iteration = self.pairs = 0
         self.states = States(self.folder, config.keep_last)
         record = BAD_SAMPLES if ranks.first else f"bad_samples.rank{ranks.rank}.txt"
+        samplers |= {"few": self.few} if self.few else {}
         self.bad_samples = BadSamples(self.folder / record, config.tolerate_bad_samples, samplers, notify)
         self.skipped_steps = self.skipped_in_a_row = 0
         self.stopping = False
@@ -166,6 +169,7 @@ class Trainer:
             stride=self.ranks.size,
             tolerate=config.tolerate_bad_samples,
             timeout=config.data_timeout,
+            few=self.few and FewLabelled(self.few, config.target_labels_every, config.iter_size * self.ranks.size),
         )
 
     def _advance(self, batches: Iterator[PairedBatch]) -> None:
@@ -207,8 +211,8 @@ class Trainer:
         with self.ranks.together():
             taken = list(itertools.islice(batches, config.iter_size))
             for pair in taken:
-                self.bad_samples.note(self.iteration, "source", pair.source)
-                self.bad_samples.note(self.iteration, "target", pair.target)
+                for domain, batch in pair.batches.items():
+                    self.bad_samples.note(self.iteration, domain, batch)
             passes = learner.accumulate(self.iteration, self.feed.pairs(taken))
             losses = passes.losses
             if (trouble := health.find_nonfinite(losses)) and not skips:

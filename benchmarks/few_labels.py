@@ -1,0 +1,98 @@
+"""Labels of a few target images, suggested and drawn at random: rendered_streets to CamVid, 23 of 367 images.
+
+A run without labels of the target is trained first; its last snapshot suggests images. Then the same settings are
+trained with the suggested labels, and with as many drawn at random, from the same initial weights and seed. All are
+scored on CamVid's val split. Runs that are finished are not trained again, so that an interrupted benchmark goes on.
+
+    OMP_NUM_THREADS=1 nice -n 5 python benchmarks/few_labels.py [--seeds 0 1] [--iterations 300] [--json FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import common
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+DOMAINS = Path("benchmarks/domains")
+WEIGHTS = Path("../shared/weights/mobilenet_v2_imagenet.pt")
+
+
+def clan(*words: object) -> str:
+    """Runs a command of `clan` at the project's root; returns what it prints."""
+    command = [sys.executable, "-m", "clan", *map(str, words)]
+    return subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def train(folder: Path, args: argparse.Namespace, seed: int, labels: Path | None) -> Path:
+    """Trains a run unless it is finished; returns its last snapshot."""
+    width, height = args.size
+    snapshot = folder / f"rendered_streets_{args.iterations}.pdparams"
+    if snapshot.exists():
+        return snapshot
+    words = [
+        *("--source", DOMAINS / "rendered_streets.yaml", "--target", DOMAINS / "camvid.yaml"),
+        *("--classes", DOMAINS / "rendered_to_camvid.yaml", "--source.size", width, height),
+        *("--target.size", width, height, "--method", args.method, "--num-steps", args.iterations, "--seed", seed),
+        *("--network.backbone", "mobilenetv2", "--network.input-normalization", "imagenet-rgb"),
+        *("--network.restore-from", WEIGHTS, "--network.head-dilations", 3, 6, 9, 12, "--loss.gamma", 0),
+        *("--optimizer.learning-rate", 0.0025, "--optimizer.head-multiplier", 1, "--batch-size", args.batch_size),
+        *("--augmentation.no-random-scale", "--num-workers", 1, "--save-images", 0, "--keep-last", 1),
+        *("--save-every", args.iterations, "--snapshot-dir", folder, "--resume", "auto", "--quiet"),
+        *(("--target-labels", labels) if labels else ()),
+    ]
+    clan("train", *words)
+    return snapshot
+
+
+def score(snapshot: Path, folder: Path) -> float:
+    """Returns the mIoU on CamVid's val split."""
+    save = folder / "result"
+    clan("evaluate", snapshot, "--domain", DOMAINS / "camvid.yaml", "--split", "val", "--save", save)
+    found = json.loads(next(save.rglob("scores.json")).read_text(encoding="utf-8"))
+    return found["means"]["mIoU"] if "mIoU" in found["means"] else next(iter(found["means"].values()))
+
+
+def lists(folder: Path, base: Path, args: argparse.Namespace, seed: int) -> dict[str, Path]:
+    """Writes a suggested and a random list of images; returns them by name."""
+    found = {name: folder / f"{name}.txt" for name in ("suggested", "random")}
+    clan("suggest", base, "-n", args.count, "-o", found["suggested"])
+    names = sorted(path.stem for path in (ROOT / "../shared/data/camvid/train").glob("*.jpg"))
+    drawn = np.random.default_rng(seed).choice(len(names), args.count, replace=False)
+    found["random"].write_text("".join(f"{names[index]}\n" for index in sorted(drawn)), encoding="utf-8")
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], metavar="N")
+    parser.add_argument("--iterations", type=int, default=300, metavar="N")
+    parser.add_argument("--size", type=common.parse_size, default="240x180", metavar="WxH")
+    parser.add_argument("--batch-size", type=int, default=1, metavar="N")
+    parser.add_argument("--method", default="clan")
+    parser.add_argument("--count", type=int, default=23, metavar="N", help="images with labels (23)")
+    parser.add_argument("--folder", type=Path, default=Path("runs/few_labels"))
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    args = parser.parse_args()
+    machine, scores = common.describe_machine(), {}
+    for seed in args.seeds:
+        folder = args.folder.absolute() / f"seed{seed}"
+        folder.mkdir(parents=True, exist_ok=True)
+        snapshot = train(folder / "none", args, seed, None)
+        scores[f"none, seed {seed}"] = score(snapshot, folder / "none")
+        for name, labels in lists(folder, folder / "none", args, seed).items():
+            scores[f"{name}, seed {seed}"] = score(train(folder / name, args, seed, labels), folder / name)
+        for name in ("none", "suggested", "random"):
+            print(f"| {name} | {seed} | {100 * scores[f'{name}, seed {seed}']:.1f} |", flush=True)
+        if args.json:
+            record = {"machine": machine, "arguments": {k: str(v) for k, v in vars(args).items()}, "miou": scores}
+            args.json.write_text(json.dumps(record, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

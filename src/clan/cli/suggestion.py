@@ -1,0 +1,86 @@
+"""`clan suggest`: ranks target images that are worth labelling."""
+
+from pathlib import Path
+from typing import Annotated
+
+from clan.cli.flags import DeviceFlags
+from clan.core.errors import LESS_MEMORY
+from clan.core.output import speak
+
+
+def suggest(
+    run: Path,
+    /,
+    *,
+    count: Annotated[int, "-n"] = 20,
+    output: Annotated[Path | None, "-o"] = None,
+    weights: Path | None = None,
+    json: bool = False,
+    where: DeviceFlags,
+) -> None:
+    """Rank target images that are worth labelling, and write their names to a list for clan train --target-labels.
+
+    Args:
+        run: folder of a run.
+        count: number of images.
+        output: the list; without it, suggested.txt in the run's folder.
+        weights: snapshot of the run that looks at the images; without it, the one chosen by clan select, else the last.
+        json: print JSON instead of text.
+        where: the device.
+    """
+    speak(
+        {
+            "--target.root": "another folder in the run's config.yaml",
+            LESS_MEMORY: "stop other programs that use it, or compute on the CPU by --device cpu",
+        }
+    )
+    from clan.run.folder import require_weights
+    from clan.run.records import read_run
+
+    require_weights(weights or run)
+    config = read_run(run).config
+    where.select()
+    from clan.core.files import as_json, write_file
+    from clan.core.output import progress
+    from clan.evaluation.inference import EvaluationOptions
+    from clan.evaluation.label_maps import load_segmenter
+    from clan.evaluation.suggestion import as_list, look, open_target, require_count
+    from clan.evaluation.suggestion import suggest as rank
+
+    dataset, known = open_target(config, run)
+    require_count(count, dataset, known)
+    snapshot = weights or usual_snapshot(run)
+    segmenter = load_segmenter(snapshot, config.network)
+    with progress("looking at target images", len(dataset)) as advance:
+        seen = look(segmenter, dataset, EvaluationOptions.of_run(config, config.target.dataset), on_image=advance)
+    found = rank(seen, count, known)
+    place = output or run / "suggested.txt"
+    write_file(place, as_list(dataset, found, dataset.image_root), "name another file with -o")
+    if json:
+        rows = [{"image": dataset.names[one.index], **vars(one)} for one in found]
+        print(as_json({"snapshot": str(snapshot), "list": str(place), "images": rows}).decode())
+        return
+    print(f"{len(dataset)} images of {dataset.image_root}, looked at by {snapshot}")
+    print("entropy  disagreement  rarity  distance  image")
+    for one in found:
+        numbers = f"{one.entropy:7.4f}  {one.disagreement:12.4f}  {one.rarity:6.3f}  {one.distance:8.3f}"
+        print(f"{numbers}  {dataset.names[one.index]}")
+    print(f"wrote {place}: label these images, then clan train --config {run}/config.yaml --target-labels {place}")
+
+
+def usual_snapshot(run: Path) -> Path:
+    """The snapshot that `clan select` chose, if it still is there, else the last one by iteration.
+
+    Raises:
+        ClanError: there is none, or what was chosen cannot be read.
+    """
+    from clan.evaluation.selection import read_selection
+    from clan.run.folder import find_snapshots
+
+    chosen = read_selection(run)
+    snapshots = find_snapshots(run)
+    if chosen is not None:
+        name = chosen.snapshots[chosen.chosen].snapshot
+        if (path := run / name).is_file():
+            return path
+    return max(snapshots, key=lambda one: -1 if one.iteration is None else one.iteration).path
