@@ -264,6 +264,8 @@ class Config(Section):
     """Index among the visible GPUs; Paddle's launcher gives each process its own."""
     precision: Precision = "fp32"
     """Precision of convolutions and matrix products on a GPU; fp16 uses loss scaling."""
+    autotune: bool = False
+    """On a GPU, let Paddle try kernels and layouts in the first iterations; runs may then differ by rounding."""
     sync_batch_norm: bool = False
     """On GPUs, compute batch-norm statistics over the batches of all processes."""
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import paddle
 
-from clan.core.device import select_device
+from clan.core.device import autotune, select_device
 from clan.core.errors import TrainingError
 from clan.core.precision import check_precision
 from clan.core.ranks import connect, require_same_products
@@ -68,7 +68,8 @@ class Trainer:
         self.ranks = ranks = connect()
         notify(f"computing on {device}" + (f" and {ranks.size - 1} more like it" if ranks.size > 1 else ""))
         with ranks.together():
-            remarks = (check_precision(config.precision), kernel_state().complaint if device == "cpu" else None)
+            complaint = kernel_state().complaint if device == "cpu" else None
+            remarks = (check_precision(config.precision), complaint, autotune() if config.autotune else None)
         require_same_products(ranks, config.precision)
         for remark in filter(None, remarks):
             notify(remark)
