@@ -229,7 +229,7 @@ class Config(Section):
     ignore_label: Annotated[int, Field(ge=0, le=255)] = 255
     """The trainId that all losses ignore."""
     shuffle: bool = True
-    """Draw samples in random order; otherwise in the order of the list."""
+    """For sampling uniform: draw samples in random order; otherwise in the order of the list."""
     num_workers: Annotated[int, Field(ge=0, le=256)] = 4
     """Threads that prepare samples; 0: the main thread."""
     data_timeout: Annotated[float, Field(gt=0, le=1e9)] = 300.0
