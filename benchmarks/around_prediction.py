@@ -71,6 +71,8 @@ def clan_prediction(width: int, height: int) -> Callable[[], object]:
     class Prepared(paddle.nn.Layer):
         """In place of the segmenter."""
 
+        align_corners = True
+
         def forward(self, images: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor]:
             maps = next(self.logits)
             return maps, paddle.zeros_like(maps)

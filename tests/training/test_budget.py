@@ -12,9 +12,10 @@ from paddle.profiler import Profiler, ProfilerTarget
 
 from clan.core import fused, runtime
 from clan.models import resnet
+from clan.training import learner
 from clan.training.batches import to_device
 from clan.training.trainer import Trainer
-from tests.conftest import metrics
+from tests.conftest import assert_same_end, metrics
 
 UPDATE_LAUNCHES, HOST_READS = 60, 2
 READS = ("numpy", "item", "tolist", "cpu", "__float__", "__int__", "__bool__", "__array__", "__index__")
@@ -118,3 +119,19 @@ def test_both_ways_of_updating_train_alike_and_go_on_from_each_other_s_state(tin
     loops, mixed = run("loops", False, False), run("mixed", True, False)
     for one, other in zip(loops, mixed, strict=True):
         assert one == pytest.approx(other, rel=2e-4)
+
+
+@pytest.mark.plain
+@pytest.mark.parametrize("method", ["clan", "mic"])
+def test_gradients_that_are_computed_for_cudnn_s_sake_change_nothing(tiny, monkeypatch, tmp_path, method):
+    """Nothing sees the gradients of γ and β, and a run is the same."""
+    folders = [tmp_path / name for name in ("without", "with")]
+    for folder, kept in zip(folders, (False, True), strict=True):
+        monkeypatch.setattr(learner, "has_cudnn", lambda kept=kept: kept)
+        trainer = Trainer(tiny(method=method, snapshot_dir=folder, num_steps=2), notify=lambda sentence: None)
+        assert bool(trainer.learner.untrained) is kept
+        trainer.run()
+    trained = [slot.parameter for one in trainer.learner.optimizers.values() for slot in one.slots]
+    assert all(parameter.grad is None for parameter in [*trained, *trainer.learner.untrained]), "their memory is free"
+    assert not any(".bn" in name for name in trainer.learner.gradients())
+    assert_same_end(*folders)

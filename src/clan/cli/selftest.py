@@ -178,7 +178,7 @@ def case(precision: Precision = "fp32", *, double: bool = False) -> Numbers:
         logits = method.segmenter(images[0])
     for tensor, value in zip(learner.running_statistics(), statistics, strict=True):
         tensor.set_value(value)
-    before = _trained(method)
+    before = _trained(learner)
     losses, gradients = [], np.zeros(0)
     for step in range(STEPS):
         found = learner.accumulate(step, [pair]).losses
@@ -187,7 +187,7 @@ def case(precision: Precision = "fp32", *, double: bool = False) -> Numbers:
             scale = learner.loss_scale.factor if learner.loss_scale else 1.0
             gradients = np.array([_norm(one.numpy()) / scale for one in learner.gradients().values()])
         learner.step(step)
-    after = _trained(method)
+    after = _trained(learner)
     return {
         "logits": np.stack([one.astype("float64").numpy() for one in logits]),
         "losses": np.array(losses, np.float64),
@@ -223,12 +223,11 @@ def _norm(array: np.ndarray) -> float:
     return float(np.linalg.norm(array.astype(np.float64)))
 
 
-def _trained(method: Method) -> dict[str, np.ndarray]:
+def _trained(learner: Learner) -> dict[str, np.ndarray]:
     return {
-        f"{part}/{name}": parameter.numpy().astype(np.float64)
-        for part, network in method.networks.items()
-        for name, parameter in network.layer.named_parameters()
-        if not parameter.stop_gradient
+        f"{part}/{slot.name}": slot.parameter.numpy().astype(np.float64)
+        for part, optimizer in learner.optimizers.items()
+        for slot in optimizer.slots
     }
 
 

@@ -44,6 +44,20 @@ def select_device(device: str = "auto", gpu: int = 0) -> str:
     return name
 
 
+def autotune() -> str | None:
+    """Lets Paddle try the kernels that a GPU has for a convolution, and layouts, in the first iterations.
+
+    Returns:
+        What a user should know; None: nothing.
+    """
+    if paddle.device.get_device() == "cpu":
+        return "--autotune: Paddle tries kernels and layouts on GPUs alone"
+    from paddle.incubate import autotune as search
+
+    search.set_config({"kernel": {"enable": True, "tuning_range": [1, 10]}, "layout": {"enable": True}})
+    return None
+
+
 def assigned_gpu() -> int | None:
     """The index among the visible GPUs that Paddle's launcher gave this process; None: it did not start it.
 

@@ -254,6 +254,18 @@ class Method(ABC):
         assert isinstance(layer, Segmenter)
         return layer
 
+    @property
+    def compared(self) -> dict[str, Segmenter]:
+        """Networks by name that are validated beside the exported one, to look at; most methods have none."""
+        return {}
+
+    def pseudo_labels(self, target: Domain) -> Tensor | None:
+        """Returns the labels that a step would train on for these images, uint8 [B, H, W], without drawing anything.
+
+        None: the method makes none.
+        """
+        return None
+
     def on_weights_loaded(self) -> None:  # noqa: B027 (most have nothing to do)
         """Called after initial weights are loaded, but not in a resumed run; e.g. to copy them to a teacher."""
 

@@ -62,6 +62,17 @@ class SelfTraining(Method):
         self.source_scale, self.target_scale = map(ColorScale.of, normalizations)
         self.frozen_statistics = config.network.batch_norm == "frozen"
 
+    @property
+    def compared(self) -> dict[str, Segmenter]:
+        """The network that is not saved, if both are to be validated."""
+        if not self.options.validate_both:
+            return {}
+        return {"student": self.segmenter} if self.exports == "teacher" else {"teacher": self.teacher}
+
+    def pseudo_labels(self, target: Domain) -> Tensor:
+        """Returns ŷ; the teacher's running statistics move as in a step."""
+        return self.label(target)[0].labels
+
     def on_weights_loaded(self) -> None:
         """Gives the teacher the student's running statistics where they stay; otherwise its own move from the start.
 

@@ -24,6 +24,8 @@ class Series:
     run: int  # index of the run in the report
     x: np.ndarray  # iterations, float64 [n], ascending
     y: np.ndarray  # values, float64 [n], finite
+    name: str = ""  # what distinguishes it from another of the same run
+    dashed: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,7 @@ class Panel:
             "series": [
                 {
                     "run": one.run,
+                    "name": one.name,
                     "at": [round(self.x(x), 1) for x in one.x],
                     "y": [round(self.y(y), 1) for y in one.y],
                     "x": [round(float(x)) for x in one.x],
@@ -88,7 +91,10 @@ class Panel:
 
     def summary(self) -> str:
         """Describes the chart in text, for screen readers."""
-        parts = [f"run {one.run + 1} from {one.y[0]:.3g} to {one.y[-1]:.3g}" for one in self.series]
+        parts = [
+            f"{one.name + ' of ' if one.name else ''}run {one.run + 1} from {one.y[0]:.3g} to {one.y[-1]:.3g}"
+            for one in self.series
+        ]
         return f"{self.title} over {self.total:,} iterations: " + "; ".join(parts)
 
 

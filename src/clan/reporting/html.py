@@ -99,6 +99,18 @@ class Inspection:
 
 
 @dataclass(frozen=True)
+class Teaching:
+    """What a self-training run learnt from."""
+
+    name: str
+    remark: str
+    columns: Sequence[str]  # headings of the numbers
+    rows: Sequence[InspectedClass]  # percentages
+    means: Mapping[str, Sequence[float | None]]  # percentages by name of the mean
+    sheets: Sequence[Layer]
+
+
+@dataclass(frozen=True)
 class Page:
     """Content of the page."""
 
@@ -117,6 +129,8 @@ class Page:
     published: Sequence[Published] = ()  # comparable published scores
     published_remark: str = ""  # why there are none
     options: Mapping[str, Sequence[str]] = field(default_factory=dict)  # differing options with every run's value
+    teachings: Sequence[Teaching | None] = ()  # of every run; None: no self-training
+    taught: Sequence[Panel] = ()  # charts of self-training
     inspections: Sequence[Inspection | None] = ()  # of every run; None: not inspected
     inspected: Sequence[Panel] = ()  # charts of the inspections
 

@@ -14,6 +14,7 @@ from clan.evaluation.iou import headline as headline_of
 from clan.evaluation.scores_file import Evaluation, find_evaluations, read_evaluation
 from clan.evaluation.selection import Selection, read_selection
 from clan.evaluation.tables import percent
+from clan.reporting import self_training
 from clan.reporting.curves import Panel, Series, thin
 from clan.reporting.gallery import examples
 from clan.reporting.html import Page, RunView, ScoredSnapshot, write_report
@@ -143,6 +144,8 @@ def make_page(
         published=published,
         published_remark=remark,
         options=differing_options(runs),
+        teachings=self_training.teachings(names, runs),
+        taught=self_training.panels(runs),
         inspections=found_inside,
         inspected=list(inspected.panels(found_inside, max(run.config.num_steps for run in runs))),
     )

@@ -35,7 +35,7 @@ for (const panel of document.querySelectorAll(".panel")) {
       const dot = document.createElement("span");
       dot.className = "dot";
       dot.style.setProperty("--run", `var(--run${one.run % 6})`);
-      line.append(dot, String(one.v[index]));
+      line.append(dot, `${one.v[index]} ${one.name}`.trim());
       readout.append(line);
     }
     cursor.setAttribute("x1", place);

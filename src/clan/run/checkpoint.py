@@ -259,7 +259,7 @@ def check_fits(state: State, config: Config, *, ranks: int = 1, accept_changes: 
 
 
 FREE_TO_CHANGE = (
-    *("num_workers", "save_every", "save_images", "device", "gpu", "snapshot_dir", "num_steps_stop"),
+    *("num_workers", "save_every", "save_images", "device", "gpu", "autotune", "snapshot_dir", "num_steps_stop"),
     *("keep_last", "on_nonfinite", "tolerate_bad_samples", "data_timeout", "validate_every", "loggers"),
 )
 """Options that do not change results, or that a user changes to get past what stopped the run."""

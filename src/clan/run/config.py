@@ -229,7 +229,7 @@ class Config(Section):
     ignore_label: Annotated[int, Field(ge=0, le=255)] = 255
     """The trainId that all losses ignore."""
     shuffle: bool = True
-    """Draw samples in random order; otherwise in the order of the list."""
+    """For sampling uniform: draw samples in random order; otherwise in the order of the list."""
     num_workers: Annotated[int, Field(ge=0, le=256)] = 4
     """Threads that prepare samples; 0: the main thread."""
     data_timeout: Annotated[float, Field(gt=0, le=1e9)] = 300.0
@@ -264,6 +264,8 @@ class Config(Section):
     """Index among the visible GPUs; Paddle's launcher gives each process its own."""
     precision: Precision = "fp32"
     """Precision of convolutions and matrix products on a GPU; fp16 uses loss scaling."""
+    autotune: bool = False
+    """On a GPU, let Paddle try kernels and layouts in the first iterations; runs may then differ by rounding."""
     sync_batch_norm: bool = False
     """On GPUs, compute batch-norm statistics over the batches of all processes."""
 

@@ -26,6 +26,7 @@ from clan.run.folder import (
     NONFINITE,
     OLD_STATE,
     PREFIXES,
+    PSEUDO_LABELS,
     SELECTION,
     STATES,
     VALIDATION,
@@ -33,7 +34,7 @@ from clan.run.folder import (
 )
 
 _OWN = (
-    *(OLD_STATE, LOSSES, METRICS, VALIDATION, *LOGGERS, BAD_SAMPLES, NONFINITE, SELECTION),
+    *(OLD_STATE, LOSSES, METRICS, VALIDATION, PSEUDO_LABELS, *LOGGERS, BAD_SAMPLES, NONFINITE, SELECTION),
     STATES,  # last: until it is moved, the earlier run can be resumed
 )
 _ABOUT = (ENVIRONMENT, CONFIG)

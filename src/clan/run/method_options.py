@@ -23,6 +23,9 @@ class MethodOptions(Section):
     def complaint(self, config: Any) -> str | None:
         """Returns what of a `Config` does not suit the method, in a sentence with the remedy, if anything."""
 
+    def remark(self, config: Any) -> str | None:
+        """Returns what of a `Config` acts, but hardly as one may expect of the method, in a sentence, if anything."""
+
 
 class SourceOnlyOptions(MethodOptions):
     """No adaptation: training on the source alone."""
@@ -100,12 +103,18 @@ class ClanOptions(FadingOptions):
     self_training_share: Fraction = 0.5
     """Share of the pixels of each predicted class, by confidence, that get a pseudo-label."""
 
+    def remark(self, config: Any) -> str | None:
+        """Warns of a focal loss of pseudo-labels."""
+        return focal_remark(config) if self.lambda_self else None
+
 
 class SelfTrainingOptions(MethodOptions):
     """Options of methods with a teacher whose predictions label the target."""
 
     export: Literal["student", "teacher"] = "student"
     """Network that is validated and saved as weights."""
+    validate_both: bool = True
+    """Validate the other network too, which takes as long again; it decides nothing."""
     teacher_decay: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.999
     """Largest decay α of the teacher, an average of the student's weights."""
     confidence: Fraction = 0.968
@@ -118,6 +127,10 @@ class SelfTrainingOptions(MethodOptions):
     """Largest change of brightness, contrast, saturation and hue of mixed images; 0 disables."""
     blur: bool = True
     """Blur the mixed images of half of all iterations, drawn at random."""
+
+    def remark(self, config: Any) -> str | None:
+        """Warns of a focal loss of pseudo-labels."""
+        return focal_remark(config)
 
     def complaint(self, config: Any) -> str | None:
         """Refuses domains whose images cannot be mixed, and images of which no row is left."""
@@ -236,6 +249,17 @@ METHOD_OPTIONS: dict[str, type[MethodOptions]] = {
     )
 }
 """Options class of every method, by name."""
+
+
+def focal_remark(config: Any) -> str | None:
+    """Returns a sentence about the focal loss of pseudo-labels; None for cross entropy."""
+    if not config.loss.gamma:
+        return None
+    return (
+        f"loss.gamma {config.loss.gamma:g} makes the losses of pseudo-labels focal too, which nearly vanish where "
+        f"predictions are sure; {config.method.name} is meant with cross entropy (--loss.gamma 0)"
+    )
+
 
 MOVED = frozenset(
     {"lambda_adv", "lambda_adv_aux", "lambda_seg_aux", "lambda_entropy", "lambda_weight", "weight_multiplier"}

@@ -4,7 +4,7 @@ import math
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,25 @@ class Step:
 
 
 @dataclass(frozen=True)
+class NetworkScores:
+    """Means by name and IoU by class name, 0…1 or NaN."""
+
+    means: Mapping[str, float]
+    iou: Mapping[str, float]
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> "NetworkScores":
+        """Reads JSON values; raises as `Validation.of`."""
+        means, iou = (
+            {str(key): math.nan if number is None else float(number) for key, number in record[name].items()}
+            for name in ("means", "iou")
+        )
+        if any(number < 0 or number > 1 for number in [*means.values(), *iou.values()]):
+            raise ValueError("a score beyond 0…1")
+        return cls(means, iou)
+
+
+@dataclass(frozen=True)
 class Validation:
     """Scores of the segmenter on labelled images.
 
@@ -45,6 +64,7 @@ class Validation:
         headline: name of the mean that decides which snapshot is best.
         means: mean IoUs by name, 0…1 or NaN.
         iou: IoU by class name, 0…1 or NaN.
+        others: scores on the same images of networks that are not saved, such as "teacher".
     """
 
     iteration: int
@@ -52,6 +72,7 @@ class Validation:
     headline: str
     means: Mapping[str, float]
     iou: Mapping[str, float]
+    others: Mapping[str, NetworkScores] = field(default_factory=dict)
 
     @property
     def score(self) -> float:
@@ -59,8 +80,11 @@ class Validation:
         return self.means[self.headline]
 
     def record(self) -> dict[str, Any]:
-        """Returns all fields as JSON values; NaN becomes None."""
-        return files.finite(asdict(self))
+        """Returns all fields as JSON values, `others` if there are any; NaN becomes None."""
+        values = asdict(self)
+        if not self.others:
+            del values["others"]
+        return files.finite(values)
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> "Validation":
@@ -69,16 +93,44 @@ class Validation:
         Raises:
             KeyError, TypeError, ValueError, AttributeError: `record` has another form.
         """
-        means, iou = (
-            {str(key): math.nan if number is None else float(number) for key, number in record[name].items()}
-            for name in ("means", "iou")
+        own = NetworkScores.of(record)
+        others = {str(name): NetworkScores.of(one) for name, one in record.get("others", {}).items()}
+        found = cls(
+            int(record["iteration"]), str(record["dataset"]), str(record["headline"]), own.means, own.iou, others
         )
-        found = cls(int(record["iteration"]), str(record["dataset"]), str(record["headline"]), means, iou)
-        if found.headline not in means:
+        if found.headline not in own.means:
             raise KeyError(found.headline)
-        if any(number < 0 or number > 1 for number in [*means.values(), *iou.values()]):
-            raise ValueError("a score beyond 0…1")
         return found
+
+
+@dataclass(frozen=True)
+class PseudoLabels:
+    """How right the labels are that a self-training run has made for target images.
+
+    Args:
+        iteration: number of completed iterations.
+        images: number of images that were compared with their ground truth.
+        right: share of the pixels of any class whose label is their class, 0…1 or NaN.
+        precision: by class name, share of the pixels with this label that are of the class, 0…1 or NaN.
+        recall: by class name, share of the class's pixels that have its label, 0…1 or NaN.
+    """
+
+    iteration: int
+    images: int
+    right: float
+    precision: Mapping[str, float]
+    recall: Mapping[str, float]
+
+    def record(self) -> dict[str, Any]:
+        """Returns all fields as JSON values; NaN becomes None."""
+        return files.finite(asdict(self))
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> "PseudoLabels":
+        """Reads what `record` returned; raises as `Validation.of`."""
+        scores = NetworkScores.of({"means": {"right": record["right"]}, "iou": record["recall"]})
+        precision = NetworkScores.of({"means": {}, "iou": record["precision"]}).iou
+        return cls(int(record["iteration"]), int(record["images"]), scores.means["right"], precision, scores.iou)
 
 
 class Observer:
@@ -96,8 +148,11 @@ class Observer:
     def validated(self, validation: Validation, best: Validation | None) -> None:
         """A validation is completed; `best` is the best so far, None if no validation has a score."""
 
+    def looked(self, labels: PseudoLabels) -> None:
+        """Pseudo-labels were compared with the ground truth."""
+
     def saved(self, iteration: int, snapshot: Path, previews: Mapping[str, Path]) -> None:
-        """A snapshot and the colour masks `previews` (image name → file) are saved."""
+        """A snapshot and the pictures `previews` (name → PNG file) are saved: colour masks by image, and sheets."""
 
     def flush(self) -> None:
         """A state is saved: all earlier events must be on the disk now."""

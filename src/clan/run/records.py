@@ -3,21 +3,36 @@
 import json
 import math
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from glob import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from clan.core.errors import ConfigError, WeightsError
-from clan.core.files import UnfitFile, finite, read_whole, write_atomically
-from clan.core.output import encoded
+from clan.core.files import UnfitFile, as_json, finite, read_whole, write_atomically
 from clan.run.config import Config, load
-from clan.run.folder import CONFIG, ENVIRONMENT, LAST_ITERATION, LOSSES, METRICS, VALIDATION, Snapshot, find_snapshots
-from clan.run.observer import Observer, Step, Validation, writing
+from clan.run.folder import (
+    CONFIG,
+    ENVIRONMENT,
+    LAST_ITERATION,
+    LOSSES,
+    METRICS,
+    PSEUDO_LABELS,
+    SHEET,
+    VALIDATION,
+    Snapshot,
+    find_snapshots,
+    iteration_of,
+    prefix_of,
+)
+from clan.run.observer import Observer, PseudoLabels, Step, Validation, writing
+
+Record = TypeVar("Record")
 
 _LARGEST_METRICS = 256 << 20  # a million iterations
 _LONGEST_LINE = 1 << 16
@@ -48,6 +63,7 @@ class EventLog(Observer):
                 _keep_lines(folder / name, lambda number, line: number < start)
             last = start if validated is None else validated
             _keep_lines(folder / VALIDATION, lambda number, line: _iteration(line) <= last)
+            _keep_lines(folder / PSEUDO_LABELS, lambda number, line: _iteration(line) <= start)
             # Line buffering: a reader sees every finished iteration, and a killed run loses none.
             self._losses, self._metrics = (
                 (folder / name).open("a", buffering=1, encoding="utf-8") for name in (LOSSES, METRICS)
@@ -62,8 +78,15 @@ class EventLog(Observer):
 
     def validated(self, validation: Validation, best: Validation | None) -> None:
         """Records a validation; the first one creates the file."""
-        with writing(self.folder), (self.folder / VALIDATION).open("ab") as file:
-            file.write(encoded(json.dumps(validation.record(), ensure_ascii=False) + "\n"))
+        self._append(VALIDATION, validation.record())
+
+    def looked(self, labels: PseudoLabels) -> None:
+        """Records a comparison; the first one creates the file."""
+        self._append(PSEUDO_LABELS, labels.record())
+
+    def _append(self, name: str, record: Mapping[str, Any]) -> None:
+        with writing(self.folder), (self.folder / name).open("ab") as file:
+            file.write(as_json(record) + b"\n")
 
     def close(self) -> None:
         """Closes the files, ignoring errors, which `step` has reported."""
@@ -102,6 +125,7 @@ class RunRecords:
         config_yaml: the text of `config.yaml`.
         metrics: float64 [n] by name, including "iteration"; NaN where missing.
         validations: its validations in ascending order of iterations.
+        pseudo_labels: comparisons of its pseudo-labels with the ground truth, likewise.
         environment: software and hardware; empty if not recorded.
         snapshots: its saved weights.
     """
@@ -113,12 +137,21 @@ class RunRecords:
     validations: list[Validation]
     environment: dict[str, Any]
     snapshots: list[Snapshot]
+    pseudo_labels: list[PseudoLabels] = field(default_factory=list)
 
     @property
     def done(self) -> int:
         """Number of completed iterations."""
         iterations = self.metrics["iteration"]
         return int(iterations[-1]) + 1 if len(iterations) else 0
+
+    @property
+    def sheets(self) -> dict[int, Path]:
+        """Pictures of what it learnt from, by iterations done before, in ascending order."""
+        prefix = escape(prefix_of(self.config.source.dataset.name))
+        paths = (self.folder / "images").glob(f"{prefix}_*_{SHEET}.png")
+        numbered = {iteration_of(path.stem.removesuffix(f"_{SHEET}")): path for path in paths}
+        return {iteration: numbered[iteration] for iteration in sorted(one for one in numbered if one is not None)}
 
 
 def read_run(folder: Path) -> RunRecords:
@@ -141,6 +174,7 @@ def read_run(folder: Path) -> RunRecords:
         config_yaml=path.read_text(encoding="utf-8-sig"),
         metrics=read_metrics(folder / METRICS),
         validations=read_validations(folder / VALIDATION),
+        pseudo_labels=_read_each(folder / PSEUDO_LABELS, PseudoLabels.of),
         environment=_environment(folder),
         snapshots=snapshots,
     )
@@ -243,10 +277,15 @@ def read_validations(path: Path) -> list[Validation]:
     Raises:
         ConfigError: the file is too large.
     """
+    return _read_each(path, Validation.of)
+
+
+def _read_each(path: Path, reader: Callable[[Mapping[str, Any]], Record]) -> list[Record]:
+    """Reads the valid lines of a file of records."""
     found = []
     for record in _records(_read_records(path)):
         with suppress(ValueError, KeyError, TypeError, AttributeError, OverflowError):
-            found.append(Validation.of(record))
+            found.append(reader(record))
     return found
 
 

@@ -114,6 +114,7 @@ class Display(Observer):
         """See `Observer`."""
         self.note(
             f"validation after {validation.iteration:,} iterations: {scores(validation)}"
+            + "".join(f", {name} {percent(one.means[validation.headline])}" for name, one in validation.others.items())
             + (f", best {scores(best)} after {best.iteration:,}" if best and best is not validation else "")
             + (", the best so far" if best is validation else "")
         )

@@ -27,9 +27,10 @@ class RunRecord(Observer):
 
     Args:
         folder: the run's folder.
+        autotune: whether Paddle was asked to try kernels and layouts.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, autotune: bool = False) -> None:
         build: Any = paddle.version  # pyright: ignore[reportAttributeAccessIssue]
         device = paddle.device.get_device()
         kernels = kernel_state() if device == "cpu" else KernelState(False, "they are for the CPU")
@@ -47,6 +48,7 @@ class RunRecord(Observer):
             "started_in": str(Path.cwd()),
             "device": device,
             "tf32": tf32_allowed(),
+            "autotune": autotune and device != "cpu",
             "kernels": str(kernels),
         }
         self.update()

@@ -13,11 +13,12 @@ from clan.core import fused
 from clan.core.errors import CheckpointError, ConfigError
 from clan.core.precision import LossScale, autocast
 from clan.methods.base import Method, Pair, Progress, Role
+from clan.models.segmenter import Segmenter
 from clan.models.weights import load_weights
 from clan.run.config import Config
 from clan.run.schedules import SCHEDULES, ScheduleOptions
 from clan.training.health import any_nonfinite, find_nonfinite_gradient
-from clan.training.optimizers import discriminator_optimizer, segmenter_optimizer
+from clan.training.optimizers import discriminator_optimizer, release_gradient, segmenter_optimizer
 
 FEW = "loss_target_labels"
 """Name of the loss on the few target images with labels; 0 in iterations without them."""
@@ -61,6 +62,7 @@ class Learner:
         self.loss_scale = LossScale() if config.precision == "fp16" else None
         for network in method.networks.values():
             network.set_training_mode(frozen_statistics=config.network.batch_norm == "frozen")
+        self.untrained = keep_affine_in_graph(method.segmenter) if has_cudnn() else []
         if config.network.batch_norm == "per-domain":
             method.segmenter.separate_statistics()
 
@@ -106,11 +108,10 @@ class Learner:
     def gradients(self) -> dict[str, Tensor]:
         """Those that `accumulate` added up, to be changed in place, as "segmenter/…" and "discriminator/…"."""
         return {
-            f"{part}/{name}": parameter.grad
-            for part, network in self.method.networks.items()
-            if network.role.trained
-            for name, parameter in network.layer.named_parameters()
-            if parameter.grad is not None
+            f"{part}/{slot.name}": slot.parameter.grad
+            for part, optimizer in self.optimizers.items()
+            for slot in optimizer.slots
+            if slot.parameter.grad is not None
         }
 
     def any_nonfinite(self) -> Tensor:
@@ -152,6 +153,8 @@ class Learner:
         """Forgets what `accumulate` added up."""
         for optimizer in self.optimizers.values():
             optimizer.clear_grad()
+        for parameter in self.untrained:
+            release_gradient(parameter)
 
     def rates(self, iteration: int) -> dict[str, float]:
         """Base rates of an iteration: `learning_rate` and, with a discriminator, `learning_rate_D`."""
@@ -225,6 +228,26 @@ class Learner:
         """What a network's optimizer is called in states: "sgd" of the segmenter, "adam.discriminator"."""
         options = self.config.optimizer
         return options.algorithm if network == "segmenter" else f"{options.discriminator_algorithm}.{network}"
+
+
+def has_cudnn() -> bool:
+    """Whether batch norm's gradient may be cuDNN's."""
+    return paddle.device.get_device() != "cpu"
+
+
+def keep_affine_in_graph(segmenter: Segmenter) -> list[Tensor]:
+    """Has the gradients of a network's γ and β computed where no optimizer updates them; returns those.
+
+    On a GPU Paddle computes batch norm's gradient by cuDNN if those of γ and β are wanted, and otherwise by a kernel of
+    its own, a block of threads a channel.
+    """
+    kept = []
+    for layer in segmenter.norms():
+        for parameter in (layer.weight, layer.bias):
+            if layer.training and parameter is not None and parameter.stop_gradient:
+                parameter.stop_gradient = False
+                kept.append(parameter)
+    return kept
 
 
 def load_initial_weights(config: Config, method: Method, notify: Callable[[str], None]) -> None:

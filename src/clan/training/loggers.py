@@ -20,7 +20,7 @@ from clan.core.errors import ConfigError
 from clan.core.output import one_line
 from clan.core.schema import find
 from clan.run.config import LOGGERS
-from clan.run.observer import Observer, Step, Validation, writing
+from clan.run.observer import Observer, PseudoLabels, Step, Validation, writing
 
 FLUSH_SECONDS = 30.0
 """Interval between flushes."""
@@ -69,11 +69,20 @@ class Logger(Observer):
         """Writes means and the IoU of every class that occurs."""
         values = {f"validation/{name}": value for name, value in validation.means.items()}
         values |= {f"iou/{name}": value for name, value in validation.iou.items()}
+        for other, scores in validation.others.items():
+            values |= {f"validation_{other}/{name}": value for name, value in scores.means.items()}
         with writing(self.folder):
             self.scalars(validation.iteration, {name: value for name, value in values.items() if value == value})
 
+    def looked(self, labels: PseudoLabels) -> None:
+        """Writes the share of right pseudo-labels, of all pixels and of those of every class that occurs."""
+        values = {f"pseudo_labels/{name}": value for name, value in labels.recall.items()}
+        values["pseudo_labels/right"] = labels.right
+        with writing(self.folder):
+            self.scalars(labels.iteration, {name: value for name, value in values.items() if value == value})
+
     def saved(self, iteration: int, snapshot: Path, previews: Mapping[str, Path]) -> None:
-        """Writes colour masks."""
+        """Writes colour masks and sheets."""
         with writing(self.folder):
             self.images(iteration, {f"preview/{one_line(name)}": path for name, path in previews.items()})
 

@@ -92,7 +92,12 @@ class Optimizer(ABC):
     def clear_grad(self) -> None:
         """Forgets the gradients."""
         for slot in self.slots:
-            slot.parameter.clear_gradient(set_to_zero=False)
+            release_gradient(slot.parameter)
+
+
+def release_gradient(parameter: Tensor) -> None:
+    """Frees a gradient's memory; Paddle 3.0 to 3.3 knows the argument by its place alone, and fills with zeros else."""
+    parameter.clear_gradient(False)
 
 
 def gradients_of(slots: Iterable[Slot]) -> list[Tensor]:

@@ -49,6 +49,6 @@ def train(config: Config, *, resume: Resume = False, accept_changes: bool = Fals
                 display.note("no initial weights given: the network starts from random ones")
         if not trainer.ranks.first:
             return trainer.run()
-        snapshot = trainer.run(display, RunRecord(config.snapshot_dir))
+        snapshot = trainer.run(display, RunRecord(config.snapshot_dir, autotune=config.autotune))
         display.finished(snapshot)
     return snapshot

@@ -74,6 +74,7 @@ def _keep(count: Callable[[], ClassPixels], dataset: Dataset, path: Path | None,
     counted = count()
     if not counted.unreadable:
         save_pixels(counted, dataset, mark, path)
+        notify(f"the pixels of each class in {len(dataset)} labels of {dataset.name} are counted and kept in {path}")
     return counted
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import paddle
 
-from clan.core.device import select_device
+from clan.core.device import autotune, select_device
 from clan.core.errors import TrainingError
 from clan.core.precision import check_precision
 from clan.core.ranks import connect, require_same_products
@@ -31,6 +31,7 @@ from clan.training.interruption import Interruption, Resume
 from clan.training.judge import Judge
 from clan.training.labels import loss_weights, shortcomings
 from clan.training.learner import Learner, load_initial_weights
+from clan.training.looks import Looks
 from clan.training.statistics import prepare_sampling
 from clan.training.validation import Validator
 
@@ -68,9 +69,10 @@ class Trainer:
         self.ranks = ranks = connect()
         notify(f"computing on {device}" + (f" and {ranks.size - 1} more like it" if ranks.size > 1 else ""))
         with ranks.together():
-            remarks = (check_precision(config.precision), kernel_state().complaint if device == "cpu" else None)
+            complaint = kernel_state().complaint if device == "cpu" else None
+            remarks = (check_precision(config.precision), complaint, autotune() if config.autotune else None)
         require_same_products(ranks, config.precision)
-        for remark in filter(None, remarks):
+        for remark in filter(None, (*remarks, config.method.remark(config))):
             notify(remark)
         if resume == "auto":
             resume = ranks.from_first(lambda: earlier.resumable(self.folder))
@@ -95,6 +97,7 @@ class Trainer:
             self.method.on_weights_loaded()
         self.learner = Learner(config, self.method)
         self.snapshots = Snapshots(config, self.learner, self.target)
+        self.looks = Looks(config, self.method, self.target)
         self.records = self.observer = Observer()
         self.iteration = self.pairs = 0
         self.states = States(self.folder, config.keep_last)
@@ -289,6 +292,7 @@ class Trainer:
                 self.iteration,
                 on_image=self.observer.validating,
                 stop=lambda: self.interruption.signal > 0,
+                compared=self.method.compared,
             )
         if found is None:
             self.stopping = True
@@ -309,12 +313,22 @@ class Trainer:
         previews = None
         with self.ranks.together():
             if due and self.ranks.first:
-                previews = self.snapshots.save(self.iteration)
+                previews = {**self.snapshots.save(self.iteration), **self._look()}
         if due or improved or self.stopping:
             self._save_state()
         if due and self.judge and not self.stopping:
             self._judge(self.judge)
         return previews
+
+    def _look(self) -> Mapping[str, Path]:
+        """Looks at what the method made of this rank's last pairs, if it shows that; returns pictures by title."""
+        if not self.method.views:
+            return {}
+        newest = range(self.pairs - self.ranks.size, -1, -self.ranks.size)
+        if labels := self.looks.compare(self.iteration, newest[: self.looks.batches]):
+            self.records.looked(labels)
+            self.observer.looked(labels)
+        return self.looks.sheet(self.iteration, newest[0], self.snapshots.prefix)
 
     def _judge(self, judge: Judge) -> None:
         """Measures the snapshot that was just saved; a signal leaves that to `clan select`."""

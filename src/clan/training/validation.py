@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from clan.evaluation.inference import EvaluationOptions, each_label_map
 from clan.evaluation.iou import headline, score
 from clan.models.segmenter import Segmenter
 from clan.run.config import Config
-from clan.run.observer import Validation
+from clan.run.observer import NetworkScores, Validation
 
 
 class Stopped(Exception):
@@ -59,13 +60,20 @@ class Validator:
             self.best = best if best.dataset == self.name else None
 
     def validate(
-        self, segmenter: Segmenter, iteration: int, *, on_image: Callable[[int, int], None], stop: Callable[[], bool]
+        self,
+        segmenter: Segmenter,
+        iteration: int,
+        *,
+        on_image: Callable[[int, int], None],
+        stop: Callable[[], bool],
+        compared: Mapping[str, Segmenter] = MappingProxyType({}),
     ) -> Validation | None:
-        """Scores the segmenter, without leaving a trace in it.
+        """Scores networks, without leaving a trace in them.
 
         Args:
             segmenter: with the weights to score.
             iteration: iterations done.
+            compared: other networks by name, whose scores are kept beside those of the segmenter.
             on_image: called with the images that this rank has seen, and of how many.
             stop: asked after each image whether to break off.
 
@@ -75,15 +83,24 @@ class Validator:
         Raises:
             DataError: an image or a label cannot be read.
         """
-        with self.ranks.together():
-            counts, stopped = self._count(segmenter, on_image, stop)
-        *total, stops = self.ranks.sum(np.append(counts, np.int64(stopped)))
-        if stops:
-            return None
-        space = self.dataset.classes.label_space
-        scores = score(np.reshape(total, counts.shape), space)
-        iou = dict(zip(scores.names, map(float, scores.iou), strict=True))
-        found = Validation(iteration, self.name, headline(self.source, scores.means), dict(scores.means), iou)
+        found_of = {}
+        networks = {"": segmenter, **compared}
+        for number, (name, network) in enumerate(networks.items()):
+
+            def seen(done: int, total: int, before: int = number) -> None:
+                on_image(before * total + done, len(networks) * total)
+
+            with self.ranks.together():
+                counts, stopped = self._count(network, seen, stop)
+            *total, stops = self.ranks.sum(np.append(counts, np.int64(stopped)))
+            if stops:
+                return None
+            scores = score(np.reshape(total, counts.shape), self.dataset.classes.label_space)
+            found_of[name] = NetworkScores(
+                dict(scores.means), dict(zip(scores.names, map(float, scores.iou), strict=True))
+            )
+        own = found_of.pop("")
+        found = Validation(iteration, self.name, headline(self.source, own.means), own.means, own.iou, found_of)
         self.latest = iteration
         # Not "worse or equal": a score of no pixels is NaN, which compares as neither.
         if found.score > (self.best.score if self.best else -1.0):
