@@ -215,7 +215,7 @@ def table(records: Sequence[dict]) -> str:
     ]
     for name in CRITERIA:
         known = [record for record in records if name in record["values"]]
-        if len(known) >= max(2, len(records) // 2):
+        if len(known) >= max(1, len(records) // 2):
             lines.append(
                 f"| `{name}`{'' if len(known) == len(records) else f' ({len(known)} runs)'} | {row(name, known)} |"
             )

@@ -364,6 +364,9 @@ def test_a_reader_s_way_runs_from_the_first_command_to_the_last(page, place, mon
     done = [words for words in commands(page) if run(words)]
     assert len(done) >= {README: 18, TUTORIAL: 9}[page]
     assert Path("report.html").stat().st_size > 10_000
+    assert all(
+        "Criteria without labels" in page.read_text(encoding="utf-8") for page in Path().glob("demo/report.html")
+    )
     assert Path("out/legend.png").is_file()
 
 

@@ -111,7 +111,7 @@ def described(card: ModelCard, options: ExportOptions) -> ModelCard:
         ConfigError: the discrepancy of one head is wanted.
     """
     if "discrepancy" in options.maps and card.network.num_heads != 2:
-        raise ConfigError("a network with one head has no discrepancy of two: leave discrepancy out of --with")
+        raise ConfigError("a network with one head has no discrepancy of two: leave discrepancy out of --maps")
     one_size = card.network.backbone.startswith(tuple(PATCHES))  # how many patches there are is traced as a number
     names: dict[Format, str] = {"onnx": f"{STEM}.onnx", "paddle": f"{STEM}.json"}
     update = {
