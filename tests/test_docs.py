@@ -25,8 +25,24 @@ from tools.documentation import SCRIPTS, parser_of
 YOUR_DATA, TUTORIAL, README = ROOT / "docs/your-data.md", ROOT / "docs/tutorial.md", READMES[0]
 MARKDOWN = [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
 
+ENGLISH_ALONE = {
+    "benchmarks",
+    "deviations",
+    "distributed",
+    "inspect",
+    "method",
+    "performance",
+    "reliability",
+    "your-data",
+}
+"""Pages that are not translated yet; it must not grow."""
+
+CHINESE_ALONE = {"self-training"}
+
 TRANSLATIONS = {"README.zh-CN.md": "README.md"} | {
-    f"docs/zh/{page}.md": f"docs/{page}.md" for page in ("index", "tutorial", "choosing", "plan", "select", "export")
+    name(page): f"docs/{page.name}"
+    for page in sorted((ROOT / "docs/zh").glob("*.md"))
+    if page.stem not in CHINESE_ALONE
 }
 
 
@@ -71,6 +87,12 @@ def test_the_flags_of_a_plan_are_in_the_reference():
     table = (ROOT / "docs/reference/commands.md").read_text(encoding="utf-8")
     section = table[table.index("### clan plan") :]
     assert [flag for flag in own | {"--json"} if f"`{flag}" not in section.replace("[no-]", "")] == []
+
+
+def test_a_page_is_there_in_both_languages_or_listed():
+    english, chinese = ({page.stem for page in folder.glob("*.md")} for folder in (ROOT / "docs", ROOT / "docs/zh"))
+    assert english - chinese == ENGLISH_ALONE
+    assert chinese - english == CHINESE_ALONE
 
 
 @pytest.mark.parametrize("translation", TRANSLATIONS)
