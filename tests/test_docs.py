@@ -29,7 +29,6 @@ ENGLISH_ALONE = {
     "benchmarks",
     "deviations",
     "distributed",
-    "inspect",
     "method",
     "performance",
     "reliability",
