@@ -28,9 +28,7 @@ MARKDOWN = [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
 ENGLISH_ALONE = {
     "benchmarks",
     "deviations",
-    "distributed",
     "inspect",
-    "method",
     "performance",
     "reliability",
     "your-data",
