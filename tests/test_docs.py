@@ -28,8 +28,6 @@ MARKDOWN = [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
 ENGLISH_ALONE = {
     "benchmarks",
     "deviations",
-    "distributed",
-    "method",
     "performance",
 }
 """Pages that are not translated yet; it must not grow."""
