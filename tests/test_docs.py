@@ -28,7 +28,6 @@ MARKDOWN = [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
 ENGLISH_ALONE = {
     "benchmarks",
     "deviations",
-    "reliability",
 }
 """Pages that are not translated yet; it must not grow."""
 
