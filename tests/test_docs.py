@@ -28,10 +28,6 @@ MARKDOWN = [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
 ENGLISH_ALONE = {
     "benchmarks",
     "deviations",
-    "distributed",
-    "method",
-    "performance",
-    "reliability",
 }
 """Pages that are not translated yet; it must not grow."""
 
