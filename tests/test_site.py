@@ -1,5 +1,6 @@
 """The documentation's site as a browser without a network shows it."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -57,6 +58,12 @@ def test_a_page_s_captions_are_in_its_language(site, page, language, up):
     shown = read(site, f"{page}.html")
     assert f'<html lang="{language}"' in shown
     assert up in shown
+
+
+def test_a_line_s_end_between_chinese_characters_is_no_space(site):
+    for page in sorted((site / "zh").glob("*.html")):
+        text = re.sub(r"<pre.*?</pre>", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+        assert re.findall(r"[一-鿿，。；：]\n[一-鿿（]", text) == [], page.name
 
 
 in_a_browser = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason=NEEDS["browser"].reason)
