@@ -257,7 +257,7 @@ def test_a_wrong_command_is_noticed(words, place, monkeypatch):
 
 # --- every flag exists ---
 
-OTHERS = {"--signal"}
+OTHERS = {"--build-arg", "--signal"}
 """Flags of programs that the text mentions but never shows a command of."""
 
 
