@@ -1,5 +1,6 @@
 """The documentation's site as a browser without a network shows it."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -50,6 +51,21 @@ def test_formulas_are_mathml_and_none_is_left_as_tex(site):
     assert "\\frac" not in page and "\\mathcal" not in page
 
 
+@pytest.mark.parametrize(
+    ("page", "language", "up"), [("method", "en", "Back to top"), ("zh/method", "zh", "回到页面顶部")]
+)
+def test_a_page_s_captions_are_in_its_language(site, page, language, up):
+    shown = read(site, f"{page}.html")
+    assert f'<html lang="{language}"' in shown
+    assert up in shown
+
+
+def test_a_line_s_end_between_chinese_characters_is_no_space(site):
+    for page in sorted((site / "zh").glob("*.html")):
+        text = re.sub(r"<pre.*?</pre>", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+        assert re.findall(r"[一-鿿，。；：]\n[一-鿿（]", text) == [], page.name
+
+
 in_a_browser = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason=NEEDS["browser"].reason)
 
 FOUND = """
@@ -82,7 +98,7 @@ def test_a_browser_without_network_shows_all_of_it(site, width, scheme):
         session.devtools("Network.enable")
         off = {"offline": True, "latency": 0, "downloadThroughput": 0, "uploadThroughput": 0}
         session.devtools("Network.emulateNetworkConditions", **off)
-        for page in ("index", "method", "reference/commands"):
+        for page in ("index", "method", "zh/method", "reference/commands"):
             session.show(site / f"{page}.html", width=width, scheme=scheme)
             assert session.run("return document.documentElement.scrollWidth <= innerWidth"), page
             assert session.run("return [...document.images].every(i => i.complete && i.naturalWidth > 0)"), page

@@ -17,6 +17,7 @@ from unittest.mock import patch
 from latex2mathml.converter import convert as to_mathml
 from markdown import Markdown
 from markdown.extensions import Extension
+from markdown.inlinepatterns import InlineProcessor
 from markdown.postprocessors import Postprocessor
 from markdown.preprocessors import Preprocessor
 
@@ -71,12 +72,23 @@ class Formulas(Postprocessor):
         return f'<{match[1]} class="arithmatex">{to_mathml(html.unescape(match[3]), display=display)}</{match[1]}>'
 
 
+class Joined(InlineProcessor):
+    """Joins lines that break between Chinese characters, where a browser would show a space."""
+
+    CHINESE = r"[\u3000-\u303f\u4e00-\u9fff\uff01-\uff5e]"
+
+    def handleMatch(self, m: re.Match[str], data: str) -> tuple[str, int, int]:
+        """Replaces the line's end by nothing."""
+        return "", m.start(0), m.end(0)
+
+
 class Documentation(Extension):
-    """The Markdown extension with both processors."""
+    """The Markdown extension with all processors."""
 
     def extendMarkdown(self, md: Markdown) -> None:
         """Called by Markdown."""
         md.preprocessors.register(Made(md), "made", 200)
+        md.inlinePatterns.register(Joined(rf"(?<={Joined.CHINESE})\n(?={Joined.CHINESE})", md), "joined", 200)
         md.postprocessors.register(Formulas(md), "formulas", -10)
 
 

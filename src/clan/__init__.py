@@ -1,7 +1,7 @@
 """Domain adaptation of segmentation networks on PaddlePaddle: CLAN and its successors.
 
 What scripts use is here: `clan.load`, `clan.train`, `clan.evaluate`, `clan.predict`, `clan.report` and the presets'
-configurations.
+configurations. docs/python.md shows how.
 """
 
 from typing import Any
@@ -14,12 +14,13 @@ __version__ = "0.1.0"
 
 FACE = {
     "train": "clan.training.run:train",
-    "evaluate": "clan.evaluation.label_maps:evaluate",
+    "evaluate": "clan.evaluation.bulk:evaluate_weights",
     "load": "clan.evaluation.model:load",
     "load_segmenter": "clan.evaluation.label_maps:load_segmenter",
     "predict": "clan.evaluation.prediction:predict",
     "score_folders": "clan.evaluation.scoring:score_folders",
     "report": "clan.reporting.page:make_report",
+    "Observer": "clan.run.observer:Observer",
     "Config": "clan.run.config:Config",
     "load_config": "clan.run.config:load",
     "official": "clan.run.presets:official",

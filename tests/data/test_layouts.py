@@ -635,13 +635,28 @@ def test_a_public_layout_is_found_as_a_person_would(name, tmp_path):
     assert found == (labelled if "splits" in values else pairs)
 
 
-def row(name, layout):
-    """A layout as a row of the documentation's table."""
+def cells(layout, stored):
+    """A layout as a row of the documentation's table, without the name that begins it."""
     images, labels = (pattern.replace("|", "\\|") for pattern in layout.found)
-    stored = {"ids": "ids", "red": "ids in red", "colors": "colours"}[layout.encoding]
-    return f"| {name} | `{images}` | `{labels}` | {stored} | {layout.title or '–'} |"
+    return f" | `{images}` | `{labels}` | {stored[layout.encoding]} | {layout.title or '–'} |"
 
 
 def test_the_documentation_says_what_is_found_in_each_layout():
     text = (ROOT / "docs/your-data.md").read_text(encoding="utf-8")
-    assert [row(*item) for item in LAYOUTS.items() if row(*item) not in text] == []
+    stored = {"ids": "ids", "red": "ids in red", "colors": "colours"}
+    rows = [f"| {name}{cells(layout, stored)}" for name, layout in LAYOUTS.items()]
+    assert [row for row in rows if row not in text] == []
+
+
+def test_the_chinese_documentation_has_the_same_rows_in_that_order():
+    table = (
+        (ROOT / "docs/zh/your-data.md")
+        .read_text(encoding="utf-8")
+        .split("| 数据集 | 图像 | 标注 |")[1]
+        .split("\n\n")[0]
+    )
+    stored = {"ids": "id", "red": "id，在红色通道", "colors": "颜色"}
+    rows = table.splitlines()[2:]
+    assert len(rows) == len(LAYOUTS)
+    wrong = [row for row, layout in zip(rows, LAYOUTS.values(), strict=True) if not row.endswith(cells(layout, stored))]
+    assert wrong == []

@@ -4,11 +4,14 @@ import numpy as np
 import openpyxl
 import pytest
 
+import clan
+from clan.core.errors import ConfigError
 from clan.datasets.labels import CITYSCAPES, LabelSpace
 from clan.evaluation.bulk import write_workbook
 from clan.evaluation.iou import score
 from clan.evaluation.scores_file import write_evaluation
 from clan.evaluation.tables import SnapshotScore
+from clan.run.folder import find_snapshots
 from clan.run.presets import PRESETS, SOURCE_ROOTS, closest
 
 
@@ -47,3 +50,15 @@ def test_a_run_is_described_by_what_it_wrote(evaluated_runs, tmp_path):
 def test_a_preset_is_closest_to_itself(preset, source):
     config = PRESETS[preset](source)
     assert closest(config) == (f"{preset}, from {source}", config.options())
+
+
+def test_a_script_evaluates_a_snapshot_or_a_run_by_its_path(evaluated_runs, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = evaluated_runs / "first"
+    first, last = clan.evaluate(run, save=tmp_path / "all", workbooks=tmp_path / "books")
+    assert (first.iteration, last.iteration) == (2, 4) and list((tmp_path / "books").glob("*.xlsx"))
+    [alone] = clan.evaluate(str(find_snapshots(run)[-1].path), device="cpu")
+    assert alone.iteration == 4 and (tmp_path / "result" / alone.name / "scores.json").is_file()
+    np.testing.assert_array_equal(alone.scores.iou, last.scores.iou)
+    with pytest.raises(ConfigError, match="nowhere"):
+        clan.evaluate(run, domain="nowhere")

@@ -319,3 +319,29 @@ def test_an_option_that_may_be_left_open_is_switched_like_others(started):
     assert started().optimizer.repeated_updates is None
     assert started("--optimizer.no-repeated-updates", "--num-steps", "5").optimizer.repeated_updates is False
     assert started("--num-steps", "5", "--optimizer.repeated-updates").optimizer.repeated_updates is True
+
+
+def test_a_changed_config_is_validated_as_a_whole(tiny):
+    config = tiny()
+    other = config.changed(num_steps=9, method="advent", **{"loss.gamma": 0, "target.size": (32, 16)})
+    assert (other.num_steps, other.method.name, other.loss.gamma, other.target.size) == (9, "advent", 0.0, (32, 16))
+    assert other.changed(num_steps=4, method=config.method, loss=config.loss, target=config.target) == config
+    assert config.loss.changed(gamma=1).gamma == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"loss.gamma": -1}, r"^loss\.gamma: .*greater than or equal to 0, got -1$"),
+        ({"num_step": 5}, r"^num_step is not an option here: did you mean num_steps\?$"),
+        ({"loss.gama": 5}, r"^gama is not an option here: did you mean gamma\?$"),
+        ({"los.gamma": 5}, r"^los\.gamma is not an option: los has none within$"),
+        ({"seed.x.y": 5}, r"^seed\.x\.y is not an option: seed has none within$"),
+        ({"num_steps_stop": 500}, r"^num_steps_stop 500 lies beyond num_steps 4$"),
+        ({"network.num_classes": 3}, r"^network\.num_classes: "),
+        ({"source.dataset": "camvid"}, r"^source\.dataset: expected synthia"),
+    ],
+)
+def test_a_change_that_does_not_fit_ends_in_a_sentence(given, sentence, tiny):
+    with pytest.raises(ConfigError, match=sentence):
+        tiny().changed(**given)

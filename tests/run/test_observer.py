@@ -1,5 +1,6 @@
 import pytest
 
+import clan
 from clan.run.observer import Everyone, Observer, Step
 
 
@@ -35,3 +36,32 @@ def test_what_ends_a_process_is_no_failure_of_an_observer():
 
     with pytest.raises(KeyboardInterrupt):
         Everyone([Ended()]).step(Step(0, {}, {}, 1.0, 2, {}))
+
+
+class Noting(Observer):
+    """Writes down what it is told."""
+
+    def __init__(self):
+        self.told = []
+
+    def started(self, iteration, total):
+        self.told.append(("started", iteration, total))
+
+    def step(self, step):
+        self.told.append(("step", step.iteration))
+
+    def saved(self, iteration, snapshot, previews):
+        assert snapshot.is_file()
+        self.told.append(("saved", iteration))
+
+    def close(self):
+        self.told.append(("close",))
+
+
+def test_callbacks_of_a_training_are_told_everything_and_may_fail(tiny, capsys):
+    noting, frail = Noting(), Frail()
+    snapshot = clan.train(tiny(), output="quiet", callbacks=[frail, noting])
+    steps = [("step", iteration) for iteration in range(4)]
+    assert noting.told == [("started", 0, 4), *steps[:2], ("saved", 2), *steps[2:], ("saved", 4), ("close",)]
+    assert frail.steps == 2 and "Frail failed and is left out" in capsys.readouterr().err
+    assert snapshot.is_file()

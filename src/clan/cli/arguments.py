@@ -200,6 +200,8 @@ def parse_section(
         SystemExit: as `parse_call`.
         ConfigError: a value is invalid; the message names the flag.
     """
+    from clan.core.schema import change
+
     prog = first.prog
     parser = _parser(prog, description, usage=f"{prog} [options]", parents=[first], conflict_handler="resolve")
     known = set()
@@ -211,29 +213,10 @@ def parse_section(
         _add(group, name, value_of(annotation, readers), text, value)
     try:
         given = vars(_parse(parser, words))
-        return _changed(base, {name: value for name, value in given.items() if name in known})
+        given = {name: value for name, value in given.items() if name in known}
+        return change(base, given, shown=lambda name: "--" + name.replace("_", "-"))
     except ConfigError as error:
         raise ConfigError(f"{error}; see {prog} --help") from None
-
-
-def _changed(base: AnySection, given: Mapping[str, Any], prefix: str = "") -> AnySection:
-    """Replaces fields of a section; `given` has full names such as "loss.gamma"."""
-    from pydantic import ValidationError
-
-    from clan.core.schema import describe
-
-    values = dict(base)
-    values |= {name: value for name, value in given.items() if "." not in name}
-    for section in {name.partition(".")[0] for name in given if "." in name}:
-        inner = {name.removeprefix(f"{section}."): one for name, one in given.items() if name.startswith(f"{section}.")}
-        values[section] = _changed(values[section], inner, f"{prefix}{section}.")
-    try:
-        return type(base).model_validate(values)
-    except ValidationError as error:
-        field, colon, rest = describe(error, type(base)).partition(": ")
-        option = re.sub(r"(\.\d+)+$", "", field)  # drops the index into several values
-        shown = "--" + f"{prefix}{option}".replace("_", "-") if option in given else field
-        raise ConfigError(f"{shown}{colon}{rest}") from None
 
 
 def fields(section: Section, readers: Readers, prefix: str = "") -> Iterator[tuple[str, Any, Any, str]]:

@@ -1,8 +1,9 @@
 """Base of all configuration sections: pydantic validation with errors as one sentence that names file and line."""
 
 import difflib
+import re
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
@@ -28,6 +29,18 @@ class Section(BaseModel):
     """A group of options: immutable, unknown keys refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+
+    def changed(self: "AnySection", **given: Any) -> "AnySection":
+        """Returns a copy with other values, validated as a whole; `model_copy` of pydantic would validate nothing.
+
+        Args:
+            given: values by name; options of a section within have names such as "loss.gamma", so
+                `config.changed(num_steps=2000, **{"loss.gamma": 0})`.
+
+        Raises:
+            ConfigError: names the option that is unknown or whose value does not fit.
+        """
+        return change(self, given)
 
 
 AnySection = TypeVar("AnySection", bound=Section)
@@ -81,6 +94,35 @@ def build(section: type[AnySection], values: Any, origin: str = "the options") -
         return section.model_validate(values)
     except ValidationError as error:
         raise ConfigError(f"{origin}: {describe(error, section)}") from None
+
+
+def change(
+    base: AnySection, given: Mapping[str, Any], *, shown: Callable[[str], str] = str, prefix: str = ""
+) -> AnySection:
+    """Replaces options of a section.
+
+    Args:
+        base: the section.
+        given: values by full name, such as "loss.gamma".
+        shown: how a message writes the name of an option that was given.
+        prefix: of all names in messages.
+
+    Raises:
+        ConfigError: see `Section.changed`.
+    """
+    values = dict(base)
+    values |= {name: value for name, value in given.items() if "." not in name}
+    for section in sorted({name.partition(".")[0] for name in given if "." in name}):
+        inner = {name.removeprefix(f"{section}."): one for name, one in given.items() if name.startswith(f"{section}.")}
+        if not isinstance(part := values.get(section), Section):
+            raise ConfigError(f"{shown(f'{prefix}{section}.{min(inner)}')} is not an option: {section} has none within")
+        values[section] = change(part, inner, shown=shown, prefix=f"{prefix}{section}.")
+    try:
+        return type(base).model_validate(values)
+    except ValidationError as error:
+        field, colon, rest = describe(error, type(base)).partition(": ")
+        option = re.sub(r"(\.\d+)+$", "", field)  # drops the index into several values
+        raise ConfigError(f"{shown(prefix + option) if option in given else field}{colon}{rest}") from None
 
 
 def validate_within(section: type[AnySection], values: Any) -> AnySection:

@@ -3,13 +3,15 @@
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
+from clan.core.device import select_device
 from clan.core.output import progress
 from clan.core.ranks import Ranks, connect, require_same_products
 from clan.data.dataset import Dataset
+from clan.data.domains import evaluation_dataset
 from clan.datasets import CITYSCAPES_CLASSES
 from clan.evaluation.inference import count_views
 from clan.evaluation.iou import Scores, headline, iou_per_class, mean_iou, score
@@ -192,7 +194,9 @@ def score_cityscapes(truth: Path, folder: Path, *, classes: Path | None = None, 
     return score(counts, label_space)
 
 
-def evaluate_and_score(weights: Path, dataset: Dataset, save: Path, workbooks: Path, **given: Any) -> None:
+def evaluate_and_score(
+    weights: Path, dataset: Dataset, save: Path, workbooks: Path, **given: Any
+) -> list[SnapshotScore]:
     """Writes label maps and scores of a snapshot, or of all snapshots in a folder with a workbook.
 
     Args:
@@ -201,6 +205,9 @@ def evaluate_and_score(weights: Path, dataset: Dataset, save: Path, workbooks: P
         save: parent of the folders of label maps.
         workbooks: folder of the workbook and the CSV.
         given: see `clan.evaluation.label_maps.options_for`.
+
+    Returns:
+        The scores of every snapshot; none where the data set has no ground truth.
 
     Raises:
         ConfigError: label ids are requested for other classes than those of Cityscapes, or the number of classes
@@ -215,10 +222,51 @@ def evaluate_and_score(weights: Path, dataset: Dataset, save: Path, workbooks: P
     write_label_maps(snapshots, dataset, ranks, **given)
     if not dataset.has_any_label:
         print(f"{dataset.name} has no ground truth in split {dataset.split}: nothing to score")
-    elif several:
+        return []
+    if several:
         made_by = {folder: snapshot for snapshot, folder in several}
         rows = score_label_maps(list(made_by), lambda folder: score(folder, weights=made_by[folder]))
         if ranks.first:
             write_workbook(rows, several[-1][1], weights, workbooks)
-    else:
-        print(format_scores(score(snapshots[0][1], weights=weights)))
+        return rows
+    folder = snapshots[0][1]
+    scores = score(folder, weights=weights)
+    print(format_scores(scores))
+    return [SnapshotScore(folder.name, iteration_of(folder.name), scores)]
+
+
+def evaluate_weights(
+    weights: Path | str,
+    *,
+    domain: str | None = None,
+    data_dir: Path | None = None,
+    split: str | None = None,
+    save: Path | str = Path("result"),
+    workbooks: Path | str = Path("mIoU_results"),
+    device: Literal["auto", "cpu", "gpu"] = "auto",
+    **given: Any,
+) -> list[SnapshotScore]:
+    """Writes label maps of a snapshot, or of all snapshots of a run, and scores them, as `clan evaluate` does.
+
+    Args:
+        weights: a snapshot, or a run's folder.
+        domain: "cityscapes", "synthia", "gta5" or a description file; None: the target of the run.
+        data_dir: the data set's folder; None: that of the run or the description.
+        split: None: val if there is one, else test.
+        save: parent of the folders of label maps, RUN_ITERATION for each snapshot, with `scores.json`.
+        workbooks: folder of the workbook and the CSV of a run.
+        device: to compute on; auto: the GPU if Paddle finds one.
+        given: see `clan.evaluation.label_maps.options_for`, such as `input_size` or `views`; options of the network are
+            needed for weights without the `config.yaml` of their run alone.
+
+    Returns:
+        The name, iteration and scores of every snapshot, IoUs 0…1; none where the data set has no ground truth.
+
+    Raises:
+        ClanError: weights or data set cannot be read or do not fit, or label maps would overwrite others.
+    """
+    weights = Path(weights)
+    select_device(device)
+    dataset = evaluation_dataset(weights, domain=domain, data_dir=data_dir, data_list=None, split=split)
+    given = {"num_classes": None, "upsampling": None, **given}
+    return evaluate_and_score(weights, dataset, Path(save), Path(workbooks), **given)

@@ -24,8 +24,6 @@ from clan.datasets import Description
 from clan.evaluation.argmax import label_map
 from clan.evaluation.fusion import ViewFusion
 from clan.evaluation.views import Views
-from clan.losses.adversarial import discrepancy_map
-from clan.losses.segmentation import class_probabilities
 from clan.models.normalization import CAFFE, Normalization
 from clan.models.options import NetworkConfig, Upsampling
 from clan.models.segmenter import Segmenter, upsample
@@ -262,42 +260,6 @@ def _read_ahead(
             done.result()
         pending.extend(start(first) for first in islice(firsts, 1))
         yield indices, planes
-
-
-@dataclass(frozen=True)
-class Analysis:
-    """What a segmenter makes of one image.
-
-    Args:
-        train_ids: gives the label map at the wanted size, uint8 [H, W]; needs no Paddle, so any thread can call it.
-        confidence: float32 [h, w], the largest probability of q, the softmax of all heads' sum, at the network's size.
-        discrepancy: float32 [h, w], 0…1, the discrepancy map M of two heads, likewise; None: there are not two.
-    """
-
-    train_ids: Callable[[], np.ndarray]
-    confidence: np.ndarray
-    discrepancy: np.ndarray | None
-
-
-def analyse(
-    segmenter: Segmenter, planes: np.ndarray, size: tuple[int, int], *, upsampling: Upsampling = "bilinear"
-) -> Analysis:
-    """Runs the network on one image and looks at how sure it is and where its heads disagree.
-
-    Args:
-        segmenter: in eval mode (see `evaluating`).
-        planes: float32 [3, h, w], normalised.
-        size: height and width (H, W) of the label map.
-        upsampling: "bilinear" or "bicubic", of the sum of all heads' logits in the label map.
-    """
-    logits = _logits(segmenter, planes[None])
-    # Both maps as training sees them: of logits upsampled to the size of the network's input.
-    full = [segmenter.resize(one, planes.shape[1:]) for one in logits]
-    return Analysis(
-        _label_maps(total(logits), [size], _Upsampling(upsampling, segmenter.align_corners, None))[0],
-        class_probabilities(total(full)).max(axis=1)[0].numpy(),
-        discrepancy_map(*map(class_probabilities, full))[0, 0].numpy() if len(full) == 2 else None,
-    )
 
 
 def total(logits: Sequence[Tensor]) -> Tensor:

@@ -6,9 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import ValidationError
-
-from clan.core.errors import ClanError
+from clan.core.errors import ClanError, ConfigError
 from clan.run.config import Config
 from clan.training.plan import Estimate
 from clan.training.probe import image_scales, pixels
@@ -104,13 +102,9 @@ def single_changes(config: Config, facts: Mapping[str, Any]) -> Iterator[Change]
 
 def changed(config: Config, change: Change) -> Config | None:
     """Returns the configuration with new values; None: they do not suit the others."""
-    values = config.model_dump()
-    for name, value in change.items():
-        section, _, field = name.rpartition(".")
-        (values[section] if section else values)[field] = value
     try:
-        return Config.model_validate(values)
-    except ValidationError:
+        return config.changed(**change)
+    except ConfigError:
         return None
 
 

@@ -1,18 +1,27 @@
 """`clan.train`: trains a configuration."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from clan.core.ranks import launched
 from clan.data.domains import require_names
 from clan.run.config import Config
 from clan.run.earlier import finished
+from clan.run.observer import Observer
 from clan.training.display import Output, open_display
 from clan.training.environment import RunRecord
 from clan.training.interruption import Resume
 from clan.training.trainer import Trainer
 
 
-def train(config: Config, *, resume: Resume = False, accept_changes: bool = False, output: Output = "text") -> Path:
+def train(
+    config: Config,
+    *,
+    resume: Resume = False,
+    accept_changes: bool = False,
+    output: Output = "text",
+    callbacks: Sequence[Observer] = (),
+) -> Path:
     """Trains a configuration and writes snapshots, states and records to `config.snapshot_dir`.
 
     Args:
@@ -21,6 +30,8 @@ def train(config: Config, *, resume: Resume = False, accept_changes: bool = Fals
             is left unchanged.
         accept_changes: continue even if options differ from the state's.
         output: "text" (display or log lines), "json" (one object per line on stdout) or "quiet".
+        callbacks: are told of every step, validation and snapshot of this call, in the first process alone, after the
+            run's own records; one that raises is left out from then on, with a warning on stderr.
 
     Returns:
         Path of the segmenter's last snapshot.
@@ -49,6 +60,6 @@ def train(config: Config, *, resume: Resume = False, accept_changes: bool = Fals
                 display.note("no initial weights given: the network starts from random ones")
         if not trainer.ranks.first:
             return trainer.run()
-        snapshot = trainer.run(display, RunRecord(config.snapshot_dir, autotune=config.autotune))
+        snapshot = trainer.run(display, RunRecord(config.snapshot_dir, autotune=config.autotune), *callbacks)
         display.finished(snapshot)
     return snapshot
