@@ -136,7 +136,7 @@ def test_shapes_decide_which_of_two_networks_is_meant(tmp_path):
 
 def test_a_head_of_another_kind_beside_the_backbone_is_left_over(tmp_path):
     arrays = values(Network())
-    others = {"decode_head.conv_seg.weight": np.zeros((19, 4, 1, 1)), "decoder.conv1.weight": arrays["conv1.weight"]}
+    others = {"auxiliary_head.conv_seg.weight": np.zeros((19, 4, 1, 1)), "decoder.conv1.weight": arrays["conv1.weight"]}
     trunk = {f"backbone.{name}": array for name, array in arrays.items() if not name.startswith("layer5")}
     write_arrays(trunk | others, tmp_path / "w.pdparams")
     report = load_weights(Network(), tmp_path / "w.pdparams")

@@ -12,6 +12,7 @@ from clan.methods import METHODS
 from clan.run.checkpoint import States, changes
 from clan.run.config import load, to_yaml
 from clan.training.batches import build_few_sampler, to_device
+from clan.training.looks import Looks
 from clan.training.trainer import Trainer
 from tests.conftest import metrics
 from tests.training.test_trainer import assert_same_arrays, assert_same_run, train
@@ -47,6 +48,8 @@ def test_every_method_learns_the_labels_of_the_list_alone(listed, monkeypatch, m
     config = listed(method=method, num_steps=2, save_images=0)
     read = []
     monkeypatch.setattr(Dataset, "read_codes", spy(Dataset.read_codes, read))
+    # How right pseudo-labels are is looked at after an iteration, and nothing learns of it (test_looks.py).
+    monkeypatch.setattr(Looks, "compare", lambda *_: None)
     losses = [one[LOSS] for one in metrics(train(config).folder)]
     assert len(losses) == 2 and min(losses) > 0
     assert {name for dataset, name in read if dataset == "cityscapes"} == {build_few_sampler(config).dataset.names[0]}

@@ -5,9 +5,9 @@ whether the others still do. How long a rank computes or saves does not matter; 
 or a machine that cannot be reached, falls silent.
 """
 
+import atexit
 import os
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -53,8 +53,23 @@ class Heartbeat:
         self._interval = min(5.0, timeout / 4)
         self._counts = {other: 0 for other in range(size) if other != rank}
         self._waiting = False
-        for work in (self._beat, self._watch):
-            threading.Thread(target=work, name=f"clan {work.__name__}", daemon=True).start()
+        self._closed = threading.Event()
+        self._threads = [
+            threading.Thread(target=work, name=f"clan {work.__name__}", daemon=True)
+            for work in (self._beat, self._watch)
+        ]
+        for thread in self._threads:
+            thread.start()
+        atexit.register(self.close)
+
+    PATIENCE = 5.0
+    """Seconds that `close` waits for a call of the store."""
+
+    def close(self) -> None:
+        """Ends the threads: one that is in a call of C++ when the interpreter goes down would abort the process."""
+        self._closed.set()
+        for thread in self._threads:
+            thread.join(self.PATIENCE)
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
@@ -68,11 +83,11 @@ class Heartbeat:
     def _beat(self) -> None:
         """Counts, and reads the others' counts, until the store is gone: then all of them stand still."""
         try:
-            while True:
+            while not self._closed.is_set():
                 self._store.add(f"clan/beats/{self._rank}", 1)
                 for other in self._counts:
                     self._counts[other] = self._store.add(f"clan/beats/{other}", 0)
-                time.sleep(self._interval)
+                self._closed.wait(self._interval)
         except Exception:  # whatever a lost connection raises
             return
 
@@ -83,8 +98,7 @@ class Heartbeat:
         """
         before = dict(self._counts)
         silent = dict.fromkeys(before, 0.0)
-        while True:
-            time.sleep(self._interval)
+        while not self._closed.wait(self._interval):
             now = dict(self._counts)
             for other, count in now.items():
                 silent[other] = 0.0 if count != before[other] else silent[other] + self._interval
