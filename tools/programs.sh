@@ -8,9 +8,9 @@ packages=
 command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || packages="$packages chromium"
 command -v chromedriver >/dev/null || packages="$packages chromium-driver"
 [ -n "$(fc-list :lang=zh-cn file 2>/dev/null)" ] || packages="$packages fontconfig fonts-wqy-microhei"
-source=$(dirname "$0")/../src/clan/serving/offline.py
-web=$(sed -n 's/^PACKAGE, VERSION = "\(.*\)", "\(.*\)"$/\1@\2/p' "$source")
-cache=$HOME/.cache/clan/$(echo "$web" | tr @ -)
+source=${0%/*}/../src/clan/serving/offline.py
+web=$(sed -n 's/^PACKAGE, VERSION = "\(.*\)", "\(.*\)"$/\1@\2/p' "$source" 2>/dev/null)
+cache=${HOME-}/.cache/clan/$(echo "$web" | tr @ - 2>/dev/null)
 [ -d "$cache" ] || command -v npm >/dev/null || packages="$packages npm"
 
 # Fetches ONNX Runtime for browsers; its checksums are compared when it is used.

@@ -245,6 +245,9 @@ def test_every_option_is_read_by_training_or_evaluation(tiny, tmp_path, read_opt
             **rare,
         )
     )
+    few = tmp_path / "few.txt"
+    few.write_text(f"{validation.names[0]}\n")
+    train(tiny(num_steps=1, target__split="val", target_labels=few, snapshot_dir=tmp_path / "few"))
     unread = [".".join(path) for path in leaves() if path not in read_options]
     assert not unread
 
