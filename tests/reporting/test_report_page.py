@@ -59,7 +59,7 @@ def idd_to_camvid_report(shared, tmp_path_factory):
         few = {
             "source.list-file": lists["idd_lite", "train"],
             "target.list-file": lists["camvid", "train"],
-            **{"source.size": (96, 64), "target.size": (96, 64)},
+            **{"source.size": (96, 64), "target.size": (96, 64), "augmentation.crop-size": (96, 64)},
             **{"num-steps": 4, "warmup-steps": 0, "save-every": 2, "snapshot-dir": run},
         }
         cli.dispatch(["train", *as_arguments(flags_of("idd_to_camvid", "clan") | few)])
