@@ -66,7 +66,7 @@ def test_losses_equal_the_official_ones(run, official):
     np.testing.assert_allclose(ours, official["losses"], rtol=1e-3)
     columns = np.loadtxt(run / "loss.txt")
     np.testing.assert_allclose(columns, ours, rtol=0, atol=5.1e-5)  # four decimals
-    # The official code differs from itself by 3e-5 between one thread and two, and so do the kernels: 1.8e-5 was measured
+    # The official code differs from itself by 3e-5 between one thread and two, and so do kernels: 1.8e-5 was measured
     # on an Intel Xeon with two threads. Paddle's own operators were 4.1e-5 away.
     apart = 3e-5 if runtime.kernel_state().active else 5e-5
     np.testing.assert_allclose(columns, official["losses"], atol=5e-5 + apart)
