@@ -40,11 +40,21 @@ def write_tables(results: Path, document: Path) -> None:
         ):
             records = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
             written = table(records) if records else "No run is recorded yet."
-            marks = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end of {name} -->)", re.DOTALL)
-            text, count = marks.subn(lambda match, new=written: f"{match[1]}\n{new}\n\n{match[2]}", text)
-            if count != 1:
-                raise SystemExit(f"{document} must hold <!-- {name} --> … <!-- end of {name} --> once")
+            text = between_marks(text, name, written)
     document.write_text(text, encoding="utf-8")
+
+
+def between_marks(text: str, name: str, written: str) -> str:
+    """The text of docs/benchmarks.md with something else between the marks of a name.
+
+    Raises:
+        SystemExit: the marks are not there once.
+    """
+    marks = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end of {name} -->)", re.DOTALL)
+    text, count = marks.subn(lambda match: f"{match[1]}\n{written}\n\n{match[2]}", text)
+    if count != 1:
+        raise SystemExit(f"docs/benchmarks.md must hold <!-- {name} --> … <!-- end of {name} --> once")
+    return text
 
 
 def final_tables(records: Sequence[dict]) -> str:

@@ -26,7 +26,7 @@ from typing import Any
 import common
 import numpy as np
 from adaptation_experiments import ADVERSARY, COMMON, PAIRS, as_arguments
-from adaptation_report import compact_json
+from adaptation_report import between_marks, compact_json
 
 from clan.evaluation.criteria import CRITERIA, goodness, rank_correlation
 from clan.evaluation.judging import BETWEEN_SNAPSHOTS, judge_run, rank_runs
@@ -199,10 +199,7 @@ def write_tables() -> None:
     for pair in (*CHOSEN_ON, *JUDGED_ON):
         records = [json.loads(path.read_text()) for path in sorted((RESULTS / pair).glob("*.json"))]
         written = table(records) if records else "No run is recorded yet."
-        marks = re.compile(rf"(<!-- selection {pair} -->\n).*?(<!-- end of selection {pair} -->)", re.DOTALL)
-        text, count = marks.subn(lambda match, new=written: f"{match[1]}\n{new}\n\n{match[2]}", text)
-        if count != 1:
-            raise SystemExit(f"{document} must hold <!-- selection {pair} --> … once")
+        text = between_marks(text, f"selection {pair}", written)
     document.write_text(text, encoding="utf-8")
 
 

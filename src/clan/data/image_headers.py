@@ -203,43 +203,34 @@ def require_all_rows(path: Path) -> None:
             missing += rows * (1 + -(-columns * bits * _PNG_CHANNELS[color_type] // 8))
     inflate = zlib.decompressobj()
     with path.open("rb") as file:
-        for length in _png_pixels(file):
-            while length and missing > 0:
+        for kind, length in _each_png_chunk(file):
+            while kind == b"IDAT" and length and missing > 0:
                 if not (piece := file.read(min(length, _PIECE))):
                     break
                 length -= len(piece)
                 while piece and missing > 0:
                     missing -= len(inflate.decompress(piece, _PIECE))
                     piece = inflate.unconsumed_tail
-            file.seek(length, 1)
     if missing > 0:
         raise OSError("its pixels end before the last row")
 
 
-def _png_pixels(file: BinaryIO) -> Iterator[int]:
-    """The length of every chunk of pixels of a PNG, the file standing at its start; the caller moves to its end."""
+def _each_png_chunk(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
+    """Kind and length of every chunk of a PNG, the file standing at its content; the caller may leave it anywhere."""
     file.seek(8)
     for _ in range(_PNG_CHUNKS):
         start = file.read(8)
         if len(start) < 8:
             return
         length, kind = struct.unpack(">I4s", start)
-        if kind == b"IDAT":
-            yield length
-            length = 0
-        file.seek(length + 4, 1)  # the checksum too
+        content = file.tell()
+        yield kind, length
+        file.seek(content + length + 4)  # the checksum too
 
 
 def _png_chunks(path: Path, kinds: tuple[bytes, ...]) -> Iterator[tuple[bytes, bytes]]:
     """The chunks of these kinds; pixels are skipped, since EXIF may follow them."""
     with path.open("rb") as file:
-        file.seek(8)
-        for _ in range(_PNG_CHUNKS):
-            start = file.read(8)
-            if len(start) < 8:
-                return
-            length, kind = struct.unpack(">I4s", start)
+        for kind, length in _each_png_chunk(file):
             if kind in kinds and length <= _LARGEST_CHUNK:
                 yield kind, file.read(length)
-                length = 0
-            file.seek(length + 4, 1)
