@@ -56,6 +56,21 @@ def test_processes_of_one_machine_share_its_cores(monkeypatch):
         assert runtime.available_cores() == max(1, alone // processes)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="huge pages are asked for on Linux alone")
+def test_a_process_starts_again_once_with_memory_in_huge_pages():
+    program = (
+        "import os, sys; from clan.core import runtime; runtime.restart_with_huge_pages(); "
+        "print(os.getpid(), os.environ['GLIBC_TUNABLES'], *sys.argv[1:], *runtime.CHOSEN)"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES"}
+    command = [sys.executable, "-c", program, "an argument"]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        printed, _ = process.communicate()
+    assert printed.split(maxsplit=2) == [str(process.pid), runtime.HUGE_PAGES, "an argument GLIBC_TUNABLES\n"]
+    given = subprocess.run(command, env=environment | {"GLIBC_TUNABLES": "glibc.malloc.perturb=0"}, capture_output=True)
+    assert given.stdout.split()[1:] == [b"glibc.malloc.perturb=0", b"an", b"argument"]
+
+
 @pytest.mark.parametrize(
     ("version", "older"),
     [("2.6.2", True), ("3.0.0", False), ("3.10.0", False), ("0.0.0", False), ("of an unknown version", False)],

@@ -31,7 +31,7 @@ GIGA = 1e9
 def examine() -> dict[str, Any]:
     """Looks at the machine and measures it for about a second; imports Paddle, with the settings of every command."""
     paddle = _paddle()
-    names = sorted(runtime.settings().keys() | {"MKL_DEBUG_CPU_TYPE"} & os.environ.keys())
+    names = sorted(runtime.settings().keys() | {"MKL_DEBUG_CPU_TYPE", "GLIBC_TUNABLES"} & os.environ.keys())
     settings = {name: {"value": os.environ[name], "by": "clan" if name in runtime.CHOSEN else "you"} for name in names}
     return {
         "clan": __version__,
