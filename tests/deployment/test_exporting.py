@@ -21,6 +21,7 @@ from clan.evaluation.model_card import CARD, read_card
 from clan.training.run import train
 from tests.conftest import tiny_config
 from tests.needs import module
+from tests.without_paddle import make_environment
 
 onnx = module("onnx", "export")
 onnxruntime = module("onnxruntime", "export")
@@ -109,17 +110,10 @@ def test_eight_bits_are_close(weights, exported, worlds, tmp_path):
     assert "QuantizeLinear" in kinds
 
 
-WITHOUT_PADDLE = """
-import sys
-sys.modules["paddle"] = None
-from clan.cli.main import main
-sys.argv[0] = "clan"
-main()
-"""
-
-
-def test_a_process_without_paddle_predicts_the_same_files(weights, exported, worlds, tmp_path, monkeypatch):
-    """From a trained run by `clan export` to label maps where Paddle cannot be imported."""
+def test_an_environment_without_paddle_predicts_the_same_files(weights, exported, worlds, tmp_path, monkeypatch):
+    """From a trained run by `clan export` to label maps where Paddle is not installed."""
+    python = make_environment(tmp_path / "environment", ("onnx",))
+    assert subprocess.run([python, "-c", "import paddle"], capture_output=True).returncode == 1
     alone = tmp_path / "elsewhere"
     alone.mkdir()
     for name in (CARD, "model.onnx"):
@@ -128,7 +122,7 @@ def test_a_process_without_paddle_predicts_the_same_files(weights, exported, wor
     for model in (alone, alone / "model.onnx"):
         out = tmp_path / f"out-{model.name}"
         words = ["predict", pictures, "--model", model, "-o", out]
-        ended = subprocess.run([sys.executable, "-c", WITHOUT_PADDLE, *map(str, words)], capture_output=True, text=True)
+        ended = subprocess.run([python, "-m", "clan", *map(str, words)], capture_output=True, text=True)
         assert ended.returncode == 0, ended.stderr
     words = ["predict", pictures, "--weights", weights, "-o", tmp_path / "expected"]
     monkeypatch.setattr(sys, "argv", ["clan", *map(str, words)])

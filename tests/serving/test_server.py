@@ -17,9 +17,10 @@ from PIL import Image
 from clan.cli import main as cli
 from clan.evaluation.model import load
 from tests.data.stored import png
-from tests.needs import needed
+from tests.needs import module, needed
 from tests.serving import hostile
 from tests.serving.conftest import require_clean_end, running
+from tests.without_paddle import make_environment
 
 PICTURE = np.asarray(Image.effect_noise((128, 64), 90).convert("RGB"))
 
@@ -52,6 +53,16 @@ def test_an_answer_is_what_the_network_makes_of_the_picture(served, network):
         assert (status, headers["content-type"]) == (200, f"image/{kind}")
         assert opened(body).shape[:2] == (64, 128)
     assert opened(served.ask(png(PICTURE, 8, 2), "/predict?want=labels")[2]).tolist() == prediction.labels.tolist()
+
+
+def test_an_export_is_served_where_paddle_is_not_installed(network, tmp_path):
+    module("paddle2onnx", "export")
+    cli.dispatch(["export", str(network), "-o", str(tmp_path / "net"), "--format", "onnx"])
+    python = make_environment(tmp_path / "environment", ("onnx", "serve"))
+    with running(tmp_path / "net", python=python) as served:
+        labels = opened(served.ask(png(PICTURE, 8, 2), "/predict?want=labels")[2])
+        require_clean_end(*served.end(signal.SIGTERM))
+    np.testing.assert_array_equal(labels, load(tmp_path / "net")(PICTURE).labels)
 
 
 def test_openapi_describes_what_is_there(served):
