@@ -33,6 +33,10 @@ from importlib import metadata
 from pathlib import Path
 from statistics import median
 
+ENVIRONMENT = dict(os.environ)  # before clan is imported, which adds settings for Paddle
+
+from clan.core.runtime import HUGE_PAGES  # noqa: E402
+
 Prepare = Callable[[int, int], Callable[[], object]]
 
 SETTLE_SECONDS = 0.5  # OpenMP threads spin for up to 0.2 s after their work; let them fall asleep
@@ -88,7 +92,10 @@ class Worker:
     def __init__(self, name: str, width: int, height: int, clock: str = "wall"):
         self.name = name
         command = [sys.executable, sys.argv[0], "--worker", name, "--size", f"{width}x{height}", "--clock", clock]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        # Memory as the commands of clan have it, for every contestant alike.
+        environment = {"GLIBC_TUNABLES": HUGE_PAGES, **ENVIRONMENT}
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment)
 
     def __enter__(self) -> Worker:
         self.receive()  # "ready"

@@ -74,16 +74,16 @@ def fail(message: str) -> NoReturn:
     raise SystemExit(2)
 
 
-def run(main: Callable[[], None], *, trains: bool = False) -> None:
+def run(main: Callable[[], None], *, computes: bool = False) -> None:
     """Runs a command; exits with 2 and one sentence after a ClanError, with 128 + n after signal n.
 
     Under Paddle's launcher only the first process prints; the others print only the error that ends them.
 
     Args:
         main: the command.
-        trains: whether it computes training steps, which are faster with memory in huge pages.
+        computes: whether it runs networks, which are faster with memory in huge pages.
     """
-    if trains and not {"-h", "--help"} & set(sys.argv):
+    if computes and not {"-h", "--help"} & set(sys.argv):
         restart_with_huge_pages()
     open_streams()
     speak({})

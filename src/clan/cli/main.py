@@ -290,10 +290,10 @@ def dispatch(arguments: Sequence[str]) -> None:
         fail(f"{command!r} is not a command: see clan --help")
 
 
-TRAINING = ("train", "plan", "demo", "doctor")
-"""Commands that train, or measure how fast it is."""
+COMPUTING = ("train", "plan", "evaluate", "select", "suggest", "inspect", "predict", "serve", "doctor", "demo")
+"""Commands that run networks, or measure how fast they are."""
 
 
 def main() -> None:
     """Entry point of the `clan` script."""
-    run(lambda: dispatch(sys.argv[1:]), trains=sys.argv[1:2] != [] and sys.argv[1] in TRAINING)
+    run(lambda: dispatch(sys.argv[1:]), computes=sys.argv[1:2] != [] and sys.argv[1] in COMPUTING)

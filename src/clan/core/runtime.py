@@ -98,9 +98,9 @@ HUGE_PAGES = "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=4294967296:glib
 def restart_with_huge_pages(environment: MutableMapping[str, str] = os.environ) -> None:
     """Starts this process again with `HUGE_PAGES`, which the C library reads only when a process starts.
 
-    Arrays of a step are made and dropped some hundred times; without this each is cleared by the kernel again, in pages
-    of 4 KiB. A training step takes 0.6 to 0.8 of the time (docs/performance.md). Does nothing where GLIBC_TUNABLES is
-    set, and where the C library is not glibc. The process keeps its number, its arguments and its open files.
+    A network makes and drops some hundred arrays; without this each is cleared by the system again, in pages of 4 KiB.
+    A training step or a prediction takes 0.6 to 0.8 of the time (docs/performance.md). Does nothing where
+    GLIBC_TUNABLES is set, and where the C library is not glibc. The process keeps its number, arguments and open files.
     """
     library = os.confstr("CS_GNU_LIBC_VERSION") if sys.platform == "linux" else None
     if environment.get("GLIBC_TUNABLES") == HUGE_PAGES:

@@ -138,9 +138,9 @@ def _results(folder: Path | None, save: Path) -> list[tuple[Path, Path]]:
 
 def entry() -> None:
     """What `CLAN_evaluate.py` calls."""
-    run(main)
+    run(main, computes=True)
 
 
 def entry_bulk() -> None:
     """What `CLAN_evaluate_bulk.py` calls."""
-    run(main_bulk)
+    run(main_bulk, computes=True)

@@ -174,4 +174,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def entry() -> None:
     """Entry point of `CLAN_train.py`."""
-    run(main, trains=True)
+    run(main, computes=True)
