@@ -11,6 +11,7 @@ from clan.core.precision import autocast, check_precision
 from clan.kernels import product
 from clan.kernels.halves import BF16, hand_on, handed_on, rounded, widened
 from clan.kernels.product import multiply, multiply_each
+from clan.models.daformer_head import Unit
 from clan.models.discriminator import Discriminator
 from clan.models.heads import Head
 from clan.models.resnet import ResNet
@@ -83,6 +84,7 @@ NETWORKS = {
     "trunk": (lambda: ResNet((2, 1, 1, 1), width=8), (2, 3, 43, 70)),
     "biased trunk": (lambda: ResNet((1, 1, 1, 1), width=8, projection_bias=True), (2, 3, 43, 70)),
     "heads": (Heads, (2, 12, 20, 31)),
+    "unit": (lambda: Unit(nn.Conv2D(12, 20, 3, padding=1, bias_attr=False)), (2, 12, 20, 31)),
     "discriminator": (lambda: Discriminator(7, 8), (2, 7, 65, 97)),
 }
 

@@ -14,6 +14,7 @@ from paddle.nn import functional as F
 from clan.core.precision import bf16_on_cpu
 from clan.kernels import norm, winograd
 from clan.kernels.bridge import aligned, as_array, as_gradients, as_tensor, trained
+from clan.kernels.halves import BF16
 from clan.kernels.norm import Norm
 from clan.kernels.residual import normed_by, pixels_of
 from clan.kernels.structure import is_convolution, is_norm
@@ -27,7 +28,7 @@ def replaced(self: Unit, x: Tensor) -> Tensor:
 
 def fits(unit: Unit, x: Tensor) -> bool:
     """Whether the convolution is a 3×3 one padded by its dilation, and the norm a plain one."""
-    if x.ndim != 4 or bf16_on_cpu.get():
+    if x.ndim != 4:
         return False
     dilation = unit.conv._dilation[0]
     shape = (None, x.shape[1], 3, 3)
@@ -42,7 +43,8 @@ def forward(unit: Unit, x: Tensor) -> Tensor:
     if paddle.is_grad_enabled():
         out = _FusedUnit.apply(maps, unit.conv.weight, unit.bn.weight, unit.bn.bias, unit=unit)
     else:
-        out = as_tensor(_forward(unit, as_array(maps))[0])
+        kind = BF16 if bf16_on_cpu.get() else np.float32
+        out = as_tensor(_forward(unit, as_array(maps), kind)[0])
     return out.transpose([0, 3, 1, 2])
 
 
@@ -52,27 +54,34 @@ class _FusedUnit(PyLayer):
     @staticmethod
     def forward(ctx: Any, x: Tensor, *parameters: Tensor, unit: Unit) -> Tensor:
         array = as_array(x)
-        out, convolved, applied = _forward(unit, array)
-        ctx.unit, ctx.kept, ctx.wanted = unit, [(array, convolved, applied)], trained([x, *parameters])
+        kind = BF16 if bf16_on_cpu.get() else np.float32
+        out, convolved, applied = _forward(unit, array, kind)
+        ctx.unit, ctx.kept, ctx.wanted = unit, [(array, convolved, applied, kind)], trained([x, *parameters])
         return as_tensor(out)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         # Taken off the context, which lives as long as the loss does: Paddle lets go of it no sooner.
-        x, convolved, applied = ctx.kept.pop()
+        x, convolved, applied, kind = ctx.kept.pop()
         weight, dilation = as_array(ctx.unit.conv.weight), ctx.unit.conv._dilation[0]
         of_norm = norm.backward(pixels_of(as_array(gradient)), pixels_of(convolved), applied, relu=True)
         to_weight, to_x = aligned(weight.shape), aligned(x.shape)
-        winograd.weight_gradient(x, convolved, dilation, to_weight)
-        winograd.input_gradient(convolved, weight, dilation, to_x)
+        winograd.weight_gradient(x, convolved, dilation, to_weight, kind=kind)
+        winograd.input_gradient(convolved, weight, dilation, to_x, kind)
         return as_gradients([to_x, to_weight, *of_norm], ctx.wanted)
 
 
-def _forward(unit: Unit, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, Norm]:
-    """[B, h, w, C] → [B, h, w, O], and for backward the convolution's result and the norm after it."""
+def _forward(unit: Unit, x: np.ndarray, kind: type[np.generic]) -> tuple[np.ndarray, np.ndarray, Norm]:
+    """[B, h, w, C] → [B, h, w, O], and for backward the convolution's result and the norm after it.
+
+    Args:
+        unit: the layers.
+        x: the maps.
+        kind: the type to multiply in, float32 or bf16.
+    """
     weight = as_array(unit.conv.weight)
     convolved = np.empty((*x.shape[:3], len(weight)), np.float32)
-    winograd.convolve(x, weight, unit.conv._dilation[0], convolved)
+    winograd.convolve(x, weight, unit.conv._dilation[0], convolved, kind=kind)
     convolved, applied = normed_by(unit.bn, convolved, None)
     out = aligned(convolved.shape)
     norm.affine(pixels_of(convolved), *applied.affine(), None, True, pixels_of(out))

@@ -87,16 +87,29 @@ def convolve(
             _gather_outputs(products, *part, dilation, out[image : image + 1])
 
 
-def input_gradient(gradient: np.ndarray, weight: np.ndarray, dilation: int, out: np.ndarray) -> None:
-    """The gradient that a gradient [B, h, w, O] of the result gives the input, into `out` [B, h, w, C]."""
+def input_gradient(
+    gradient: np.ndarray, weight: np.ndarray, dilation: int, out: np.ndarray, kind: type[np.generic] | None = None
+) -> None:
+    """The gradient that a gradient [B, h, w, O] of the result gives the input, into `out` [B, h, w, C].
+
+    It is multiplied in `kind`, or in the type of the gradient given.
+    """
     # It is the convolution with every kernel turned by 180° and the channels swapped.
-    convolve(gradient, np.ascontiguousarray(weight[:, :, ::-1, ::-1].swapaxes(0, 1)), dilation, out)
+    convolve(gradient, np.ascontiguousarray(weight[:, :, ::-1, ::-1].swapaxes(0, 1)), dilation, out, kind=kind)
 
 
 def weight_gradient(
-    x: np.ndarray, gradient: np.ndarray, dilation: int, out: np.ndarray, before: Affine | None = None
+    x: np.ndarray,
+    gradient: np.ndarray,
+    dilation: int,
+    out: np.ndarray,
+    before: Affine | None = None,
+    kind: type[np.generic] | None = None,
 ) -> None:
-    """The gradient that a gradient [B, h, w, O] of the result gives the weight, into `out` [O, C, 3, 3]."""
+    """The gradient that a gradient [B, h, w, O] of the result gives the weight, into `out` [O, C, 3, 3].
+
+    It is multiplied in `kind`, or in the type of x.
+    """
     tiles = Tiles.of(x, dilation)
     elements = PRODUCTS * len(x) * len(tiles.rows) * len(tiles.columns) * max(x.shape[3], gradient.shape[3])
     parts = np.array_split(tiles.rows, min(-(-elements // LARGEST_WHOLE), len(tiles.rows)))
@@ -104,7 +117,7 @@ def weight_gradient(
     products = np.empty(0, np.float32)
     for rows in parts:  # at least one
         part = Tiles(rows, tiles.columns)
-        inputs = _transformed_inputs(x, part, dilation, before, x.dtype.type)
+        inputs = _transformed_inputs(x, part, dilation, before, kind or x.dtype.type)
         outputs = scratch("winograd outputs", (PRODUCTS, inputs.shape[1], gradient.shape[3]), inputs.dtype.type)
         _spread_outputs(gradient, *part, dilation, outputs)
         products = scratch("winograd kernels", (PRODUCTS, *out.shape[:2]))
