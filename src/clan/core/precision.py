@@ -61,8 +61,8 @@ def _on_the_cpu(precision: Precision) -> str | None:
         return "--precision tf32: only GPUs have TF32, so the CPU computes in float32"
     if precision == "bf16" and has_bf16_kernels():
         return (
-            "--precision bf16: on the CPU the blocks of ResNet, the heads of DeepLab-v2, the 3×3 of DAFormer's head and "
-            "the discriminator multiply in bf16; everything else computes in float32"
+            "--precision bf16: on the CPU the blocks of ResNet, the heads of DeepLab-v2, the 3×3 of DAFormer's head "
+            "and the discriminator multiply in bf16; everything else computes in float32"
         )
     return f"--precision {precision}: Paddle's autocast acts on GPUs alone, so the CPU computes in float32"
 
