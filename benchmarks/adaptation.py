@@ -46,7 +46,7 @@ SPLITS = {"val": ("val",), "test": ("val", "test", "test-seq05vd")}
 """What a run is scored on: while tuning, never the test split."""
 SNAPSHOTS = 8
 """Snapshots of a run, evenly spaced; a killed run loses what it did since the last one."""
-WATCHED = 10
+WATCHED = 26
 """Images of val on which every snapshot is scored while training, to see its course."""
 EVALUATED = ("val", "test")
 """Splits with images of their own; the others are parts of these."""
