@@ -91,8 +91,8 @@ def configure(environment: MutableMapping[str, str] = os.environ) -> None:
     environment.setdefault("GLOG_minloglevel", "2")  # Paddle's C++ side logs flag values at the default level
 
 
-HUGE_PAGES = "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=4294967296:glibc.malloc.trim_threshold=8589934592"
-"""GLIBC_TUNABLES with which memory comes in huge pages, and is kept instead of given back after each use."""
+HUGE_PAGES = "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=16777216:glibc.malloc.trim_threshold=8589934592"
+"""GLIBC_TUNABLES: memory in huge pages; arrays up to 16 MB are kept for reuse, larger ones go back to the system."""
 
 
 def restart_with_huge_pages(environment: MutableMapping[str, str] = os.environ) -> None:
