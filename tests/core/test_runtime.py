@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from clan.core import runtime
+from tests.needs import needed
 from tests.pages import ROOT
 
 pytestmark = pytest.mark.core
@@ -56,19 +57,23 @@ def test_processes_of_one_machine_share_its_cores(monkeypatch):
         assert runtime.available_cores() == max(1, alone // processes)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="huge pages are asked for on Linux alone")
 def test_a_process_starts_again_once_with_memory_in_huge_pages():
-    program = (
-        "import os, sys; from clan.core import runtime; runtime.restart_with_huge_pages(); "
-        "print(os.getpid(), os.environ['GLIBC_TUNABLES'], *sys.argv[1:], *runtime.CHOSEN)"
-    )
+    needed("proc", sys.platform == "linux")
+    start = "from clan.core import runtime; runtime.restart_with_huge_pages(); "
+    tell = "import os; print(os.getpid(), os.environ.get('GLIBC_TUNABLES'), sys.argv[1:], *runtime.CHOSEN)"
     environment = {name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES"}
-    command = [sys.executable, "-c", program, "an argument"]
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
-        printed, _ = process.communicate()
-    assert printed.split(maxsplit=2) == [str(process.pid), runtime.HUGE_PAGES, "an argument GLIBC_TUNABLES\n"]
-    given = subprocess.run(command, env=environment | {"GLIBC_TUNABLES": "glibc.malloc.perturb=0"}, capture_output=True)
-    assert given.stdout.split()[1:] == [b"glibc.malloc.perturb=0", b"an", b"argument"]
+
+    def printed(before="", **given):
+        command = [sys.executable, "-c", f"import sys; {before}{start}{tell}", "an argument"]
+        with subprocess.Popen(command, env=environment | given, stdout=subprocess.PIPE, text=True) as process:
+            number, found = process.communicate()[0].split(maxsplit=1)
+        assert int(number) == process.pid
+        return found.split(maxsplit=1)
+
+    value, others = printed()
+    assert (value, others.startswith("['an argument']"), "GLIBC_TUNABLES" in others) == (runtime.HUGE_PAGES, True, True)
+    assert printed(GLIBC_TUNABLES="glibc.malloc.perturb=0")[0] == "glibc.malloc.perturb=0"
+    assert printed("sys.modules['paddle'] = sys; ")[0] == "None"
 
 
 @pytest.mark.parametrize(

@@ -100,12 +100,14 @@ def restart_with_huge_pages(environment: MutableMapping[str, str] = os.environ) 
 
     A network makes and drops some hundred arrays; without this each is cleared by the system again, in pages of 4 KiB.
     A training step or a prediction takes 0.6 to 0.8 of the time (docs/performance.md). Does nothing where
-    GLIBC_TUNABLES is set, and where the C library is not glibc. The process keeps its number, arguments and open files.
+    GLIBC_TUNABLES is set, where Paddle is imported already, and where the C library is not glibc. The process keeps its
+    number, arguments and open files.
     """
     library = os.confstr("CS_GNU_LIBC_VERSION") if sys.platform == "linux" else None
     if environment.get("GLIBC_TUNABLES") == HUGE_PAGES:
         CHOSEN.add("GLIBC_TUNABLES")
-    if "GLIBC_TUNABLES" in environment or not (library and library.startswith("glibc")) or not sys.executable:
+    started = "GLIBC_TUNABLES" in environment or "paddle" in sys.modules  # in a notebook, work would be lost
+    if started or not (library and library.startswith("glibc")) or not sys.executable:
         return
     given = {name: value for name, value in environment.items() if name not in CHOSEN}
     os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**given, "GLIBC_TUNABLES": HUGE_PAGES})
