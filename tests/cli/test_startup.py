@@ -30,5 +30,15 @@ def test_help_is_there_at_once(command):
 def test_what_reads_no_data_imports_no_large_library(words):
     code = "import sys\nfrom clan.cli.main import main\ntry: main()\nexcept SystemExit: pass\nprint(*sys.modules)"
     told = subprocess.run([sys.executable, "-c", code, *words.split()], check=True, capture_output=True, text=True)
+    assert_no_large_library(told)
+
+
+def test_the_port_s_help_imports_no_large_library():
+    code = "import sys\nfrom clan.cli.port.iou import entry\ntry: entry()\nexcept SystemExit: pass\nprint(*sys.modules)"
+    assert_no_large_library(subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, text=True))
+
+
+def assert_no_large_library(told):
     large = {"numpy", "pydantic", "rich", "cv2", "PIL", "numba", "paddle", "ruamel.yaml", "jinja2"}
+    assert "clan" in told.stdout.split()
     assert not large & set(told.stdout.split())

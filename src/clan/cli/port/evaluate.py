@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import get_args
 
 from clan.cli.commandline import Parser, model, run, size
+from clan.cli.port import RESULTS, SNAPSHOTS
 from clan.core import runtime
 from clan.core.errors import LESS_MEMORY, WeightsError
 from clan.core.output import speak
@@ -14,9 +15,6 @@ from clan.datasets import CITYSCAPES_CLASSES
 from clan.models import OutputStride
 from clan.models.normalization import Scheme
 from clan.run.folder import require_weights, run_folders
-
-SNAPSHOTS = Path("./snapshots")
-RESULTS = Path("./result")
 
 
 def add_flags(given: argparse.ArgumentParser) -> None:

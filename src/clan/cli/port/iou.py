@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from clan.cli.commandline import Parser, run
-from clan.cli.port.evaluate import RESULTS, SNAPSHOTS
+from clan.cli.port import RESULTS, SNAPSHOTS
 from clan.core import runtime
 from clan.core.errors import DataError
 from clan.run.folder import iteration_of
