@@ -29,7 +29,7 @@ def make_environment(folder: Path, extras: tuple[str, ...]) -> Path:
         if wanted.name != "clan-paddle":
             for top in {file.parts[0] for file in found.files or () if file.parts[0] not in ("..", "__pycache__")}:
                 if not (site / top).exists():
-                    (site / top).symlink_to(found.locate_file(top))
+                    (site / top).symlink_to(str(found.locate_file(top)))
         for line in found.requires or ():
             further = Requirement(line)
             if any(further.marker is None or further.marker.evaluate({"extra": one}) for one in (*wanted.extras, "")):
