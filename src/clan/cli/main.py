@@ -296,4 +296,4 @@ COMPUTING = ("train", "plan", "evaluate", "select", "suggest", "inspect", "predi
 
 def main() -> None:
     """Entry point of the `clan` script."""
-    run(lambda: dispatch(sys.argv[1:]), computes=sys.argv[1:2] != [] and sys.argv[1] in COMPUTING)
+    run(lambda: dispatch(sys.argv[1:]), computes=any(command in COMPUTING for command in sys.argv[1:2]))

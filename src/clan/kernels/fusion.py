@@ -11,10 +11,9 @@ from paddle import Tensor
 from paddle.autograd import PyLayer
 from paddle.nn import functional as F
 
-from clan.core.precision import bf16_on_cpu
 from clan.kernels import norm, winograd
 from clan.kernels.bridge import aligned, as_array, as_gradients, as_tensor, trained
-from clan.kernels.halves import BF16
+from clan.kernels.halves import operands
 from clan.kernels.norm import Norm
 from clan.kernels.residual import normed_by, pixels_of
 from clan.kernels.structure import is_convolution, is_norm
@@ -43,8 +42,7 @@ def forward(unit: Unit, x: Tensor) -> Tensor:
     if paddle.is_grad_enabled():
         out = _FusedUnit.apply(maps, unit.conv.weight, unit.bn.weight, unit.bn.bias, unit=unit)
     else:
-        kind = BF16 if bf16_on_cpu.get() else np.float32
-        out = as_tensor(_forward(unit, as_array(maps), kind)[0])
+        out = as_tensor(_forward(unit, as_array(maps), operands())[0])
     return out.transpose([0, 3, 1, 2])
 
 
@@ -54,7 +52,7 @@ class _FusedUnit(PyLayer):
     @staticmethod
     def forward(ctx: Any, x: Tensor, *parameters: Tensor, unit: Unit) -> Tensor:
         array = as_array(x)
-        kind = BF16 if bf16_on_cpu.get() else np.float32
+        kind = operands()
         out, convolved, applied = _forward(unit, array, kind)
         ctx.unit, ctx.kept, ctx.wanted = unit, [(array, convolved, applied, kind)], trained([x, *parameters])
         return as_tensor(out)

@@ -11,10 +11,17 @@ from numba import prange, types
 from numba.extending import overload
 
 from clan.core.compilation import compiled
+from clan.core.precision import bf16_on_cpu
 from clan.kernels.scratch import scratch
 
 BF16 = np.uint16
 """The type of the elements of an array of bf16 numbers."""
+
+
+def operands() -> type[np.generic]:
+    """The type that operands of products are to have: bf16 within `autocast("bf16")`, else float32."""
+    return BF16 if bf16_on_cpu.get() else np.float32
+
 
 _NAN = np.uint16(0x7FC0)
 

@@ -17,9 +17,8 @@ from paddle.autograd import PyLayer
 from paddle.nn import functional as F
 
 from clan.core.compilation import compiled
-from clan.core.precision import bf16_on_cpu
 from clan.kernels.bridge import aligned, as_array, as_gradients, as_tensor, trained
-from clan.kernels.halves import BF16, narrow, rounded, wide
+from clan.kernels.halves import BF16, narrow, operands, rounded, wide
 from clan.kernels.product import multiply
 from clan.kernels.structure import is_convolution
 from clan.models.discriminator import Discriminator
@@ -106,7 +105,7 @@ class _Blocks(NamedTuple):
     def empty(cls, batch: int, height: int, width: int, channels: int) -> "_Blocks":
         """Blocks of maps [batch, channels, height, width], the border of which is zero."""
         size = batch, height // 2 + 1, width // 2 + 1
-        kind = BF16 if bf16_on_cpu.get() else np.float32
+        kind = operands()
         return cls(size, np.zeros((batch * size[1] * size[2] + size[2] + 1, 4 * channels), kind))
 
     def shifted(self, values: np.ndarray) -> list[np.ndarray]:
