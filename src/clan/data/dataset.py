@@ -83,6 +83,7 @@ class Dataset:
             self.names = self._listed(list_file, folder)
         self.names = self._excluding(without)[::every]
         self.stems = self._unique_stems()
+        self._label_paths = self._possible_labels()
         if self.labelled:
             self._check_labels_differ()
 
@@ -159,7 +160,7 @@ class Dataset:
         owners: dict[Path, str] = {}
         listed = _pattern(self.description.images).choices
         for index, name in enumerate(self.names):
-            paths = self._label_paths(index)
+            paths = self._label_paths[name]
             if len(paths) > 1 and len(several := [path for path in paths if path.is_file()]) > 1:
                 raise DataError(f"{self.image_path(index)} has two labels, {several[0]} and {several[1]}: remove one")
             label = self.label_path(index)
@@ -194,14 +195,17 @@ class Dataset:
         Raises:
             DataError: the description has no labels pattern.
         """
-        paths = self._label_paths(index)
+        if not self.labelled:
+            raise DataError(f"the description of {self.name} has no labels: add a labels pattern")
+        paths = self._label_paths[self.names[index]]
         return next((path for path in paths[1:] if path.is_file()), paths[0])
 
-    def _label_paths(self, index: int) -> list[Path]:
-        """All possible paths of the label of image `index`: several if the labels pattern lists values."""
+    def _possible_labels(self) -> dict[str, list[Path]]:
+        """The paths that the label of each image can have, by name: several if the labels pattern lists values."""
         if self.description.labels is None:
-            raise DataError(f"the description of {self.name} has no labels: add a labels pattern")
-        return [self.root / path for path in _pattern(self.description.labels).fills(self._parts[self.names[index]])]
+            return {}
+        pattern = _pattern(self.description.labels)
+        return {name: [self.root / path for path in pattern.fills(self._parts[name])] for name in self.names}
 
     def find_labels(self) -> list[Path]:
         """The paths of all label files of the split, including those without an image."""

@@ -13,7 +13,7 @@ from clan.core.yaml_file import to_yaml_text
 from clan.datasets import Classes
 from clan.datasets.colors import to_hex
 from clan.datasets.labels import LabelSpace
-from clan.models.normalization import Channels, Normalization
+from clan.models.normalization import ORDERS, Channels, Normalization
 from clan.models.options import Upsampling
 
 CARD = "model.yaml"
@@ -110,7 +110,7 @@ class ModelCard(Section):
     @property
     def normalization(self) -> Normalization:
         """How pixels become numbers."""
-        return Normalization(self.input.channels, self.input.mean, self.input.std)
+        return Normalization(ORDERS[self.input.channels], self.input.mean, self.input.std)
 
     @property
     def num_classes(self) -> int:

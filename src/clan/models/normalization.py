@@ -5,31 +5,34 @@ from typing import Literal
 
 Channels = Literal["bgr", "rgb"]
 
+ORDERS: dict[Channels, tuple[int, int, int]] = {"bgr": (2, 1, 0), "rgb": (0, 1, 2)}
+"""The RGB index of each channel of the network's input, by channel order."""
+
 
 @dataclass(frozen=True)
 class Normalization:
     """(value − mean) / std of every channel.
 
     Args:
-        channels: channel order of the network's input.
+        order: the RGB index of each channel of the network's input, a value of `ORDERS`.
         mean: of red, green and blue, in 0…255.
         std: standard deviation of red, green and blue, > 0.
     """
 
-    channels: Channels
+    order: tuple[int, int, int]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
     @property
-    def order(self) -> tuple[int, int, int]:
-        """The RGB index of each channel of the network's input."""
-        return (0, 1, 2) if self.channels == "rgb" else (2, 1, 0)
+    def channels(self) -> Channels:
+        """The name of `order`."""
+        return next(name for name, order in ORDERS.items() if order == self.order)
 
 
-CAFFE = Normalization("bgr", (122.67891434, 116.66876762, 104.00698793), (1.0, 1.0, 1.0))
+CAFFE = Normalization(ORDERS["bgr"], (122.67891434, 116.66876762, 104.00698793), (1.0, 1.0, 1.0))
 """BGR minus the ImageNet means: for DeepLab's Caffe weights."""
 
-IMAGENET = Normalization("rgb", (123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
+IMAGENET = Normalization(ORDERS["rgb"], (123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
 """RGB with the ImageNet mean and standard deviation: for most other published weights."""
 
 Scheme = Literal["caffe-bgr", "imagenet-rgb"]

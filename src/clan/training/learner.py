@@ -48,6 +48,8 @@ class Learner:
     def __init__(self, config: Config, method: Method) -> None:
         self.config = config
         self.method = method
+        options = config.optimizer
+        self.course = ScheduleOptions(config.num_steps, config.warmup, options.power, options.warmup_ratio)
         self.optimizers = {"segmenter": segmenter_optimizer(method.segmenter, config)}
         for name, network in method.discriminators.items():
             self.optimizers[name] = discriminator_optimizer(network, config)
@@ -71,7 +73,7 @@ class Learner:
 
         A GPU is waited for once, at the end, for all losses together.
         """
-        progress = Progress(iteration, self.config.num_steps, self.config.warmup)
+        progress = Progress(iteration, self.course.total, self.course.warmup)
         share = 1.0 / self.config.iter_size
         factor = share if self.loss_scale is None else share * self.loss_scale.factor
 
@@ -158,14 +160,12 @@ class Learner:
 
     def rates(self, iteration: int) -> dict[str, float]:
         """Base rates of an iteration: `learning_rate` and, with a discriminator, `learning_rate_D`."""
-        config, optimizer = self.config, self.config.optimizer
-
-        course = ScheduleOptions(config.num_steps, config.warmup, optimizer.power, optimizer.warmup_ratio)
+        optimizer = self.config.optimizer
         schedule = SCHEDULES[optimizer.schedule]
-        rates = {"learning_rate": schedule(optimizer.learning_rate, iteration, course)}
+        rates = {"learning_rate": schedule(optimizer.learning_rate, iteration, self.course)}
         if self.method.discriminators:
             schedule = SCHEDULES[optimizer.discriminator_schedule]
-            rates["learning_rate_D"] = schedule(optimizer.discriminator_learning_rate, iteration, course)
+            rates["learning_rate_D"] = schedule(optimizer.discriminator_learning_rate, iteration, self.course)
         return rates
 
     def _follow(self, iteration: int) -> None:
