@@ -2,8 +2,9 @@
 
 A run without labels of the target is trained first; its last snapshot suggests images. Then the same settings are
 trained with the suggested labels, and with as many drawn at random, from the same initial weights and seed, and the
-oracle with all labels. All are scored on CamVid's val split. What share of the gap between no labels and all of them
-each closes is printed. Runs that are finished are not trained again, so that an interrupted benchmark goes on.
+oracle with all labels. Network and options are those of `adaptation.py`, on smaller images. All are scored on CamVid's
+val split. What share of the gap between no labels and all of them each closes is printed. Runs that are finished are
+not trained again, so that an interrupted benchmark goes on.
 
     OMP_NUM_THREADS=1 nice -n 5 python benchmarks/few_labels.py [--seeds 0 1] [--iterations 300] [--json FILE]
 """
@@ -19,10 +20,10 @@ from statistics import mean, stdev
 
 import common
 import numpy as np
+from adaptation_experiments import FINAL, as_arguments, flags_of
 
 ROOT = Path(__file__).resolve().parents[1]
 DOMAINS = Path("benchmarks/domains")
-WEIGHTS = Path("../shared/weights/mobilenet_v2_imagenet.pt")
 
 
 def clan(*words: object) -> str:
@@ -33,23 +34,23 @@ def clan(*words: object) -> str:
 
 def train(folder: Path, args: argparse.Namespace, seed: int, labels: Path | None = None, method: str = "") -> Path:
     """Trains a run, with the method of `args` unless one is given, unless it is finished; returns its last snapshot."""
-    width, height = args.size
-    method = method or args.method
     snapshot = folder / f"rendered_streets_{args.iterations}.pdparams"
     if snapshot.exists():
         return snapshot
-    words = [
-        *("--source", DOMAINS / "rendered_streets.yaml", "--target", DOMAINS / "camvid.yaml"),
-        *("--classes", DOMAINS / "rendered_to_camvid.yaml", "--source.size", width, height),
-        *("--target.size", width, height, "--method", method, "--num-steps", args.iterations, "--seed", seed),
-        *("--network.backbone", "mobilenetv2", "--network.input-normalization", "imagenet-rgb"),
-        *("--network.restore-from", WEIGHTS, "--network.head-dilations", 3, 6, 9, 12, "--loss.gamma", 0),
-        *("--optimizer.learning-rate", 0.0025, "--optimizer.head-multiplier", 1, "--batch-size", args.batch_size),
-        *("--augmentation.no-random-scale", "--num-workers", 1, "--save-images", 0, "--keep-last", 1),
-        *("--save-every", args.iterations, "--snapshot-dir", folder, "--resume", "auto", "--quiet"),
-        *(("--target-labels", labels) if labels else ()),
-    ]
-    clan("train", *words)
+    own = {
+        "source.size": args.size,
+        "target.size": args.size,
+        "augmentation.crop-size": args.crop,
+        "num-steps": args.iterations,
+        "warmup-steps": args.iterations // 10,
+        "seed": seed,
+        "keep-last": 1,
+        "save-every": args.iterations,
+        "snapshot-dir": folder,
+        **({"target-labels": labels} if labels else {}),
+    }
+    words = as_arguments({**flags_of("rendered_to_camvid", method or args.method), **own})
+    clan("train", *words, "--resume", "auto", "--quiet")
     return snapshot
 
 
@@ -75,9 +76,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], metavar="N")
     parser.add_argument("--iterations", type=int, default=300, metavar="N")
-    parser.add_argument("--size", type=common.parse_size, default="240x180", metavar="WxH")
-    parser.add_argument("--batch-size", type=int, default=1, metavar="N")
-    parser.add_argument("--method", default="clan")
+    parser.add_argument("--size", type=common.parse_size, default="320x240", metavar="WxH")
+    parser.add_argument("--crop", type=common.parse_size, default="256x192", metavar="WxH")
+    parser.add_argument("--method", choices=FINAL, default="source-only", help="beside the labels (source-only)")
     parser.add_argument("--count", type=int, default=23, metavar="N", help="images with labels (23)")
     parser.add_argument("--folder", type=Path, default=Path("runs/few_labels"))
     parser.add_argument("--json", type=Path, metavar="FILE")

@@ -1,9 +1,9 @@
 """Choosing snapshots without labels: how well each criterion of `clan select` follows the true score.
 
-    python benchmarks/selection.py --train                          # small runs with eight snapshots, validated at each
-    python benchmarks/selection.py --measure                        # measures them, and writes a record per run
-    python benchmarks/selection.py --measure FOLDER FOLDER          # runs of elsewhere, validated at every snapshot
-    python benchmarks/selection.py --table                          # docs/benchmarks.md from the records
+    python benchmarks/selection.py --train                    # small runs of idd_to_camvid, with eight snapshots
+    python benchmarks/selection.py --measure                  # measures them, and writes a record per run
+    python benchmarks/selection.py --measure FOLDER FOLDER    # other runs, such as those of adaptation.py
+    python benchmarks/selection.py --table                    # docs/benchmarks.md from the records
 
 The truth is the mIoU on the target's val split, which the runs' own validations counted; the criteria see images of the
 target's train split without labels. Records lie in `benchmarks/results/selection/PAIR`.
@@ -21,93 +21,67 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import mean, median
-from typing import Any
 
 import common
 import numpy as np
-from adaptation_experiments import ADVERSARY, COMMON, PAIRS, as_arguments
+from adaptation_experiments import FINAL, PAIRS, as_arguments, flags_of
 from adaptation_report import between_marks, compact_json
 
 from clan.evaluation.criteria import CRITERIA, goodness, rank_correlation
 from clan.evaluation.judging import BETWEEN_SNAPSHOTS, judge_run, rank_runs
 from clan.evaluation.selection import DEFAULT
-from clan.run import presets as recipes
 from clan.run.config import Config
-from clan.run.method_options import ClanOptions, DacsOptions, MinEntOptions, SourceOnlyOptions
 from clan.run.records import read_run
-from clan.streets.worlds import write_worlds
-from clan.training.run import train as train_config
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks/results/selection"
-STEPS, DRAWN_STEPS, SNAPSHOTS, SEEDS, IMAGES = 160, 240, 8, (0, 1, 2), 24
-DRAWN = "drawn"
-"""The pair of the two worlds that `clan demo` draws, for which nothing has to be downloaded."""
-CHOSEN_ON, JUDGED_ON = (DRAWN,), ("idd_to_camvid",)
-"""The pairs that the default criterion is chosen on, and the one that it is judged on."""
+STEPS, SNAPSHOTS, SEEDS, IMAGES = 160, 8, (0, 1, 2), 24
+CHOSEN_ON, JUDGED_ON = "rendered_to_camvid", "idd_to_camvid"
+"""The pair whose runs, those of `adaptation.py`, the default criterion is chosen on; the one that it is judged on."""
 CLOSE = 1.5
 """Points of mIoU within which a choice counts as good."""
 
 SMALL = {
-    **COMMON,
-    "source.size": (128, 96),
-    "target.size": (128, 96),
+    "source.size": (192, 144),
+    "target.size": (192, 144),
+    "augmentation.crop-size": (192, 144),
     "num-steps": STEPS,
+    "warmup-steps": STEPS // 10,
     "save-every": STEPS // SNAPSHOTS,
     "validate-every": STEPS // SNAPSHOTS,
     "keep-last": 1,
 }
+"""What makes the runs of `adaptation.py` ones of two minutes."""
 
-EXPERIMENTS: Mapping[str, Mapping[str, object]] = {
-    "source-only": {"method": "source-only"},
-    "dacs": {"method": "dacs"},
-    "clan": {"method": "clan", **{name.replace("loss.", "method."): value for name, value in ADVERSARY.items()}},
-    "minent": {"method": "minent"},
-    "minent-strong": {"method": "minent", "method.lambda-entropy": 0.1},
-}
-"""Methods, and one setting that is known to be wrong: so much weight of entropy that classes disappear."""
+WRONG: Mapping[str, object] = {"method": "minent", "method.lambda-entropy": 0.1}
+"""So much weight of entropy that classes disappear."""
 
+EXPERIMENTS = (*(name for name in FINAL if name != "oracle"), "minent-strong")
+"""All methods without labels of the target, and one setting that is known to be wrong."""
 
-DRAWN_EXPERIMENTS: Mapping[str, Mapping[str, Any]] = {
-    "source-only": {"method": SourceOnlyOptions()},
-    "clan": {"method": ClanOptions(lambda_adv=0.01)},
-    "dacs": {"method": DacsOptions()},
-    "minent": {"method": MinEntOptions(lambda_entropy=0.01)},
-    "minent-strong": {"method": MinEntOptions(lambda_entropy=0.3)},
-}
 
 # --- Training -----------------------------------------------------------------------------------------------
 
 
-def train_all(pairs: Sequence[str], scratch: Path) -> None:
+def train_all(pairs: Sequence[str], seeds: Sequence[int], scratch: Path) -> None:
     """Every run that is not done, one after another; a killed one goes on."""
-    for seed in SEEDS:
+    for seed in seeds:
         for pair in pairs:
-            for experiment in DRAWN_EXPERIMENTS if pair == DRAWN else EXPERIMENTS:
+            for experiment in EXPERIMENTS:
                 print(f"{pair}/{experiment} seed {seed}", flush=True)
-                if pair == DRAWN:
-                    train_drawn(experiment, seed, scratch)
-                else:
-                    train(pair, experiment, seed, scratch)
-
-
-def train_drawn(experiment: str, seed: int, scratch: Path) -> None:
-    """Trains one run on the drawn worlds, unless it is done."""
-    folder = scratch / DRAWN
-    config = recipes.demo(folder, "clan", steps=DRAWN_STEPS, seed=seed)
-    domains = {role: getattr(config, role).model_copy(update={"size": (128, 64)}) for role in ("source", "target")}
-    often = DRAWN_STEPS // SNAPSHOTS
-    run = {"snapshot_dir": folder / f"{experiment}-seed{seed}", "save_every": often, "validate_every": often}
-    if not (folder / "worlds").exists():
-        counts = {"source_images": 120, "target_train_images": 80, "target_val_images": 40}
-        write_worlds(folder / "worlds", **counts, size=(192, 96), seed=0)
-    others = {"select_without_labels": False, "keep_last": 1, "num_workers": 1, "loggers": ()}
-    train_config(config.model_copy(update={**domains, **run, **others, **DRAWN_EXPERIMENTS[experiment]}), resume="auto")
+                train(pair, experiment, seed, scratch)
 
 
 def train(pair: str, experiment: str, seed: int, scratch: Path) -> None:
     folder = scratch / pair / f"{experiment}-seed{seed}"
-    flags = {**PAIRS[pair].domain_flags(), **SMALL, **EXPERIMENTS[experiment], "seed": seed, "snapshot-dir": folder}
+    own = WRONG if experiment == "minent-strong" else {}
+    flags = {
+        **flags_of(pair, "source-only" if own else experiment),
+        **SMALL,
+        **own,
+        "seed": seed,
+        "snapshot-dir": folder,
+    }
     folder.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "clan", "train", *as_arguments(flags), "--resume", "auto"]
     environment = {"PYTHONPATH": str(ROOT / "src"), **os.environ}
@@ -137,8 +111,6 @@ def measure_all(folders: Sequence[Path], images: int) -> None:
 def moved(folder: Path) -> dict[str, Path]:
     """The folders of the data where this checkout has them, for runs of another one."""
     config = read_run(folder).config
-    if pair_of(config) == DRAWN:
-        return {}
     shared = ROOT.parent / "shared/data"
     return {"data_dir": shared / config.source.dataset.name, "data_dir_target": shared / config.target.dataset.name}
 
@@ -151,11 +123,7 @@ def complete(folder: Path) -> bool:
 
 def pair_of(config: Config) -> str:
     found = (config.source.dataset.name, config.target.dataset.name)
-    return (
-        DRAWN
-        if found[0].startswith("drawn")
-        else next(name for name, pair in PAIRS.items() if (pair.source, pair.target) == found)
-    )
+    return next(name for name, pair in PAIRS.items() if (pair.source, pair.target) == found)
 
 
 def truth_of(folder: Path) -> dict[int, float]:
@@ -196,7 +164,7 @@ def write_record(pair: str, judged, between: Mapping[str, float]) -> None:
 def write_tables() -> None:
     document = ROOT / "docs/benchmarks.md"
     text = document.read_text(encoding="utf-8")
-    for pair in (*CHOSEN_ON, *JUDGED_ON):
+    for pair in (CHOSEN_ON, JUDGED_ON):
         records = [json.loads(path.read_text()) for path in sorted((RESULTS / pair).glob("*.json"))]
         written = table(records) if records else "No run is recorded yet."
         text = between_marks(text, f"selection {pair}", written)
@@ -259,9 +227,10 @@ def share(lost: Sequence[float]) -> str:
 
 def circumstances(records: Sequence[dict]) -> str:
     dates = sorted({record["date"] for record in records})
+    machines = sorted({record["machine"]["cpu"] for record in records})
     return (
         f"{len(records)} runs of {min(len(one['truth']) for one in records)} or more snapshots; {', '.join(dates)}; "
-        f"2 cores AMD EPYC, Python 3.11, PaddlePaddle 3.3.1."
+        f"{' and '.join(machines)}, PaddlePaddle 3.3.1."
     )
 
 
@@ -289,7 +258,8 @@ def own_runs(scratch: Path, pairs: Sequence[str]) -> Iterator[Path]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pair", choices=(*PAIRS, DRAWN), nargs="+", default=[*PAIRS, DRAWN])
+    parser.add_argument("--pair", choices=PAIRS, nargs="+", default=[JUDGED_ON])
+    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
     parser.add_argument("--scratch", type=Path, default=ROOT / "runs/selection", help="folder of the runs")
     parser.add_argument("--train", action="store_true", help="train the runs that are not done")
     parser.add_argument("--measure", type=Path, nargs="*", metavar="FOLDER", help="measure these runs (all trained)")
@@ -298,7 +268,7 @@ def main() -> None:
     args = parser.parse_args()
     scratch = args.scratch.resolve()
     if args.train:
-        train_all(args.pair, scratch)
+        train_all(args.pair, args.seeds, scratch)
     if args.measure is not None:
         measure_all(args.measure or list(own_runs(scratch, args.pair)), args.images)
     if args.table:

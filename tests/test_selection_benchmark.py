@@ -24,6 +24,7 @@ def record(name, truth, ensemble, entropy):
         "run": name,
         "steps": 80,
         "date": "2026-01-01",
+        "machine": {"cpu": "a processor"},
         "iterations": [10 * (k + 1) for k in range(len(truth))],
         "truth": truth,
         "values": {"ensemble": ensemble, "entropy": entropy},
@@ -48,7 +49,7 @@ def test_a_criterion_that_follows_the_truth_has_no_regret_and_one_against_it_all
 
 def test_records_and_marks_of_the_document_fit(tables):
     text = (ROOT / "docs/benchmarks.md").read_text(encoding="utf-8")
-    for pair in (*tables.CHOSEN_ON, *tables.JUDGED_ON):
+    for pair in (tables.CHOSEN_ON, tables.JUDGED_ON):
         assert text.count(f"<!-- selection {pair} -->\n") == 1
         found = sorted((tables.RESULTS / pair).glob("*.json"))
         section = text.partition(f"<!-- selection {pair} -->")[2].partition(f"<!-- end of selection {pair} -->")[0]
