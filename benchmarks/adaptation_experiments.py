@@ -127,8 +127,13 @@ TUNING: Mapping[str, Flags] = {
     "mic-no-distance": {"method": "mic", **TEACHER, **MASKED, **RARE, "method.lambda-fd": 0},
     "clan-official-adversary": {"method": "clan", "network.num-heads": 2},
     "clan-plain-weight": {"method": "clan", **ADVERSARY, "method.lambda-local": 0, "method.epsilon": 1},
+    "clan-bf16": {"method": "clan", **ADVERSARY, "precision": "bf16"},
+    "minent-strong": {"method": "minent", "method.lambda-entropy": 0.1},
 }
-"""Options to try on CamVid's val alone; the last is CLAN without its adaptive weight."""
+"""Options to try on CamVid's val alone.
+
+`clan-plain-weight` is CLAN without its adaptive weight; `minent-strong` weighs entropy so much that classes disappear.
+"""
 
 WITH_THINGS = ("daformer", "mic")
 """Methods that compare features."""
