@@ -45,7 +45,7 @@ def write_tables(results: Path, document: Path) -> None:
 
 
 def between_marks(text: str, name: str, written: str) -> str:
-    """The text of docs/benchmarks.md with something else between the marks of a name.
+    """The text of a page with something else between the marks of a name.
 
     Raises:
         SystemExit: the marks are not there once.
@@ -53,7 +53,7 @@ def between_marks(text: str, name: str, written: str) -> str:
     marks = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end of {name} -->)", re.DOTALL)
     text, count = marks.subn(lambda match: f"{match[1]}\n{written}\n\n{match[2]}", text)
     if count != 1:
-        raise SystemExit(f"docs/benchmarks.md must hold <!-- {name} --> … <!-- end of {name} --> once")
+        raise SystemExit(f"the page must hold <!-- {name} --> … <!-- end of {name} --> once")
     return text
 
 
