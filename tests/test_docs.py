@@ -90,6 +90,14 @@ def test_a_page_is_there_in_both_languages_or_listed():
     assert chinese - english == CHINESE_ALONE
 
 
+@pytest.mark.parametrize("page", sorted((ROOT / "docs/zh").glob("*.md")), ids=name)
+def test_a_chinese_page_says_its_language_and_leads_to_the_english_one(page):
+    text = page.read_text(encoding="utf-8")
+    assert text.startswith('<div lang="zh-Hans" markdown>')
+    assert text.endswith("</div>\n")
+    assert page.stem in CHINESE_ALONE or f"[English](../{page.name})" in text
+
+
 @pytest.mark.parametrize("translation", TRANSLATIONS)
 def test_a_translation_shows_the_same_commands(translation):
     original = ROOT / TRANSLATIONS[translation]
