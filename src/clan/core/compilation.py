@@ -35,6 +35,11 @@ def compiled_exactly(loop: Callable[Arguments, Result]) -> Callable[Arguments, R
     return cast(Callable[Arguments, Result], numba.njit(nogil=True, cache=True, error_model="numpy")(loop))
 
 
+def compiled_evenly(loop: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """Compiles a loop over independent numbers, in parallel threads, with results like those of `compiled_exactly`."""
+    return cast(Callable[Arguments, Result], numba.njit(parallel=True, cache=True, error_model="numpy")(loop))
+
+
 class _Announcement(event.Listener):
     """Prints once that compilation takes a while; loading from the cache triggers no event."""
 

@@ -38,7 +38,27 @@ def blend(left: Sequence[Tensor], right: Sequence[Tensor], keep: float, share: f
         _momentum(right, right, left, rate=0.0, momentum=keep, share=share)
         return
     for y, x in zip(left, right, strict=True):
-        y.scale_(keep).add_(x * share)
+        mix(y, x, keep, share)
+
+
+def mix(y: Tensor, x: Tensor, keep: float, share: float) -> None:
+    """Sets y ← keep·y + share·x, in place."""
+    y.scale_(keep).add_(x * share)
+
+
+def follow(p: Tensor, v: Tensor, g: Tensor, change: Sequence[float], kept: Sequence[float]) -> None:
+    """Moves p and v by linear combinations of themselves and g, in place.
+
+    Args:
+        p: parameter, of any shape.
+        v: velocity, of the same shape.
+        g: gradient, of the same shape.
+        change: factors of p, v and g in what is added to p.
+        kept: factors of v, p and g in the new v.
+    """
+    moved = p * change[0] + v * change[1] + g * change[2]
+    v.scale_(kept[0]).add_(p * kept[1]).add_(g * kept[2])
+    p.add_(moved)
 
 
 @paddle.no_grad()

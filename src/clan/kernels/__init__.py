@@ -19,6 +19,7 @@ import paddle
 from paddle import Tensor, nn
 from paddle.nn import functional
 
+from clan.core import fused
 from clan.kernels import (
     attention,
     depthwise,
@@ -30,6 +31,7 @@ from clan.kernels import (
     mixing,
     residual,
     softmax,
+    updates,
 )
 from clan.kernels.bridge import missing, takes_over
 from clan.kernels.product import multiplies_bf16 as multiplies_bf16
@@ -95,6 +97,9 @@ KERNELS = (
     ),
     # A 4×4 convolution of stride 2 as four products, without a copy per tap.
     Kernel(Discriminator, "forward", {"forward": halving.replaced}, halving.fits, halving.forward),
+    # One pass through memory instead of one for every product and sum.
+    Kernel(fused, "mix", {"mix": updates.replaced_mix}, updates.fits_mix, updates.mix),
+    Kernel(fused, "follow", {"follow": updates.replaced_follow}, updates.fits_follow, updates.follow),
     # One pass through maps in Paddle's layout.
     Kernel(segmentation, "softmax", {"softmax": functional.softmax}, softmax.fits, softmax.softmax),
 )

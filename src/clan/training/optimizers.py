@@ -151,7 +151,6 @@ class SGD(Optimizer):
 
     def _update(self, slot: Slot, rate: float) -> None:
         """All visits of a parameter at once, which reads it least often."""
-        p, v, [g] = slot.parameter, self.velocities[slot.name], gradients_of([slot])
         matrix = visit_matrix(
             rate,
             momentum=self.settings.momentum,
@@ -160,9 +159,8 @@ class SGD(Optimizer):
         )
         (pp, pv, pg), (vp, vv, vg) = matrix[:2]
         # The change of p, not p·pp: at small rates pp rounds to 1 in float32.
-        change = p * float(pp - 1.0) + v * float(pv) + g * float(pg)
-        v.scale_(float(vv)).add_(p * float(vp)).add_(g * float(vg))
-        p.add_(change)
+        change, kept = (float(pp - 1.0), float(pv), float(pg)), (float(vv), float(vp), float(vg))
+        fused.follow(slot.parameter, self.velocities[slot.name], *gradients_of([slot]), change, kept)
 
     def state_dict(self) -> dict[str, Tensor]:
         """The momentum buffers by parameter name."""
