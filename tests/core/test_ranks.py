@@ -62,8 +62,11 @@ def write(config, path):
 @pytest.fixture(scope="module")
 def two_ranks(worlds, tmp_path_factory):
     """A run of four iterations on two ranks, its configuration and what it printed."""
-    folder = tmp_path_factory.mktemp("two")
-    config = tiny_config(worlds, folder / "run", validate_every=2)
+    return on_two_ranks(worlds, tmp_path_factory.mktemp("two"), validate_every=2)
+
+
+def on_two_ranks(worlds, folder, **fields):
+    config = tiny_config(worlds, folder / "run", **fields)
     result = launch(folder, CLAN, "train", "--config", write(config, folder / "config.yaml"))
     assert result.returncode == 0, result.stdout + result.stderr
     return config, folder, result
@@ -72,11 +75,13 @@ def two_ranks(worlds, tmp_path_factory):
 @pytest.fixture(scope="module")
 def two_ranks_with_a_teacher(worlds, tmp_path_factory):
     """Like `two_ranks`, of self-training."""
-    folder = tmp_path_factory.mktemp("teacher")
-    config = tiny_config(worlds, folder / "run", **SELF_TRAINING)
-    result = launch(folder, CLAN, "train", "--config", write(config, folder / "config.yaml"))
-    assert result.returncode == 0, result.stdout + result.stderr
-    return config, folder, result
+    return on_two_ranks(worlds, tmp_path_factory.mktemp("teacher"), **SELF_TRAINING)
+
+
+@pytest.fixture(scope="module")
+def two_ranks_with_a_transformer(worlds, tmp_path_factory):
+    """Like `two_ranks_with_a_teacher`, of MiT-B0 with DAFormer's head and AdamW."""
+    return on_two_ranks(worlds, tmp_path_factory.mktemp("transformer"), **TRANSFORMER)
 
 
 # A rate that training is stable at: where losses explode, rounding of the sums over ranks grows with them. Between half
@@ -87,9 +92,24 @@ SELF_TRAINING = {
     "source__sampling": "rare-class",
 }
 
+TRANSFORMER = SELF_TRAINING | {
+    "network__backbone": "mit-b0",
+    "network__model": "daformer",
+    "network__head_channels": 16,
+    "network__num_heads": 1,
+    "optimizer__algorithm": "adamw",
+}
+
 
 @pytest.mark.plain
-@pytest.mark.parametrize(("fixture", "fields"), [("two_ranks", {}), ("two_ranks_with_a_teacher", SELF_TRAINING)])
+@pytest.mark.parametrize(
+    ("fixture", "fields"),
+    [
+        ("two_ranks", {}),
+        ("two_ranks_with_a_teacher", SELF_TRAINING),
+        ("two_ranks_with_a_transformer", TRANSFORMER),
+    ],
+)
 def test_two_ranks_equal_one_process_of_two_passes(worlds, request, tmp_path, fixture, fields):
     two, _, _ = request.getfixturevalue(fixture)
     one = tiny_config(worlds, tmp_path / "run", iter_size=2, **fields)
