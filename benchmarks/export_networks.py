@@ -2,7 +2,7 @@
 
     python benchmarks/export_networks.py [--only mit-b5/daformer …] [--table]
 
-Weights are drawn: batch norms take the statistics of noise, and heads are scaled so that logits have a standard
+Weights are drawn: batch norms take the statistics of images like those below, and heads are scaled so that logits have a standard
 deviation of `SPREAD`, about that of trained ones. Images are noise with large and small structure, of five odd sizes,
 one and three at once. The exported graph resizes them to 512×256; networks whose export takes any size see them as they
 are, too. Networks run one by one, each in a process of its own; records lie in `benchmarks/results/export`.
@@ -48,6 +48,8 @@ def drawn_weights(name: str, folder: Path) -> Path:
     import paddle
     from paddle import nn
 
+    from clan.data.transforms import normalize
+    from clan.models.normalization import IMAGENET
     from clan.models.options import NetworkConfig
     from clan.models.segmenter import build_segmenter
     from clan.models.weights import save_weights
@@ -57,7 +59,8 @@ def drawn_weights(name: str, folder: Path) -> Path:
     backbone, model = name.split("/")
     network = NetworkConfig(backbone=backbone, model=model, input_normalization="imagenet-rgb", **NETWORKS[name])
     segmenter = build_segmenter(network)
-    planes = paddle.to_tensor(np.random.default_rng(1).normal(size=(2, 3, 128, 256)).astype(np.float32))
+    size = SEEN[0] // 2, SEEN[1] // 2
+    planes = paddle.to_tensor(np.stack([normalize(one, IMAGENET) for one in picture(2, size)]))
     norms = [layer for layer in segmenter.sublayers() if isinstance(layer, nn.BatchNorm2D)]
     for layer in norms:
         layer._momentum = 0.0
