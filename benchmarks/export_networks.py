@@ -2,10 +2,10 @@
 
     python benchmarks/export_networks.py [--only mit-b5/daformer …] [--table]
 
-Weights are drawn: batch norms take the statistics of images like those below, and heads are scaled so that logits have a standard
-deviation of `SPREAD`, about that of trained ones. Images are noise with large and small structure, of five odd sizes,
-one and three at once. The exported graph resizes them to 512×256; networks whose export takes any size see them as they
-are, too. Networks run one by one, each in a process of its own; records lie in `benchmarks/results/export`.
+Weights are drawn: batch norms take the statistics of images like those below, and heads are scaled so that logits have
+a standard deviation of `SPREAD`, about that of trained ones. Images are noise with large and small structure, of five
+odd sizes, one and three at once. The exported graph resizes them to 512×256; networks whose export takes any size see
+them as they are, too. Each network runs in a process of its own; records lie in `benchmarks/results/export`.
 """
 
 from __future__ import annotations
