@@ -36,7 +36,7 @@ def test_logits_are_the_network_s(backbone, head):
     heads = [kind.of(config, *(trunk.channels[level] for level in kind.reads)) for _ in range(2)]
     network = Segmenter(trunk, heads)
     network.eval()
-    size = (64, 96) if backbone in ("dinov2", "mit") else None
+    size = (64, 96) if backbone == "dinov2" else None
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     body = body_of(network, size)

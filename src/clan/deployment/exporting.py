@@ -18,12 +18,14 @@ from clan.evaluation.model import Model, load
 from clan.evaluation.model_card import CARD, Format, ModelCard, write_card
 from clan.evaluation.onnx_network import LOGITS
 from clan.evaluation.paddle_network import PaddleNetwork, PaddleProgram, open_weights
-from clan.models.options import PATCHES
 from clan.run.folder import BEFORE
 
 STEM = "model"
 
 MAPS = ("confidence", "discrepancy")
+
+ONE_SIZE = ("dinov2",)
+"""Beginnings of backbones' names whose position embedding is made for one size when they are traced."""
 
 TOLERANCE = {"fp32": 1e-3, "fp16": 3e-2}
 """Difference of logits over their largest magnitude that an export may show on noise."""
@@ -112,7 +114,7 @@ def described(card: ModelCard, options: ExportOptions) -> ModelCard:
     """
     if "discrepancy" in options.maps and card.network.num_heads != 2:
         raise ConfigError("a network with one head has no discrepancy of two: leave discrepancy out of --maps")
-    one_size = card.network.backbone.startswith(tuple(PATCHES))  # how many patches there are is traced as a number
+    one_size = card.network.backbone.startswith(ONE_SIZE)
     names: dict[Format, str] = {"onnx": f"{STEM}.onnx", "paddle": f"{STEM}.json"}
     update = {
         "files": {format: name for format, name in names.items() if format in options.formats},

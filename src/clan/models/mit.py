@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from functools import partial
 
 import numpy as np
+import paddle
 from paddle import Tensor, nn
 from paddle.nn import functional as F
 
@@ -95,9 +96,9 @@ class ReducedAttention(nn.Layer):
         if self.reduction == 1:
             return x
         maps = channels_first(x)
-        missing = [max(0, self.reduction - side) for side in maps.shape[2:]]
-        if any(missing):  # a map of an image below 29 pixels
-            maps = F.pad(maps, [0, missing[1], 0, missing[0]])
+        if paddle.in_dynamic_mode():  # a program, whose sides are not numbers, takes no image below 29 pixels
+            missing = [max(0, self.reduction - side) for side in maps.shape[2:]]
+            maps = F.pad(maps, [0, missing[1], 0, missing[0]]) if any(missing) else maps
         return self.norm(channels_last(self.sr(maps)))
 
 
