@@ -44,7 +44,7 @@ class Calibration(CalibrationDataReader):
 
 
 def quantized(body: onnx.ModelProto, card: ModelCard, images: Path) -> onnx.ModelProto:
-    """The network with convolutions and matrix products in 8 bits, but the last ones.
+    """The network with convolutions and matrix products in 8 bits, but those of `kept_exact`.
 
     Args:
         body: from normalised planes to logits.
@@ -65,12 +65,6 @@ def quantized(body: onnx.ModelProto, card: ModelCard, images: Path) -> onnx.Mode
             plain, options, providers=["CPUExecutionProvider"]
         )  # folds norms into convolutions
         model = onnx.load(folded)
-        shapes = {one.name: list(one.dims) for one in model.graph.initializer}
-        last = [
-            node.name
-            for node in model.graph.node
-            if node.op_type == "Conv" and shapes.get(node.input[1], [0])[0] == card.num_classes
-        ]
         logging.getLogger().setLevel(logging.ERROR)  # recommends what was done above
         quantize_static(
             str(folded),
@@ -81,6 +75,19 @@ def quantized(body: onnx.ModelProto, card: ModelCard, images: Path) -> onnx.Mode
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
-            nodes_to_exclude=last,
+            nodes_to_exclude=kept_exact(model, card.num_classes),
         )
         return onnx.load(result)
+
+
+def kept_exact(model: onnx.ModelProto, num_classes: int) -> list[str]:
+    """The convolutions that lose most in 8 bits and cost least in float32: the first, depthwise and the last ones.
+
+    The channels that a depthwise convolution reads differ much in range, but 8 bits have one range for all of them.
+    """
+    shapes = {one.name: list(one.dims) for one in model.graph.initializer}
+    convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
+    kept = convolutions[:1]
+    kept += [node for node in convolutions if any(one.name == "group" and one.i > 1 for one in node.attribute)]
+    kept += [node for node in convolutions if shapes.get(node.input[1], [0])[0] == num_classes]
+    return [node.name for node in kept]
