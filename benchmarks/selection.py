@@ -199,7 +199,7 @@ def between(name: str, records: Sequence[dict]) -> str:
     """Over the snapshots of all runs together: Spearman with the truth, and what the one chosen of all loses."""
     if len(records) < 3 or name in BETWEEN_SNAPSHOTS:
         return "– | –"
-    if name == DEFAULT:  # of the chosen snapshots, since its values of one run say nothing of another
+    if name == "ensemble":  # of the chosen snapshots, since its values of one run say nothing of another
         if not all(name in one["between"] for one in records):
             return "– | –"
         truth = np.array([one["truth"][choice(name, one)] for one in records])

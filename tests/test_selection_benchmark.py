@@ -27,7 +27,7 @@ def record(name, truth, ensemble, entropy):
         "machine": {"cpu": "a processor"},
         "iterations": [10 * (k + 1) for k in range(len(truth))],
         "truth": truth,
-        "values": {"ensemble": ensemble, "entropy": entropy},
+        "values": {"ensemble": ensemble, "consistency": ensemble, "entropy": entropy},
         "between": {"ensemble": max(truth) / 100, "entropy": 0.5},
     }
 

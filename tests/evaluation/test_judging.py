@@ -46,8 +46,8 @@ def test_labels_of_the_target_are_not_needed(unlabelled, capsys):
     assert {*found.names} == ALONE | {"ensemble", "averaged"}
     assert [one.iteration for one in found.snapshots] == [2, 4, 6]
     chosen = found.snapshots[found.chosen]
-    assert chosen.values["ensemble"] == max(found.column("ensemble"))
-    assert f"chosen by ensemble: {unlabelled / 'clan' / chosen.snapshot}" in out
+    assert chosen.values["consistency"] == max(found.column("consistency"))
+    assert f"chosen by consistency: {unlabelled / 'clan' / chosen.snapshot}" in out
     content = json.loads((unlabelled / "clan/select" / RESULT).read_text())
     assert content["selected"] == chosen.snapshot
     assert (unlabelled / "clan" / content["selected"]).is_file()
@@ -117,7 +117,7 @@ def test_runs_are_ranked_by_their_chosen_snapshots(unlabelled, capsys):
     select(*runs, "--images", 2, "--json")
     found = json.loads(capsys.readouterr().out)
     assert [one["run"] for one in found["runs"]] == list(map(str, runs))
-    values = [one["values"]["ensemble"] for one in found["ranking"]]
+    values = [one["values"]["consistency"] for one in found["ranking"]]
     assert values == sorted(values, reverse=True)
     assert {"averaged", "teacher"}.isdisjoint(found["ranking"][0]["values"])
     by_entropy = rank_runs([judge_run(run, images=2, criterion="entropy") for run in runs], "entropy")

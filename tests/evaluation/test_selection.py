@@ -19,6 +19,7 @@ from clan.evaluation.selection import (
 from clan.run.folder import SELECTION, Snapshot
 
 CLASSES = 4
+BY_ALL = {"criterion": "ensemble"}
 
 
 def measured(iteration, *, noise=0.0, classes=CLASSES, heads=1.0, seed=0):
@@ -38,7 +39,9 @@ def measured(iteration, *, noise=0.0, classes=CLASSES, heads=1.0, seed=0):
 
 
 def test_what_agrees_most_with_all_is_chosen():
-    found = choose([measured(k, noise=noise, seed=k) for k, noise in ((1, 0.4), (2, 0.05), (3, 0.2))], "images")
+    found = choose(
+        [measured(k, noise=noise, seed=k) for k, noise in ((1, 0.4), (2, 0.05), (3, 0.2))], "images", **BY_ALL
+    )
     assert found.snapshots[found.chosen].iteration == 2
     assert found.choice_of("ensemble") == 1
     assert found.choice_of("heads") == 2  # all equal: the later one
@@ -61,7 +64,7 @@ def test_criteria_that_disagree_give_a_warning():
     agreeing = [(1, 0.4, 0.5), (2, 0.3, 0.7), (3, 0.02, 0.9)]
     opposed = [(1, 0.4, 0.9), (2, 0.3, 0.7), (3, 0.02, 0.5)]
     quiet, loud = (
-        choose([measured(k, noise=noise, heads=heads, seed=k) for k, noise, heads in rows], "images")
+        choose([measured(k, noise=noise, heads=heads, seed=k) for k, noise, heads in rows], "images", **BY_ALL)
         for rows in (agreeing, opposed)
     )
     assert quiet.chosen == loud.chosen == 2
@@ -76,7 +79,7 @@ def test_lost_classes_give_a_warning():
 
 
 def test_a_selection_is_read_as_it_was_written(tmp_path):
-    found = choose([measured(1, noise=0.2), measured(2)], "3 images")
+    found = choose([measured(1, noise=0.2), measured(2)], "3 images", **BY_ALL)
     path = write_selection(tmp_path, found)
     assert path == tmp_path / SELECTION / RESULT
     assert read_selection(tmp_path) == found
@@ -85,7 +88,7 @@ def test_a_selection_is_read_as_it_was_written(tmp_path):
 
 @pytest.mark.parametrize("change", [{"chosen": 7}, {"criterion": "luck"}, {"snapshots": 3}, {"snapshots": [{}]}])
 def test_a_damaged_selection_is_an_error(tmp_path, change):
-    path = write_selection(tmp_path, choose([measured(1), measured(2)], "images"))
+    path = write_selection(tmp_path, choose([measured(1), measured(2)], "images", **BY_ALL))
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(DataError, match=r"is damaged .*: run clan select again"):
         read_selection(tmp_path)

@@ -29,7 +29,7 @@ def select(
     Args:
         runs: folders of runs, finished or running; measurements are kept in each run's folder select.
         criterion: what chooses: ensemble, averaged, teacher, heads, consistency, snd, information, entropy or source;
-            without it, ensemble.
+            without it, consistency.
         images: number of images of each domain, evenly spread; 0 for all.
         data_dir: the source's folder; without it, the run's.
         data_dir_target: the target's folder; without it, the run's.

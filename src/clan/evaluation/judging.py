@@ -146,8 +146,8 @@ class Place:
 
     Args:
         run: the run.
-        values: criteria of its chosen snapshot that can be compared between runs, by name; `DEFAULT` is the agreement
-            with the mean prediction of all runs.
+        values: criteria of its chosen snapshot that can be compared between runs, by name; `ensemble` is the
+            agreement with the mean prediction of all runs.
     """
 
     run: JudgedRun
@@ -188,7 +188,7 @@ def rank_runs(runs: Sequence[JudgedRun], criterion: str | None = None) -> list[P
             for name, value in run.selection.snapshots[chosen].values.items()
             if name not in BETWEEN_SNAPSHOTS
         }
-        values[DEFAULT] = agreement_of_points(run.measured[chosen].statistics["points"], mean)
+        values["ensemble"] = agreement_of_points(run.measured[chosen].statistics["points"], mean)
         places.append(Place(run, values))
     if unknown := [place.run.folder for place in places if not known(place.values, criterion)]:
         raise ConfigError(f"the criterion {criterion} is not known of {unknown[0]}: rank by another (--criterion)")

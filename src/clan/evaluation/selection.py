@@ -17,7 +17,7 @@ from clan.evaluation.criteria import CRITERIA, alone, goodness, rank_correlation
 from clan.models.weight_files import read_arrays, read_metadata, write_arrays
 from clan.run.folder import SELECTION, Snapshot
 
-DEFAULT = "ensemble"
+DEFAULT = "consistency"
 """The criterion that chooses, unless another is named; see the evidence in docs/benchmarks.md."""
 
 RESULT = "selected.json"
