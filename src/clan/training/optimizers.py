@@ -160,7 +160,8 @@ class SGD(Optimizer):
         (pp, pv, pg), (vp, vv, vg) = matrix[:2]
         # The change of p, not p·pp: at small rates pp rounds to 1 in float32.
         change, kept = (float(pp - 1.0), float(pv), float(pg)), (float(vv), float(vp), float(vg))
-        fused.follow(slot.parameter, self.velocities[slot.name], *gradients_of([slot]), change, kept)
+        [gradient] = gradients_of([slot])
+        fused.follow(slot.parameter, self.velocities[slot.name], gradient, change, kept)
 
     def state_dict(self) -> dict[str, Tensor]:
         """The momentum buffers by parameter name."""
