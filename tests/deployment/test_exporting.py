@@ -107,6 +107,7 @@ def test_eight_bits_are_close(weights, exported, worlds, tmp_path):
     assert (whole.labels == small.labels).mean() > 0.9
     assert (tmp_path / "net/model.onnx").stat().st_size < 0.8 * (exported / "model.onnx").stat().st_size
     graph = onnx.load(tmp_path / "net/model.onnx").graph
+    assert "QuantizeLinear" in {node.op_type for node in graph.node}
     from_8_bits = {name for node in graph.node if node.op_type == "DequantizeLinear" for name in node.output}
     exact = [not from_8_bits & set(node.input) for node in graph.node if node.op_type == "Conv"]
     branches = 2 * 4  # of the heads
