@@ -103,18 +103,18 @@ def measure(name: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         weights = drawn_weights(name, Path(folder))
         reference = load(weights, input_size=SEEN)
-        ways: dict[str, Any] = {"resized": (ExportOptions(("onnx",), size=SEEN), reference)}
+        ways = {"resized": ExportOptions(("onnx",), size=SEEN)}
         if not name.startswith("dinov2"):
-            ways["as they are"] = (ExportOptions(("onnx",), resize=False), None)
-        record: dict[str, Any] = {"network": name, "date": datetime.date.today().isoformat()}
-        for way, (options, model) in ways.items():
+            ways["as they are"] = ExportOptions(("onnx",), resize=False)
+        found = {}
+        for way, options in ways.items():
             export_weights(weights, Path(folder) / "net", options, notify=lambda sentence: None)
-            exported = load(Path(folder) / "net")
-            record[way] = compare(exported, model or reference, resized=model is not None)
+            found[way] = compare(load(Path(folder) / "net"), reference, resized=options.resize)
     path = RESULTS / f"{name.replace('/', '-')}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(compact_json({**record, "machine": common.describe_machine()}))
-    print(name, {way: record[way] for way in ways}, flush=True)
+    about = {"network": name, "date": datetime.date.today().isoformat(), "machine": common.describe_machine()}
+    path.write_text(compact_json(about | found))
+    print(name, found, flush=True)
 
 
 def compare(exported: Any, reference: Any, *, resized: bool) -> dict[str, float]:

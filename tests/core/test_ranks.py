@@ -122,8 +122,10 @@ def test_two_ranks_equal_one_process_of_two_passes(worlds, request, tmp_path, fi
         assert right == pytest.approx(left, rel=1e-4)
     expected, found = States(one.snapshot_dir).latest().arrays, States(two.snapshot_dir).latest().arrays
     assert found.keys() == expected.keys()
-    # Running statistics are not the same: one process updates them twice per iteration, a rank once.
-    for name in (name for name in expected if not name.endswith(("._mean", "._variance"))):
+    # Running statistics are not the same: one process updates them twice per iteration, a rank once. A softmax does not
+    # depend on the bias of its keys, whose gradient is rounding alone, which AdamW makes steps of.
+    apart = ("._mean", "._variance", ".attn.kv.bias")
+    for name in (name for name in expected if not name.partition("/moment")[0].endswith(apart)):
         tolerance = 1e-4 * np.abs(expected[name]).max()
         np.testing.assert_allclose(found[name], expected[name], rtol=0, atol=tolerance, err_msg=name)
 
