@@ -23,8 +23,9 @@ class MethodOptions(Section):
     def complaint(self, config: Any) -> str | None:
         """Returns what of a `Config` does not suit the method, in a sentence with the remedy, if anything."""
 
-    def remark(self, config: Any) -> str | None:
-        """Returns what of a `Config` acts, but hardly as one may expect of the method, in a sentence, if anything."""
+    def remarks(self, config: Any) -> list[str]:
+        """Returns what of a `Config` acts, but hardly as one may expect of the method, a sentence each."""
+        return []
 
 
 class SourceOnlyOptions(MethodOptions):
@@ -103,9 +104,9 @@ class ClanOptions(FadingOptions):
     self_training_share: Fraction = 0.5
     """Share of the pixels of each predicted class, by confidence, that get a pseudo-label."""
 
-    def remark(self, config: Any) -> str | None:
+    def remarks(self, config: Any) -> list[str]:
         """Warns of a focal loss of pseudo-labels."""
-        return focal_remark(config) if self.lambda_self else None
+        return focal_remarks(config) if self.lambda_self else []
 
 
 class SelfTrainingOptions(MethodOptions):
@@ -128,9 +129,18 @@ class SelfTrainingOptions(MethodOptions):
     blur: bool = True
     """Blur the mixed images of half of all iterations, drawn at random."""
 
-    def remark(self, config: Any) -> str | None:
-        """Warns of a focal loss of pseudo-labels."""
-        return focal_remark(config)
+    def remarks(self, config: Any) -> list[str]:
+        """Warns of a focal loss of pseudo-labels, and of rows that are left out as in Cityscapes."""
+        return [*focal_remarks(config), *self._row_remarks(config)]
+
+    def _row_remarks(self, config: Any) -> list[str]:
+        if not self.ignore_top + self.ignore_bottom or config.target.dataset.name == "cityscapes":
+            return []
+        return [
+            f"pseudo-labels of the {self.ignore_top} uppermost and {self.ignore_bottom} lowest rows have no weight, as "
+            f"the presets have it for Cityscapes' rectification and bonnet: unless {config.target.dataset.name} shows "
+            "the like, use all rows (--method.ignore-top 0 --method.ignore-bottom 0)"
+        ]
 
     def complaint(self, config: Any) -> str | None:
         """Refuses domains whose images cannot be mixed, and images of which no row is left."""
@@ -251,14 +261,14 @@ METHOD_OPTIONS: dict[str, type[MethodOptions]] = {
 """Options class of every method, by name."""
 
 
-def focal_remark(config: Any) -> str | None:
-    """Returns a sentence about the focal loss of pseudo-labels; None for cross entropy."""
+def focal_remarks(config: Any) -> list[str]:
+    """Returns a sentence about the focal loss of pseudo-labels; none for cross entropy."""
     if not config.loss.gamma:
-        return None
-    return (
+        return []
+    return [
         f"loss.gamma {config.loss.gamma:g} makes the losses of pseudo-labels focal too, which nearly vanish where "
         f"predictions are sure; {config.method.name} is meant with cross entropy (--loss.gamma 0)"
-    )
+    ]
 
 
 MOVED = frozenset(

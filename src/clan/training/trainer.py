@@ -72,7 +72,7 @@ class Trainer:
             complaint = kernel_state().complaint if device == "cpu" else None
             remarks = (check_precision(config.precision), complaint, autotune() if config.autotune else None)
         require_same_products(ranks, config.precision)
-        for remark in filter(None, (*remarks, config.method.remark(config))):
+        for remark in filter(None, (*remarks, *config.method.remarks(config))):
             notify(remark)
         if resume == "auto":
             resume = ranks.from_first(lambda: earlier.resumable(self.folder))
