@@ -4,6 +4,7 @@ import re
 import runpy
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from clan.cli.plan import plan_parser
 from clan.datasets import Classes, DescriptionFile
 from clan.run import presets as recipes
 from clan.run.config import NetworkConfig, flat_options, to_yaml
-from clan.run.method_options import METHOD_OPTIONS
+from clan.run.method_options import METHOD_OPTIONS, switched
 from tests.pages import DOCS, PAGES, READMES, ROOT, anchors, blocks, commands, links, name, prose, without_environment
 from tools.documentation import SCRIPTS, parser_of
 
@@ -311,12 +312,13 @@ def test_every_flag_that_is_spoken_of_exists(page, flags):
 # --- what a reader pastes runs ---
 
 
-def small(source):
-    """The official preset with a network and pictures for a test, which stops after two iterations."""
+def small(source, method="clan"):
+    """The official preset with a network and pictures for a test, and a method, which stops after two iterations."""
     base = recipes.official(source)
     domain = {"size": (64, 32)}
     return base.model_copy(
         update={
+            "method": switched(base.method, method),
             "source": base.source.model_copy(update=domain),
             "target": base.target.model_copy(update=domain),
             "network": NetworkConfig(backbone="resnet-tiny", discriminator_width=8),
@@ -358,14 +360,16 @@ def test_a_reader_s_way_runs_from_the_first_command_to_the_last(page, place, mon
         (tmp_path / part).symlink_to(place / part)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(recipes.PRESETS, "official", small)
+    monkeypatch.setitem(recipes.PRESETS, "mic", partial(small, method="mic"))
     monkeypatch.setattr(recipes, "DEMO_SIZE", (64, 32))
     monkeypatch.setattr(recipes, "DEMO_TRAINING_SIZE", (64, 32))
     for constant in ("SOURCE_IMAGES", "TARGET_IMAGES", "VALIDATION_IMAGES"):
         monkeypatch.setattr(f"clan.cli.demo.{constant}", 2)
     Image.new("RGB", (64, 32)).save("photo.jpg")
-    prepare_weights(Path("deeplab.pth"))
+    for weights in ("deeplab.pth", "mit_b5.pth"):
+        prepare_weights(Path(weights))
     done = [words for words in commands(page) if run(words)]
-    assert len(done) >= {README: 18, TUTORIAL: 9}[page]
+    assert len(done) >= {README: 19, TUTORIAL: 9}[page]
     assert Path("report.html").stat().st_size > 10_000
     assert all(
         "Criteria without labels" in page.read_text(encoding="utf-8") for page in Path().glob("demo/report.html")
@@ -374,7 +378,7 @@ def test_a_reader_s_way_runs_from_the_first_command_to_the_last(page, place, mon
 
 
 def prepare_weights(path):
-    """Stands for the DeepLab checkpoint that the README speaks of."""
+    """Stands for the weights that the README speaks of."""
     from clan.models.segmenter import build_segmenter
     from clan.models.weights import save_weights
 

@@ -84,3 +84,11 @@ def test_presets_of_self_training_have_the_published_values(tmp_path, name, publ
     path = tmp_path / "config.yaml"
     path.write_text(to_yaml(config), encoding="utf-8")
     assert load(path) == config
+
+
+@pytest.mark.parametrize("source", ["synthia", "gta5"])
+def test_the_preset_for_own_domains_is_mic_without_what_belongs_to_cityscapes(source):
+    best, mic = PRESETS["best"](source), PRESETS["mic"](source)
+    assert best != mic
+    assert best.model_copy(update={"method": mic.method}) == mic
+    assert best.method.model_copy(update={"ignore_top": 15, "ignore_bottom": 120}) == mic.method
