@@ -105,6 +105,7 @@ def test_crops_of_nearly_one_class_are_drawn_again(blocks):
 
 def test_the_largest_share_leaves_out_what_is_ignored():
     assert largest_share(np.array([[0, 0, 1, 255]], np.uint8), 255) == pytest.approx(2 / 3)
+    assert largest_share(np.array([[0, 1, 7, 7, 255]], np.uint8), 7) == pytest.approx(1 / 2)
     assert largest_share(np.array([[3, 255]], np.uint8), 255) == largest_share(np.full((2, 2), 255, np.uint8), 255) == 1
 
 

@@ -117,10 +117,28 @@ def test_the_loss_weighted_by_pixels_equals_the_self_training_authors(golden):
     logits, label = variable(pieces["ce/logits_quarter"]), paddle.to_tensor(pieces["mix/label"])
     full = upsample(logits, tuple(label.shape[1:]), align_corners=False)
     weight = paddle.to_tensor(pieces["mix/weight"].astype(np.float32))
-    loss = segmentation_loss(full, label, gamma=0.0, ignore_label=255, weight_BHW=weight, mean_over="pixels")
+    options = {"gamma": 0.0, "ignore_label": 255, "mean_over": "pixels", "clamped": False}
+    loss = segmentation_loss(full, label, weight_BHW=weight, **options)
     loss.backward()
     assert float(loss) == pytest.approx(float(pieces["ce/loss"]), rel=1e-5)
     assert relative(logits.grad, pieces["ce/gradient"]) < 1e-4
+
+
+@pytest.mark.parametrize("gap", [1.0, 20.0, 21.0, 40.0, 90.0])
+def test_cross_entropy_of_self_training_is_exact_however_wrong_a_pixel_is(gap):
+    """That of CLAN is clamped at 1e-9, and has no gradient beyond."""
+    logits = variable(np.array([[gap, 0.0, -5.0], [0.0, 0.0, 0.0]], np.float32).T[None, :, None])  # [1, 3, 1, 2]
+    labels = paddle.to_tensor(np.array([[[1, 255]]], np.uint8))
+    prob = np.exp(logits.numpy()[0, :, 0, 0].astype(np.float64) - gap)
+    prob /= prob.sum()
+    options = {"gamma": 0.0, "ignore_label": 255, "mean_over": "pixels"}
+    loss = segmentation_loss(logits, labels, clamped=False, **options)
+    loss.backward()
+    assert float(loss) == pytest.approx(-np.log(prob[1]) / 2, rel=1e-6)
+    np.testing.assert_allclose(logits.grad.numpy()[0, :, 0, 0], (prob - [0, 1, 0]) / 2, rtol=1e-5, atol=1e-8)
+    assert not logits.grad.numpy()[..., 1].any()
+    clamped = float(segmentation_loss(logits, labels, **options))
+    assert clamped == pytest.approx(min(-np.log(prob[1]), -np.log(1e-9)) / 2, rel=1e-5)
 
 
 @pytest.mark.parametrize("gamma", [0.0, 2.0])

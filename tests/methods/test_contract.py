@@ -149,6 +149,28 @@ def test_target_labels_are_seen_by_the_oracle_alone(name):
         assert gradients(build(name), Pair(batch.source, Domain(batch.target.images, SIZE)))[1] == losses
 
 
+@pytest.mark.parametrize("model", ["deeplab", "daformer"])
+def test_statistics_of_the_source_are_those_of_a_run_on_the_source_alone(name, model):
+    """The heads' too, where they have batch norms."""
+
+    def after_a_step(name):
+        method = build(name, model=model, head_channels=8)
+        method.segmenter.separate_statistics()
+        if name == "vfm":
+            method.options = method.options.model_copy(update={"domain_jitter": False})
+        method.train_step(replace(pair(), random=np.random.default_rng(0)), AFTER_WARMUP, lambda loss: loss.backward())
+        state = method.segmenter.state_dict()
+        return {key: value.numpy().copy() for key, value in state.items() if key.endswith("._source_mean")}
+
+    found, alone = after_a_step(name), after_a_step("source-only")
+    assert any(key.startswith("head") for key in alone) == (model == "daformer")
+    for key, mean in alone.items():
+        if name == "oracle":
+            assert not found[key].any(), key
+        else:
+            np.testing.assert_allclose(found[key], mean, rtol=1e-4, atol=1e-5, err_msg=key)
+
+
 def test_losses_fade_to_the_segmentation_loss(name):
     """At the end of a damped run nothing but the labels acts on the segmenter."""
     method = build(name)

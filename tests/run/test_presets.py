@@ -22,6 +22,7 @@ DACS = {
     "optimizer.weight_decay": 5e-4,
     "optimizer.schedule": "poly",
     "optimizer.power": 0.9,
+    "optimizer.repeated_updates": False,
     "num_steps": 250_000,
     "source.sampling": "uniform",
 }
@@ -63,6 +64,24 @@ MIC = DAFORMER | {
     "method.mask_ratio": 0.7,
     "method.mask_block": 32,
 }
+VFM = {
+    "method.name": "vfm",
+    "method.confidence": 0.968,
+    "method.ignore_top": 0,
+    "method.mask_ratio": 0.7,
+    "network.backbone": "dinov2-b",
+    "network.model": "light",
+    "network.input_normalization": "imagenet-rgb",
+    "optimizer.algorithm": "adamw",
+    "optimizer.head_multiplier": 10,
+    "optimizer.weight_decay": 0.01,
+    "num_steps": 40_000,
+    "warmup_steps": 1500,
+    "source.sampling": "rare-class",
+    "source.rare_class.temperature": 0.05,
+    "augmentation.crop_class_share": 0.75,
+    "augmentation.crop_size": [1024, 1024],
+}
 BOTH = {
     "augmentation.crop_size": [512, 512],
     "augmentation.random_scale": False,
@@ -84,6 +103,13 @@ def test_presets_of_self_training_have_the_published_values(tmp_path, name, publ
     path = tmp_path / "config.yaml"
     path.write_text(to_yaml(config), encoding="utf-8")
     assert load(path) == config
+
+
+@pytest.mark.parametrize("source", ["synthia", "gta5"])
+def test_the_preset_of_vfm_has_the_published_values(source):
+    found = PRESETS["vfm"](source).options()
+    assert {key: found[key] for key in VFM} == VFM
+    assert found["optimizer.learning_rate"] * 10 == pytest.approx(5e-5 * 8**0.5)
 
 
 @pytest.mark.parametrize("source", ["synthia", "gta5"])

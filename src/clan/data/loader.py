@@ -134,6 +134,7 @@ class DomainSampler:
         labelled: read labels too.
         seed: two numbers, the run's seed and the domain's, that every draw derives from.
         normalization: how pixels become numbers.
+        ignore_label: trainId that does not count as a class of a crop, beside 255.
 
     Attributes:
         sampling: which image comes at which position and which crops of it are taken; it may be replaced.
@@ -150,6 +151,7 @@ class DomainSampler:
     labelled: bool
     seed: tuple[int, int]
     normalization: Normalization = CAFFE
+    ignore_label: int = IGNORE
     bad: dict[str, str] = field(default_factory=dict, init=False)
     reading: dict[int, str] = field(default_factory=dict, init=False)
     sampling: Sampling = field(init=False)
@@ -269,7 +271,7 @@ class DomainSampler:
         def varied() -> tuple[int, int]:
             place = drawn()
             for _ in range(CROP_TRIES if most < 1 else 0):
-                if largest_share(_cut(label, place, crop), IGNORE) < most:
+                if largest_share(_cut(label, place, crop), self.ignore_label) < most:
                     break
                 place = drawn()
             return place

@@ -5,6 +5,7 @@ from typing import Protocol
 import numpy as np
 
 from clan.data.dataset import Dataset
+from clan.datasets.labels import IGNORE
 from clan.run.config import Config
 
 CROP_TRIES = 10
@@ -59,10 +60,10 @@ def largest_share(label: np.ndarray, ignored: int) -> float:
 
     Args:
         label: trainIds, uint8 [H, W].
-        ignored: the trainId to ignore.
+        ignored: the trainId to ignore beside 255.
     """
     counts = np.bincount(label.ravel(), minlength=256)
-    counts[ignored] = 0
+    counts[[ignored, IGNORE]] = 0
     return float(counts.max() / counts.sum()) if np.count_nonzero(counts) > 1 else 1.0
 
 

@@ -13,7 +13,7 @@ def class_probabilities(logits_BCHW: Tensor) -> Tensor:
 
 
 PROBABILITY_FLOOR = 1e-9
-"""Probabilities are clamped to [floor, 1 − floor] before the logarithm, as in the official code."""
+"""Probabilities are clamped to [floor, 1 − floor] before the logarithm, as in the official code of CLAN."""
 
 
 def segmentation_loss(
@@ -25,6 +25,7 @@ def segmentation_loss(
     class_weights: Tensor | None = None,
     weight_BHW: Tensor | None = None,
     mean_over: Literal["weights", "pixels"] = "weights",
+    clamped: bool = True,
 ) -> Tensor:
     """Focal loss, mean over pixels of −w·(1−p_y)^γ log p_y; γ = 0 is cross entropy.
 
@@ -36,6 +37,7 @@ def segmentation_loss(
         class_weights: float [C], weight of each class; None: 1.
         weight_BHW: float [B, H, W] ≥ 0, weight of each pixel, times the class weight; None: 1.
         mean_over: divide the sum over valid pixels by the sum of their weights, or by the number B·H·W of all pixels.
+        clamped: whether p_y is clamped, so that a pixel of p_y < 1e-9 has no gradient; False applies to γ = 0 alone.
 
     Returns:
         A scalar; 0 with zero gradients if no pixel is valid.
@@ -44,9 +46,15 @@ def segmentation_loss(
     labels = labels_BHW.astype("int64")
     valid = (labels >= 0) & (labels < num_classes) & (labels != ignore_label)
     index = paddle.where(valid, labels, paddle.zeros_like(labels)).unsqueeze(1)
-    prob = paddle.take_along_axis(class_probabilities(logits_BCHW), index, axis=1, broadcast=False).squeeze(1)
-    prob = prob.clip(PROBABILITY_FLOOR, 1.0 - PROBABILITY_FLOOR)
-    loss = -prob.log() if gamma == 0 else -((1.0 - prob) ** gamma) * prob.log()
+    if gamma == 0 and not clamped:  # Paddle's cross_entropy is no more than 64 on CPUs
+        logits = logits_BCHW.astype("float32")  # automatic mixed precision does not know logsumexp
+        loss = paddle.logsumexp(logits, axis=1) - paddle.take_along_axis(
+            logits, index, axis=1, broadcast=False
+        ).squeeze(1)
+    else:
+        prob = paddle.take_along_axis(class_probabilities(logits_BCHW), index, axis=1, broadcast=False).squeeze(1)
+        prob = prob.clip(PROBABILITY_FLOOR, 1.0 - PROBABILITY_FLOOR)
+        loss = -prob.log() if gamma == 0 else -((1.0 - prob) ** gamma) * prob.log()
     weight = valid.astype(loss.dtype)
     if class_weights is not None:
         weight = weight * class_weights.gather(index.flatten()).reshape(weight.shape)

@@ -218,6 +218,8 @@ class Method(ABC):
     """Whether the segmenter has a further head on the backbone's third level."""
     fewest_heads: ClassVar[int] = 1
     """Smallest number of heads that the method works with."""
+    clamps_probabilities: ClassVar[bool] = True
+    """Whether the segmentation loss clamps probabilities, as that of CLAN does."""
 
     def __init__(self, segmenter: Segmenter, config: Config, class_weights: Tensor | None = None) -> None:
         self.networks = {"segmenter": Network(segmenter, Role.STUDENT)}
@@ -225,7 +227,11 @@ class Method(ABC):
         self.views: dict[str, Tensor] = {}
         self.options: Any = config.method
         self.segmentation_loss = partial(
-            segmentation_loss, gamma=config.loss.gamma, ignore_label=config.ignore_label, class_weights=class_weights
+            segmentation_loss,
+            gamma=config.loss.gamma,
+            ignore_label=config.ignore_label,
+            class_weights=class_weights,
+            clamped=self.clamps_probabilities,
         )
 
     exports: str = "segmenter"
@@ -310,26 +316,27 @@ class Method(ABC):
             domain: the images.
             options: further arguments of the backbone.
         """
-        with self._statistics_of(domain):
+        with self.statistics_of(domain):
             coarse = self.segmenter(domain.images, **options)
         return tuple(self.segmenter.resize(logits, domain.size) for logits in coarse)
 
     def all_logits(self, domain: Domain) -> tuple[Tensor, ...]:
         """Returns the same as `logits`, then the logits of the auxiliary head."""
-        with self._statistics_of(domain):
+        with self.statistics_of(domain):
             coarse = self.segmenter.all_logits(domain.images)
         return tuple(self.segmenter.resize(logits, domain.size) for logits in coarse)
 
     def pyramid(self, domain: Domain) -> tuple[Tensor, ...]:
         """Returns the backbone's four levels of features, float32 [B, K, about H/stride, about W/stride] each."""
-        with self._statistics_of(domain):
+        with self.statistics_of(domain):
             return self.segmenter.backbone.pyramid(domain.images)
 
     def judge(self, domain: Domain) -> dict[str, Tensor]:
         """Returns every discriminator's logits at base size by name, float32 [B, 1, H, W] each; for `clan inspect`."""
         return {}
 
-    def _statistics_of(self, domain: Domain) -> AbstractContextManager[None]:
+    def statistics_of(self, domain: Domain) -> AbstractContextManager[None]:
+        """Context in which the segmenter's running statistics are those of the domain."""
         return self.segmenter.source_statistics() if domain.is_source else nullcontext()
 
     def supervise(self, logits: Iterable[Tensor], labels: Tensor, **weights: Any) -> Tensor:

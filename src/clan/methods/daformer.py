@@ -33,8 +33,10 @@ class DAFormer(SelfTraining):
         """Returns L_s, and λ_fd times the mean distance on cells of things."""
         if self.reference is None:
             return super().source_losses(source)
-        pyramid = self.pyramid(source)
-        logits = [self.segmenter.resize(head, source.size) for head in self.segmenter.read(pyramid)]
+        with self.statistics_of(source):
+            pyramid = self.segmenter.backbone.pyramid(source.images)
+            coarse = self.segmenter.read(pyramid)
+        logits = [self.segmenter.resize(head, source.size) for head in coarse]
         loss_seg = self.supervise(logits, source.labels, mean_over="pixels")
         features = pyramid[-1]
         with paddle.no_grad():

@@ -48,6 +48,7 @@ class Weighted(LabelledDomain):
 class SelfTraining(Method):
     """A teacher, an average of the student, labels the target; the student learns from source and mixtures."""
 
+    clamps_probabilities: ClassVar[bool] = False
     classes_of_batch: ClassVar[bool] = True
     """Whether each image's mixture draws among the classes of the whole batch."""
 

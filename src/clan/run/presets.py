@@ -100,7 +100,7 @@ def dacs(source: Source = "synthia") -> Config:
         network=NetworkConfig(num_heads=1, head_dilations=(6, 12), align_corners=False),
         method=DacsOptions(),
         loss=LossConfig(gamma=0.0),
-        optimizer=OptimizerConfig(schedule="poly"),
+        optimizer=OptimizerConfig(schedule="poly", repeated_updates=False),
         num_steps=250_000,
         warmup_steps=0,
         batch_size=2,
@@ -177,7 +177,7 @@ def vfm(source: Source = "synthia") -> Config:
         source=_source(
             source, (2 * width, 2 * height), sampling="rare-class", rare_class=RareClassConfig(temperature=0.05)
         ),
-        augmentation=AugmentationConfig(random_scale=False, crop_size=(1024, 1024)),
+        augmentation=AugmentationConfig(random_scale=False, crop_size=(1024, 1024), crop_class_share=0.75),
         network=NetworkConfig(
             backbone="dinov2-b", model="light", num_heads=1, align_corners=False, input_normalization="imagenet-rgb"
         ),

@@ -72,6 +72,7 @@ def _sampler(config: Config, domain: DomainConfig, dataset: Dataset, number: int
         labelled=labelled,
         seed=(config.seed, number),
         normalization=config.network.normalization(domain.dataset),
+        ignore_label=config.ignore_label,
     )
 
 
