@@ -21,7 +21,7 @@ class NetworkFlags:
         backbone: name of the backbone; without it, the run's, else recognised from the weights.
         output_stride: input resolution / feature resolution; without it, the run's, else 8, or 32 for daformer heads.
         head_dilations: dilations of a head's convolutions; without it, the run's, else 6 12 18 24.
-        input_normalization: input normalisation; without it, the run's, else caffe-bgr.
+        input_normalization: input normalisation; without it, the run's, else caffe-bgr, of MiT and DINOv2 imagenet-rgb.
     """
 
     num_classes: int | None = None

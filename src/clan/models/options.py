@@ -52,6 +52,13 @@ HEAD_CHANNELS, DROPOUT = 256, 0.1
 """Default channels and dropout of a daformer head, the authors'."""
 
 Backbone = Annotated[str, OneOf(BACKBONES)]
+
+
+def has_patches(backbone: str) -> bool:
+    """Whether a backbone is a transformer on patches, whose weights are for RGB by ImageNet's mean and deviation."""
+    return backbone.partition("-")[0] in PATCHES
+
+
 HeadKind = Annotated[str, OneOf(HEADS)]
 Dilation = Annotated[int, Field(ge=1, le=1024)]
 

@@ -49,7 +49,7 @@ def add_flags(given: argparse.ArgumentParser) -> None:
     add(
         "--input-normalization",
         choices=get_args(Scheme),
-        help="how pixels become numbers; default: the run's, else caffe-bgr",
+        help="how pixels become numbers; default: the run's, else caffe-bgr (MiT, DINOv2: imagenet-rgb)",
     )
     add("--label-ids", action="store_true", help="write Cityscapes labelIds instead of trainIds")
     add("--batch-size", type=int, default=1, help="images that the network sees at once")
