@@ -156,6 +156,19 @@ def test_not_restore_last_and_the_switch_of_the_source():
     assert gta5.snapshot_dir == Path("snapshots/GTA2Cityscapes")
 
 
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_can_be_made_small(preset, tmp_path, monkeypatch):
+    """The port's weights are those of a ResNet."""
+    monkeypatch.chdir(tmp_path)
+    Path("model").mkdir()
+    Path("model/pretrained.pdparams").touch()
+    words = "--num-steps 100 --input-size-source 320,190 --input-size-target 256,128".split()
+    config = configuration(parser().parse_args(["--preset", preset, *words]))
+    assert config.warmup <= 5
+    assert config.augmentation.crop_size in (None, (256, 128))
+    assert (config.network.restore_from is None) == (not config.network.backbone.startswith("resnet"))
+
+
 def test_presets_differ_where_the_artefacts_do():
     official, paper, port = (PRESETS[name]("synthia") for name in ("official", "paper", "port"))
     assert (official.loss.gamma, paper.loss.gamma, port.loss.gamma) == (2.0, 0.0, 0.0)

@@ -137,18 +137,28 @@ def parser() -> argparse.ArgumentParser:
 def configuration(flags: argparse.Namespace) -> Config:
     """Overrides the preset of the flags' source with the given flags.
 
+    What they have no flag for follows them: crops are no larger than the images, rows that a method leaves out are in
+    proportion to crops, and the warm-up is a part of the run.
+
     Raises:
         ConfigError: a value is invalid.
     """
     values = PRESETS[flags.preset](flags.source).model_dump()
-    if DEFAULT_WEIGHTS.is_file():
+    if DEFAULT_WEIGHTS.is_file() and values["network"]["backbone"].startswith("resnet"):
         values["network"]["restore_from"] = DEFAULT_WEIGHTS
+    if values["warmup_steps"] and hasattr(flags, "num_steps"):
+        values["warmup_steps"] = None
     if hasattr(flags, "classes"):
         values["classes"] = load_classes(flags.classes)
         values["network"]["num_classes"] = len(values["classes"].classes)
     for name in vars(flags).keys() & set(FLAG_FIELDS.values()):
         section, _, field = name.rpartition(".")
         (values[section] if section else values)[field] = getattr(flags, name)
+    if crop := values["augmentation"]["crop_size"]:
+        fitting = tuple(map(min, crop, values["source"]["size"], values["target"]["size"]))
+        values["augmentation"]["crop_size"] = fitting
+        for name in {"ignore_top", "ignore_bottom"} & values["method"].keys():
+            values["method"][name] = values["method"][name] * fitting[1] // crop[1]
     try:
         return build(Config, values, origin="CLAN_train.py")
     except ConfigError as error:
