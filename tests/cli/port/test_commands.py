@@ -162,7 +162,7 @@ def test_every_preset_can_be_made_small(preset, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("model").mkdir()
     Path("model/pretrained.pdparams").touch()
-    words = "--num-steps 100 --input-size-source 320,190 --input-size-target 256,128".split()
+    words = ["--num-steps", "100", "--input-size-source", "320,190", "--input-size-target", "256,128"]
     config = configuration(parser().parse_args(["--preset", preset, *words]))
     assert config.warmup <= 5
     assert config.augmentation.crop_size in (None, (256, 128))
