@@ -1,5 +1,7 @@
 """Half precision as far as a CPU shows it: the loss scale, and honesty about what does not act here."""
 
+from contextlib import contextmanager
+
 import numpy as np
 import paddle
 import pytest
@@ -9,6 +11,7 @@ from paddle.base import core
 from clan.core import precision as precision_module
 from clan.core.errors import ConfigError, TrainingError
 from clan.core.precision import LossScale, autocast, check_precision, tf32_allowed
+from clan.core.ranks import Ranks
 from clan.methods import build_method
 from clan.methods.base import synchronise_batch_norms
 from clan.run.checkpoint import States
@@ -111,15 +114,20 @@ def test_synchronised_batch_norm_keeps_names_parameters_and_what_is_trained(tiny
     assert kinds == {"SyncBatchNorm"}
 
 
-def test_synchronised_batch_norms_keep_the_statistics_of_both_domains(tiny, tmp_path, monkeypatch):
+@pytest.fixture
+def synchronised_on_cpu(monkeypatch):
     """Alone, a synchronised norm computes what a usual one does; its own forward pass needs a GPU."""
-    usual, synchronised = (tiny(network__batch_norm="per-domain", snapshot_dir=tmp_path / name) for name in "ab")
-    synchronised = synchronised.model_copy(update={"sync_batch_norm": True})
-    train(usual)
     monkeypatch.setattr(nn.SyncBatchNorm, "_check_data_format", nn.BatchNorm2D._check_data_format)
     monkeypatch.setattr(nn.SyncBatchNorm, "_check_input_dim", nn.BatchNorm2D._check_input_dim, raising=False)
     monkeypatch.setattr(nn.SyncBatchNorm, "_use_global_stats", None, raising=False)
     monkeypatch.setattr(nn.SyncBatchNorm, "forward", nn.BatchNorm2D.forward)
+    monkeypatch.setattr("clan.training.trainer.synchronise_batch_norms", convert_without_a_gpu)
+
+
+def test_synchronised_batch_norms_keep_the_statistics_of_both_domains(tiny, tmp_path, monkeypatch, synchronised_on_cpu):
+    usual, synchronised = (tiny(network__batch_norm="per-domain", snapshot_dir=tmp_path / name) for name in "ab")
+    synchronised = synchronised.model_copy(update={"sync_batch_norm": True})
+    train(usual)
     device = paddle.device.get_device
     monkeypatch.setattr("clan.methods.base.paddle.device.get_device", lambda: "gpu:0")
     method = build_method(synchronised)
@@ -128,13 +136,41 @@ def test_synchronised_batch_norms_keep_the_statistics_of_both_domains(tiny, tmp_
     synchronise_batch_norms(method.networks)
     assert set(method.segmenter.state_dict()) == kept
     monkeypatch.setattr(paddle.device, "get_device", device)
-    monkeypatch.setattr("clan.training.trainer.synchronise_batch_norms", convert_without_a_gpu)
     train(synchronised)
     left, right = (States(config.snapshot_dir).latest().arrays for config in (usual, synchronised))
     assert any("_source_mean" in name for name in left)
     assert left.keys() == right.keys()
     for name, value in left.items():  # the kernels do not know synchronised norms: up to rounding
         np.testing.assert_allclose(right[name], value, rtol=0, atol=1e-3 * np.abs(value).max(), err_msg=name)
+
+
+@pytest.mark.parametrize("synchronised", [True, False])
+def test_no_rank_begins_synchronised_passes_alone(tiny, monkeypatch, synchronised_on_cpu, synchronised):
+    """All have read their batches before; and the first does not look at what a synchronising teacher makes."""
+    config = tiny(method="dacs", loss__gamma=0, num_steps_stop=2)
+    trainer = Trainer(config.model_copy(update={"sync_batch_norm": synchronised}), notify=lambda sentence: None)
+    done = []
+
+    @contextmanager
+    def together(ranks):
+        yield
+        done.append("met")
+
+    monkeypatch.setattr(Ranks, "together", together)
+    for owner, name in ((trainer.learner, "accumulate"), (trainer.bad_samples, "note"), (trainer.looks, "compare")):
+        monkeypatch.setattr(owner, name, called(done, name, getattr(owner, name)))
+    trainer.run()
+    passes = done.index("accumulate")
+    assert done[passes - 2 : passes] == (["note", "met"] if synchronised else ["note", "note"])
+    assert ("compare" in done) != synchronised
+
+
+def called(done, name, function):
+    def noting(*arguments, **options):
+        done.append(name)
+        return function(*arguments, **options)
+
+    return noting
 
 
 def convert_without_a_gpu(networks):

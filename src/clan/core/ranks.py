@@ -103,7 +103,7 @@ class Ranks:
         self._wait()
         failed = paddle.to_tensor([0 if failure is None else 1])
         distributed.all_reduce(failed, distributed.ReduceOp.MAX)
-        if not failed.item():
+        if not failed.numpy().any():  # unlike `item`, it lets other threads run while it waits, the heartbeat above all
             return None
         complaints: list[str | None] = []
         distributed.all_gather_object(complaints, None if failure is None else str(failure))

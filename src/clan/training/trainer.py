@@ -3,6 +3,7 @@
 import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 
 import paddle
@@ -212,10 +213,12 @@ class Trainer:
         # A forward pass that fails has spoiled the running statistics already.
         statistics = [tensor.clone() for tensor in learner.running_statistics()] if skips else []
         with self.ranks.together():
-            taken = list(itertools.islice(batches, config.iter_size))
-            for pair in taken:
-                for domain, batch in pair.batches.items():
-                    self.bad_samples.note(self.iteration, domain, batch)
+            # Passes that synchronise statistics are begun by all ranks or by none: a rank that failed would not answer.
+            with self.ranks.together() if config.sync_batch_norm else nullcontext():
+                taken = list(itertools.islice(batches, config.iter_size))
+                for pair in taken:
+                    for domain, batch in pair.batches.items():
+                        self.bad_samples.note(self.iteration, domain, batch)
             passes = learner.accumulate(self.iteration, self.feed.pairs(taken))
             losses = passes.losses
             if (trouble := health.find_nonfinite(losses)) and not skips:
@@ -325,7 +328,9 @@ class Trainer:
         if not self.method.views:
             return {}
         newest = range(self.pairs - self.ranks.size, -1, -self.ranks.size)
-        if labels := self.looks.compare(self.iteration, newest[: self.looks.batches]):
+        # A teacher that synchronises statistics would wait for the other ranks, which do not look.
+        by_itself = not self.config.sync_batch_norm
+        if by_itself and (labels := self.looks.compare(self.iteration, newest[: self.looks.batches])):
             self.records.looked(labels)
             self.observer.looked(labels)
         return self.looks.sheet(self.iteration, newest[0], self.snapshots.prefix)
