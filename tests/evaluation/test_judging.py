@@ -80,6 +80,22 @@ def test_a_snapshot_is_measured_again_only_if_it_or_the_images_changed(unlabelle
     assert len(measured) == 11
 
 
+def test_images_are_told_apart_by_their_content(unlabelled, tmp_path):
+    run, copies = unlabelled / "clan", tmp_path / "worlds"
+    shutil.copytree(unlabelled / "worlds", copies)
+    config = tiny_config(copies, run)
+    material = open_material(config, run, 2)
+    assert material.fingerprint() == open_material(load(run / "config.yaml"), run, 2).fingerprint()
+    seen = {material.fingerprint()}
+    for path in (material.source.image_path, material.source.label_path, material.target.image_path):
+        shutil.copy(path(0), path(1))
+        seen.add(open_material(config, run, 2).fingerprint())
+    assert len(seen) == 4
+    runs = [judge_run(run, images=2), judge_run(run, images=2, data_dir_target=copies / "Cityscapes")]
+    with pytest.raises(ConfigError, match="have other target images"):
+        rank_runs(runs)
+
+
 def test_a_pass_counts_every_cell_once_and_leaves_no_trace(unlabelled):
     run = unlabelled / "clan"
     config = load(run / "config.yaml")

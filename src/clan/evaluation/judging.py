@@ -199,12 +199,9 @@ def rank_runs(runs: Sequence[JudgedRun], criterion: str | None = None) -> list[P
 def _require_comparable(runs: Sequence[JudgedRun]) -> None:
     first = runs[0]
     for run in runs[1:]:
-        here, there = first.material.target, run.material.target
-        if (here.name, here.names, list(here.classes.classes)) != (
-            there.name,
-            there.names,
-            list(there.classes.classes),
-        ):
+        here, there = first.material, run.material
+        same_classes = list(here.target.classes.classes) == list(there.target.classes.classes)
+        if not same_classes or here.target_contents != there.target_contents:
             raise ConfigError(
                 f"{first.folder} and {run.folder} have other target images or classes: compare runs of the same"
             )

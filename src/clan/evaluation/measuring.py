@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
@@ -14,7 +15,8 @@ import numpy as np
 import paddle
 from paddle import Tensor
 
-from clan.core.errors import of_domain
+from clan.core.errors import DataError, of_domain
+from clan.core.files import UnfitFile, sha256
 from clan.core.runtime import available_cores
 from clan.data import transforms
 from clan.data.dataset import Dataset, find_splits
@@ -72,16 +74,58 @@ class JudgedImages:
         """Pixels per image whose probabilities are kept."""
         return max(1, min(256, MOST_POINTS // len(self.target)))
 
+    @cached_property
+    def target_contents(self) -> list[str]:
+        """SHA-256 of every target image's file: an image is the same wherever it lies and whatever it is called.
+
+        Raises:
+            DataError: an image cannot be read.
+        """
+        return _contents([self.target.image_path(index) for index in range(len(self.target))])
+
     def fingerprint(self) -> str:
-        """SHA-256 of all that measurements depend on but the weights: images, sizes and the version of this code."""
+        """SHA-256 of all that measurements depend on but the weights: images, sizes and the version of this code.
+
+        Raises:
+            DataError: an image or a label cannot be read.
+        """
         facts = [
             VERSION,
-            [(data.name, data.split, data.names) for data in (self.target, self.source)],
-            [options.input_size for options in (self.target_options, self.source_options)],
+            self.target_contents,
+            self._source_contents,
+            hashlib.sha256(self.source.table.tobytes()).hexdigest(),
+            [(one.input_size, str(one.normalization)) for one in (self.target_options, self.source_options)],
             list(self.target.classes.classes),
             [CELL, JITTER, SMALLER, self.points],
         ]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+    @cached_property
+    def _source_contents(self) -> list[str]:
+        """SHA-256 of the files of the source's images, then of their labels."""
+        indices = range(len(self.source))
+        return _contents(
+            [find(index) for find in (self.source.image_path, self.source.label_path) for index in indices]
+        )
+
+
+def _contents(paths: Sequence[Path]) -> list[str]:
+    """SHA-256 of files, read by threads.
+
+    Raises:
+        DataError: a file cannot be read.
+    """
+
+    def content(path: Path) -> str:
+        try:
+            return sha256(path)
+        except UnfitFile as error:
+            raise DataError(f"{path} {error}") from None
+        except OSError as error:
+            raise DataError(f"{path} cannot be read ({error.strerror}): check it and its permissions") from None
+
+    with ThreadPoolExecutor(available_cores()) as pool:
+        return list(pool.map(content, paths))
 
 
 def open_material(config: Config, folder: Path, images: int = IMAGES) -> JudgedImages:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from clan.core.errors import CheckpointError, ConfigError, DataError, WeightsError
-from clan.core.files import UnfitFile, as_json, quoted, read_whole, write_file
+from clan.core.files import UnfitFile, as_json, quoted, read_whole, sha256, write_file
 from clan.evaluation.criteria import CRITERIA, alone, goodness, rank_correlation, together
 from clan.models.weight_files import read_arrays, read_metadata, write_arrays
 from clan.run.folder import SELECTION, Snapshot
@@ -106,14 +106,12 @@ def digest(weights: Path) -> str:
     Raises:
         WeightsError: it cannot be read.
     """
-    found = hashlib.sha256()
     try:
-        with weights.open("rb") as file:
-            while block := file.read(1 << 20):
-                found.update(block)
+        return sha256(weights)
+    except UnfitFile as error:
+        raise WeightsError(f"{weights} {error}") from None
     except OSError as error:
         raise WeightsError(f"{weights} cannot be read ({error.strerror}): check its permissions") from None
-    return found.hexdigest()
 
 
 def key_of(fingerprint: str, *weights: Path) -> str:

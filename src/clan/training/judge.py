@@ -27,7 +27,6 @@ class Judge:
     def __init__(self, config: Config) -> None:
         self.folder = config.snapshot_dir
         self.material = open_material(config, self.folder)
-        self._fingerprint = self.material.fingerprint()
         self._measured: dict[Path, Measured] = {}
 
     def judge(
@@ -65,7 +64,7 @@ class Judge:
             found = measure(method.exported, self.material, teacher=_teacher(method), on_image=seen)
         except Stopped:
             return None
-        keep(self.folder, snapshot.path.stem, key_of(self._fingerprint, snapshot.path), found)
+        keep(self.folder, snapshot.path.stem, key_of(self.material.fingerprint(), snapshot.path), found)
         self._measured[snapshot.path] = Measured(snapshot, found)
         selection = choose(self._all(), describe(self.material))
         write_selection(self.folder, selection)
@@ -78,7 +77,7 @@ class Judge:
         """The measurements of the run's snapshots, by iteration; those of before a resume are read once."""
         for snapshot in find_snapshots(self.folder):
             if snapshot.path not in self._measured:
-                key = key_of(self._fingerprint, snapshot.path)
+                key = key_of(self.material.fingerprint(), snapshot.path)
                 found = kept(self.folder, snapshot.path.stem, key, self.material.num_classes)
                 if found is not None:
                     self._measured[snapshot.path] = Measured(snapshot, found)
