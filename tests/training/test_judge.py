@@ -52,6 +52,7 @@ def test_a_teacher_is_compared_with(tiny):
     train(config)
     found = read_selection(config.snapshot_dir)
     assert "teacher" in found.names
+    judge_run(config.snapshot_dir, images=1)  # of other images, without a teacher
     again = judge_run(config.snapshot_dir).selection
     assert again.column("teacher") == pytest.approx(found.column("teacher"))
 

@@ -119,18 +119,23 @@ def key_of(fingerprint: str, *weights: Path) -> str:
     return hashlib.sha256("\n".join([fingerprint, *map(digest, weights)]).encode()).hexdigest()
 
 
-def place(folder: Path, name: str) -> Path:
-    """Where the measurement of a snapshot's name lies in a run's folder."""
-    return folder / SELECTION / f"{name}.safetensors"
+def place(folder: Path, name: str, key: str) -> Path:
+    """Where the measurement of a snapshot lies in a run's folder: one file for each set of images."""
+    return folder / SELECTION / f"{name}.{key[:8]}.safetensors"
 
 
 def keep(folder: Path, name: str, key: str, statistics: Mapping[str, np.ndarray]) -> None:
     """Writes a measurement beside a run, as a whole or not at all.
 
+    One of the same key that holds more stays: only training can compare with the teacher, and both may measure at once.
+
     Raises:
         CheckpointError: it cannot be written.
     """
-    path = place(folder, name)
+    path = place(folder, name, key)
+    there = kept(folder, name, key, statistics["mean_probability"].size) or {}
+    if statistics.keys() < there.keys():
+        return
     try:
         path.parent.mkdir(exist_ok=True)
         write_arrays(statistics, path, {"key": key})
@@ -147,7 +152,7 @@ def kept(folder: Path, name: str, key: str, num_classes: int) -> dict[str, np.nd
         key: what `key_of` gives now.
         num_classes: C.
     """
-    path = place(folder, name)
+    path = place(folder, name, key)
     if read_metadata(path).get("key") != key:
         return None
     try:
