@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from clan.cli.main import dispatch
-from clan.core.errors import ConfigError
+from clan.core.errors import ConfigError, DataError
 from clan.evaluation import judging
-from clan.evaluation.judging import judge_run, mean_of, rank_runs
+from clan.evaluation.judging import describe, judge_run, mean_of, rank_runs
 from clan.evaluation.label_maps import load_segmenter
 from clan.evaluation.measuring import measure, open_material
 from clan.evaluation.selection import RESULT, read_selection
@@ -148,6 +148,39 @@ def test_runs_on_other_images_are_not_ranked(unlabelled):
         rank_runs(runs)
     with pytest.raises(ConfigError, match="compares snapshots of one run"):
         rank_runs([runs[0], runs[0]], "averaged")
+
+
+def test_unreadable_images_are_left_out_as_far_as_the_run_tolerates_them(worlds, tmp_path):
+    shutil.copytree(worlds, tmp_path / "worlds")
+    config = tiny_config(tmp_path / "worlds", tmp_path, tolerate_bad_samples=1)
+    material = open_material(config, tmp_path)
+    material.target.image_path(1).write_bytes(b"damaged")
+    found = open_material(config, tmp_path)
+    assert found.target.names == [material.target.names[0], material.target.names[2]]
+    assert len(found.remarks) == 1 and f"left out: {material.target.image_path(1)}" in describe(found)
+    material.source.label_path(0).write_bytes(b"damaged")
+    with pytest.raises(DataError, match="--tolerate-bad-samples 1 are used up"):
+        open_material(config, tmp_path)
+
+
+def test_a_split_val_of_the_source_that_cannot_be_used_gives_way_to_training_images(worlds, tmp_path):
+    root = tmp_path / "source"
+    shutil.copytree(worlds / "SYNTHIA/RAND_CITYSCAPES", root)
+    config = tiny_config(worlds, tmp_path, source__root=root)
+    described = config.source.dataset.model_copy(update={"splits": {"train": {}, "val": {"list": "val.txt"}}})
+    config = config.model_copy(update={"source": config.source.model_copy(update={"dataset": described})})
+
+    def used():
+        found = open_material(config, tmp_path)
+        assert all(remark in describe(found) for remark in found.remarks)
+        return found.held_out, found.source.names, " ".join(found.remarks)
+
+    _, names, remark = used()
+    assert len(names) == 3 and "the split val of synthia is not used" in remark and "val.txt" in remark
+    (root / "val.txt").write_text(names[0])
+    assert used() == (True, names[:1], "")
+    open_material(config, tmp_path).source.label_path(0).unlink()
+    assert used() == (False, names[1:], "the split val of synthia is not used (it has no labels)")
 
 
 def test_what_a_user_gets_wrong_is_one_sentence(unlabelled, error_of, tmp_path):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from clan.core.errors import ConfigError
-from clan.core.output import progress
+from clan.core.output import one_line, progress
 from clan.evaluation.criteria import agreement_of_points, goodness
 from clan.evaluation.label_maps import load_segmenter
 from clan.evaluation.measuring import IMAGES, JudgedImages, measure, open_material
@@ -100,9 +100,10 @@ def judge_run(
 def describe(material: JudgedImages) -> str:
     """What snapshots are judged on, in words."""
     source = "held-out" if material.held_out else "training"
-    return (
+    return one_line(
         f"{len(material.target)} images of {material.target.name} {material.target.split} without labels; for the "
         f"source's score, {len(material.source)} {source} images of {material.source.name}"
+        + "".join(f"; {remark}" for remark in material.remarks)
     )
 
 

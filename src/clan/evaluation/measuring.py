@@ -20,6 +20,7 @@ from clan.core.files import UnfitFile, sha256
 from clan.core.runtime import available_cores
 from clan.data import transforms
 from clan.data.dataset import Dataset, find_splits
+from clan.data.loader import too_many
 from clan.evaluation.confusion import confusion_matrix
 from clan.evaluation.criteria import VIEWS, pixel_entropy
 from clan.evaluation.inference import EvaluationOptions, evaluating, total
@@ -56,6 +57,7 @@ class JudgedImages:
         held_out: whether the source's images are of a split that was not trained on.
         target_options: how the network sees the target.
         source_options: how it sees the source.
+        remarks: sentences on what is looked at in place of what was asked for.
     """
 
     target: Dataset
@@ -63,6 +65,7 @@ class JudgedImages:
     held_out: bool
     target_options: EvaluationOptions
     source_options: EvaluationOptions
+    remarks: Sequence[str] = ()
 
     @property
     def num_classes(self) -> int:
@@ -132,6 +135,7 @@ def open_material(config: Config, folder: Path, images: int = IMAGES) -> JudgedI
     """Opens the images that the snapshots of a run are judged on.
 
     The source's are of its split val, where it has one that is not trained on, else of those that were trained on.
+    Unreadable ones are left out as far as the run tolerates bad samples.
 
     Args:
         config: the run.
@@ -139,29 +143,79 @@ def open_material(config: Config, folder: Path, images: int = IMAGES) -> JudgedI
         images: number of images of each domain, evenly spread; 0: all.
 
     Raises:
-        ClanError: a data set is not there.
+        ClanError: a data set is not there, or more images or labels cannot be read.
     """
     target, source = config.target, config.source
-    root = located(source.root, folder, config)
+    remarks: list[str] = []
     with of_domain("source"):
-        held_out = source.split != "val" and "val" in find_splits(source.dataset, root)
-        lists = None if held_out or not source.list_file else located(source.list_file, folder, config)
-        split = "val" if held_out else source.split
-        labelled = Dataset(source.dataset, root, split=split, list_file=lists, classes=config.classes)
-        labelled = labelled.part([index for index in range(len(labelled)) if labelled.has_label(index)])
+        held_out = _held_out(config, folder, remarks) if source.split != "val" else None
+        labelled = held_out or _labelled_part(config, folder, source.split, source.list_file)
     with of_domain("target"):
         lists = located(target.list_file, folder, config) if target.list_file else None
         root = located(target.root, folder, config)
         unlabelled = Dataset(target.dataset, root, split=target.split, list_file=lists, classes=config.classes)
+    looked_at, labelled = spread(unlabelled, images), spread(labelled, images)
+    if tolerated := config.tolerate_bad_samples:
+        looked_at, faults = _readable(looked_at, looked_at.read_image)
+        labelled, others = _readable(labelled, labelled.read_pair)
+        faults += others
+        if len(faults) > tolerated:
+            raise too_many(faults[tolerated], tolerated)
+        if not len(looked_at):
+            raise DataError(faults[0])
+        remarks += [f"left out: {fault}" for fault in faults]
     options = EvaluationOptions.of_run(config, target.dataset)
     normalization = config.network.normalization(source.dataset)
     return JudgedImages(
-        spread(unlabelled, images),
-        spread(labelled, images),
-        held_out,
+        looked_at,
+        labelled,
+        held_out is not None,
         options,
         options.changed(input_size=source.size, normalization=normalization),
+        remarks,
     )
+
+
+def _labelled_part(config: Config, folder: Path, split: str, list_file: Path | None) -> Dataset:
+    """The images of a split of the source that have labels."""
+    source = config.source
+    lists = located(list_file, folder, config) if list_file else None
+    root = located(source.root, folder, config)
+    found = Dataset(source.dataset, root, split=split, list_file=lists, classes=config.classes)
+    return found.part([index for index in range(len(found)) if found.has_label(index)])
+
+
+def _held_out(config: Config, folder: Path, remarks: list[str]) -> Dataset | None:
+    """The labelled images of the source's split val; None: it has none, or, which is remarked, none can be used.
+
+    Splits are described for all copies of a data set, and a copy may lack some.
+    """
+    source = config.source
+    if "val" not in find_splits(source.dataset, located(source.root, folder, config)):
+        return None
+    try:
+        if len(found := _labelled_part(config, folder, "val", None)):
+            return found
+        fault = "it has no labels"
+    except DataError as error:
+        fault = str(error).partition(": ")[0]  # without the remedy: nothing has to be done
+    remarks.append(f"the split val of {source.dataset.name} is not used ({fault})")
+    return None
+
+
+def _readable(dataset: Dataset, read: Callable[[int], object]) -> tuple[Dataset, list[str]]:
+    """The part of a data set that can be read, and what is wrong with each of the other images."""
+
+    def fault(index: int) -> str | None:
+        try:
+            read(index)
+        except DataError as error:
+            return str(error)
+        return None
+
+    with ThreadPoolExecutor(available_cores()) as pool:
+        faults = list(pool.map(fault, range(len(dataset))))
+    return dataset.part([k for k, one in enumerate(faults) if one is None]), [one for one in faults if one is not None]
 
 
 def spread(dataset: Dataset, images: int) -> Dataset:

@@ -27,6 +27,7 @@ class Judge:
     def __init__(self, config: Config) -> None:
         self.folder = config.snapshot_dir
         self.material = open_material(config, self.folder)
+        self._remarks = self.material.remarks  # until they are said
         self._measured: dict[Path, Measured] = {}
 
     def judge(
@@ -71,7 +72,8 @@ class Judge:
         values = next(one.values for one in selection.snapshots if one.snapshot == snapshot.path.name)
         text = ", ".join(f"{name} {value:.3f}" for name, value in values.items())
         best = selection.snapshots[selection.chosen].snapshot
-        return one_line(f"without labels: {text}; chosen so far: {best}")
+        remarks, self._remarks = self._remarks, ()
+        return one_line("; ".join([f"without labels: {text}", f"chosen so far: {best}", *remarks]))
 
     def _all(self) -> list[Measured]:
         """The measurements of the run's snapshots, by iteration; those of before a resume are read once."""
