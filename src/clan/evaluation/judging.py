@@ -16,7 +16,7 @@ from clan.evaluation.selection import DEFAULT, Measured, Selection, choose, keep
 from clan.models.segmenter import Segmenter
 from clan.models.weights import load_weights
 from clan.run.config import Config
-from clan.run.folder import find_snapshots
+from clan.run.folder import find_candidates
 from clan.run.records import read_run
 
 AVERAGED = "averaged"
@@ -71,7 +71,7 @@ def judge_run(
         if root is not None
     }
     config = config.model_copy(update=moved)
-    snapshots = find_snapshots(folder)
+    snapshots = find_candidates(folder)
     material = open_material(config, folder, images)
     fingerprint = material.fingerprint()
     measured = []
