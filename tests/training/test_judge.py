@@ -6,7 +6,7 @@ import pytest
 
 from clan.core.errors import Interrupted
 from clan.evaluation import judging
-from clan.evaluation.judging import judge_run
+from clan.evaluation.judging import judge_runs
 from clan.evaluation.selection import read_selection
 from clan.run.observer import Observer
 from clan.training.judge import Judge
@@ -14,6 +14,11 @@ from clan.training.trainer import Trainer
 from tests.conftest import assert_same_end, tiny_config
 
 pytestmark = pytest.mark.plain
+
+
+def judge_run(folder, **options):
+    [one] = judge_runs([folder], **options)
+    return one
 
 
 def train(config, *observers, resume=False):

@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
 
 from clan.core.errors import CheckpointError, ConfigError, DataError, WeightsError
-from clan.core.files import UnfitFile, as_json, quoted, read_whole, sha256, write_file
+from clan.core.files import UnfitFile, as_json, quoted, read_whole, sha256, write_file, writing
 from clan.evaluation.criteria import CRITERIA, alone, goodness, rank_correlation, together
 from clan.models.weight_files import read_arrays, read_metadata, write_arrays
 from clan.run.folder import SELECTION, Snapshot
@@ -122,6 +123,18 @@ def key_of(fingerprint: str, *weights: Path) -> str:
 def place(folder: Path, name: str, key: str) -> Path:
     """Where the measurement of a snapshot lies in a run's folder: one file for each set of images."""
     return folder / SELECTION / f"{name}.{key[:8]}.safetensors"
+
+
+def require_writable(folder: Path) -> None:
+    """Checks that measurements can be kept beside a run, which is to be known before hours of measuring.
+
+    Raises:
+        CheckpointError: they cannot.
+    """
+    path = folder / SELECTION
+    with writing(path, "make the run's folder writable", CheckpointError):
+        path.mkdir(exist_ok=True)
+        TemporaryFile(dir=path).close()
 
 
 def keep(folder: Path, name: str, key: str, statistics: Mapping[str, np.ndarray]) -> None:
