@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from clan.core.errors import ConfigError
+from clan.core.errors import ConfigError, WeightsError
 from clan.core.output import one_line, progress
 from clan.evaluation.criteria import agreement_of_points, goodness
 from clan.evaluation.label_maps import load_segmenter
-from clan.evaluation.measuring import IMAGES, JudgedImages, measure, open_material
+from clan.evaluation.measuring import IMAGES, JudgedImages, NotFinite, measure, open_material
 from clan.evaluation.selection import (
     DEFAULT,
     Measured,
@@ -83,7 +83,7 @@ def judge_runs(
 
     Raises:
         ClanError: a folder is no run or has no snapshot, data is missing, the criterion is not known, runs cannot be
-            compared, or a measurement cannot be written.
+            compared, a snapshot's predictions are not finite, or a measurement cannot be written.
     """
     domains = {"source": data_dir, "target": data_dir_target}
     opened = [_open(folder, images, domains) for folder in folders]
@@ -176,8 +176,14 @@ def _once(
     if found is None:
         require_writable(folder)
         segmenter = make()
-        with progress(title, len(material.target) + len(material.source)) as advance:
-            found = measure(segmenter, material, on_image=advance)
+        try:
+            with progress(title, len(material.target) + len(material.source)) as advance:
+                found = measure(segmenter, material, on_image=advance)
+        except NotFinite:
+            raise WeightsError(
+                f"what {name} of {folder} predicts is not finite, as after training that diverged: move such snapshots "
+                "to another folder"
+            ) from None
         keep(folder, name, key, found)
     return found
 

@@ -31,6 +31,11 @@ from clan.run.records import located
 
 Item = TypeVar("Item")
 
+
+class NotFinite(Exception):
+    """A network predicts numbers that are not finite."""
+
+
 IMAGES = 100
 """Images of each domain that are looked at, evenly spread over the split, unless said otherwise."""
 
@@ -246,7 +251,8 @@ def measure(
         of the "teacher", and with the "source" images' labels.
 
     Raises:
-        DataError: an image, or a label of the source, cannot be read; and whatever `on_image` raises.
+        DataError: an image, or a label of the source, cannot be read.
+        NotFinite: a prediction has infinite or undefined numbers; and whatever `on_image` raises.
     """
     tally = _Tally(material, two_heads=segmenter.num_heads == 2, teacher=teacher is not None)
     options = material.target_options
@@ -362,8 +368,15 @@ def _logits(segmenter: Segmenter, planes: np.ndarray) -> list[Tensor]:
 
 
 def _on_grid(segmenter: Segmenter, logits: Tensor, size: Sequence[int]) -> np.ndarray:
-    """Probabilities, float32 [B, C, h, w], on the grid of inputs of `size`."""
-    return class_probabilities(segmenter.resize(logits, _grid(size))).numpy()
+    """Probabilities, float32 [B, C, h, w], on the grid of inputs of `size`.
+
+    Raises:
+        NotFinite: one is not finite: finite weights can give infinite logits.
+    """
+    found = class_probabilities(segmenter.resize(logits, _grid(size))).numpy()
+    if not np.isfinite(found).all():
+        raise NotFinite
+    return found
 
 
 def _labels(probabilities: np.ndarray) -> np.ndarray:

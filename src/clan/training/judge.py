@@ -5,7 +5,7 @@ from pathlib import Path
 
 from clan.core.output import one_line
 from clan.evaluation.judging import describe
-from clan.evaluation.measuring import measure, open_material
+from clan.evaluation.measuring import NotFinite, measure, open_material
 from clan.evaluation.selection import Measured, choose, keep, kept, key_of, write_selection
 from clan.methods.base import Method, Role
 from clan.models.segmenter import Segmenter
@@ -66,6 +66,8 @@ class Judge:
             found = measure(method.exported, self.material, teacher=_teacher(method), on_image=seen)
         except Stopped:
             return None
+        except NotFinite:
+            return "not judged without labels: its predictions are not finite, as after training that diverged"
         keep(self.folder, snapshot.path.stem, key, found)
         measured = self._all()
         if snapshot.path not in [one.snapshot.path for one in measured]:
