@@ -104,3 +104,12 @@ def test_measurements_are_kept_under_their_key(tmp_path):
     assert kept(tmp_path, "SYS_1", "another", CLASSES) is None
     assert kept(tmp_path, "SYS_1", "key", CLASSES + 1) is None
     assert kept(tmp_path, "SYS_2", "key", CLASSES) is None
+
+
+def test_a_measurement_is_replaced_neither_by_one_of_other_images_nor_by_a_smaller_one(tmp_path):
+    statistics = measured(1).statistics
+    for key in ("1" * 64, "2" * 64):
+        keep(tmp_path, "SYS_1", key, {**statistics, "teacher": statistics["heads"]})
+    keep(tmp_path, "SYS_1", "1" * 64, statistics)
+    for key in ("1" * 64, "2" * 64):
+        assert kept(tmp_path, "SYS_1", key, CLASSES).keys() == {*statistics, "teacher"}

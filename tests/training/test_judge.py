@@ -6,13 +6,19 @@ import pytest
 
 from clan.core.errors import Interrupted
 from clan.evaluation import judging
-from clan.evaluation.judging import judge_run
+from clan.evaluation.judging import judge_runs
 from clan.evaluation.selection import read_selection
 from clan.run.observer import Observer
+from clan.training.judge import Judge
 from clan.training.trainer import Trainer
-from tests.conftest import assert_same_end
+from tests.conftest import assert_same_end, tiny_config
 
 pytestmark = pytest.mark.plain
+
+
+def judge_run(folder, **options):
+    [one] = judge_runs([folder], **options)
+    return one
 
 
 def train(config, *observers, resume=False):
@@ -52,8 +58,33 @@ def test_a_teacher_is_compared_with(tiny):
     train(config)
     found = read_selection(config.snapshot_dir)
     assert "teacher" in found.names
+    judge_run(config.snapshot_dir, images=1)  # of other images, without a teacher
     again = judge_run(config.snapshot_dir).selection
     assert again.column("teacher") == pytest.approx(found.column("teacher"))
+
+
+def test_damaged_images_that_the_run_tolerates_are_left_out_and_snapshots_that_are_gone_forgotten(worlds, tmp_path):
+    shutil.copytree(worlds, tmp_path / "worlds")
+    run = tmp_path / "run"
+    options = {"select_without_labels": True, "tolerate_bad_samples": 2, "loggers": ()}
+    config = tiny_config(tmp_path / "worlds", run, **options)
+    damaged = Judge(config).material.target.image_path(0)
+    damaged.write_bytes(b"damaged")
+    said = [sentence for sentence in train(config) if "without labels: " in sentence]
+    assert [f"left out: {damaged}" in sentence for sentence in said] == [True, False]
+    assert str(damaged) in judge_run(run).selection.images
+
+    judge = Judge(config)
+
+    def judged():
+        return [one.snapshot.path.stem for one in judge._all()]
+
+    assert judged() == ["SYS_2", "SYS_4"]
+    shutil.copy(run / "SYS_4.pdparams", run / "SYS_best.pdparams")
+    shutil.copy(run / "SYS_4.pdparams", run / "SYS_2.pdparams")
+    assert judged() == ["SYS_4"]
+    (run / "SYS_4.pdparams").rename(run / "SYS_5.pdparams")
+    assert judged() == []
 
 
 def test_a_signal_leaves_the_measurement_to_select(tiny):

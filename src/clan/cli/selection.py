@@ -52,21 +52,22 @@ def select(
     if len({run.resolve() for run in runs}) < len(runs):
         raise ConfigError("a run is named twice: name every run once")
     where.select()
-    from clan.evaluation.judging import judge_run, rank_runs
+    from clan.evaluation.judging import judge_runs, rank_runs
     from clan.evaluation.selection import write_selection
 
     judged = []
-    for run in runs:
-        one = judge_run(run, images=images, criterion=criterion, data_dir=data_dir, data_dir_target=data_dir_target)
-        write_selection(run, one.selection)
+    roots = {"data_dir": data_dir, "data_dir_target": data_dir_target}
+    for one in judge_runs(runs, images=images, criterion=criterion, **roots):
         judged.append(one)
         if not json:
-            show_selection(run, one.selection)
+            show_selection(one.folder, one.selection)
     places = rank_runs(judged, criterion) if len(judged) > 1 else []
     if json:
         print_json([(one.folder, one.selection) for one in judged], places)
     elif places:
         show_ranking(places)
+    for one in judged:  # last: what was measured is shown even if it cannot be written
+        write_selection(one.folder, one.selection)
 
 
 def show_selection(run: Path, selection: "Selection") -> None:

@@ -1,5 +1,6 @@
 """Reading files of any origin safely, writing files atomically, and strict JSON."""
 
+import hashlib
 import json
 import math
 import os
@@ -54,6 +55,16 @@ def read_start(path: Path, limit: int) -> bytes:
     file, _ = _open_ordinary(path)
     with file:
         return file.read(limit)
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a regular file of any size, in hexadecimal; raises as `read_whole`."""
+    found = hashlib.sha256()
+    file, _ = _open_ordinary(path)
+    with file:
+        while block := file.read(1 << 20):
+            found.update(block)
+    return found.hexdigest()
 
 
 def _open_ordinary(path: Path) -> tuple[BinaryIO, int]:

@@ -1,22 +1,32 @@
 """`clan select`: measures every snapshot of runs once, and chooses among the snapshots and among the runs."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from clan.core.errors import ConfigError
-from clan.core.output import progress
+from clan.core.errors import ConfigError, WeightsError
+from clan.core.output import one_line, progress
 from clan.evaluation.criteria import agreement_of_points, goodness
 from clan.evaluation.label_maps import load_segmenter
-from clan.evaluation.measuring import IMAGES, JudgedImages, measure, open_material
-from clan.evaluation.selection import DEFAULT, Measured, Selection, choose, keep, kept, key_of, known
+from clan.evaluation.measuring import IMAGES, JudgedImages, NotFinite, measure, open_material
+from clan.evaluation.selection import (
+    DEFAULT,
+    Measured,
+    Selection,
+    choose,
+    keep,
+    kept,
+    key_of,
+    known,
+    require_writable,
+)
 from clan.models.segmenter import Segmenter
 from clan.models.weights import load_weights
 from clan.run.config import Config
-from clan.run.folder import find_snapshots
+from clan.run.folder import Snapshot, find_candidates
 from clan.run.records import read_run
 
 AVERAGED = "averaged"
@@ -43,36 +53,87 @@ class JudgedRun:
     selection: Selection
 
 
-def judge_run(
-    folder: Path,
+class _Opened(NamedTuple):
+    """A run before it is measured; see `JudgedRun`."""
+
+    folder: Path
+    config: Config
+    snapshots: list[Snapshot]
+    material: JudgedImages
+
+
+def judge_runs(
+    folders: Sequence[Path],
     *,
     images: int = IMAGES,
     criterion: str | None = None,
     data_dir: Path | None = None,
     data_dir_target: Path | None = None,
-) -> JudgedRun:
-    """Measures the snapshots of a run that are not measured yet, with progress, and chooses one.
+) -> Iterator[JudgedRun]:
+    """Measures the snapshots of runs that are not measured yet, with progress, and chooses one of each run.
+
+    What can be refused is refused before anything is measured.
 
     Args:
-        folder: the run's folder.
+        folders: the runs' folders; of several, runs to be ranked.
         images: number of images of each domain; 0: all.
         criterion: the one that chooses; None: `DEFAULT`.
         data_dir: the source's folder; None: the run's.
         data_dir_target: the target's folder; None: the run's.
 
     Raises:
-        ClanError: the folder is no run or has no snapshot, data is missing, or a measurement cannot be written.
+        ClanError: a folder is no run or has no snapshot, data is missing, the criterion is not known, runs cannot be
+            compared, a snapshot's predictions are not finite, or a measurement cannot be written.
     """
-    config = read_run(folder).config
     domains = {"source": data_dir, "target": data_dir_target}
+    opened = [_open(folder, images, domains) for folder in folders]
+    if len(opened) > 1:
+        _require_comparable(opened, criterion or DEFAULT)
+    for run in opened:
+        if len(run.snapshots) > 1 or len(opened) > 1:
+            _require_known(run, criterion or DEFAULT)
+    for run in opened:
+        yield _judge(run, criterion)
+
+
+def _open(folder: Path, images: int, domains: Mapping[str, Path | None]) -> _Opened:
+    """Opens a run, with its data sets in other folders if these are given by domain."""
+    config = read_run(folder).config
     moved = {
         role: getattr(config, role).model_copy(update={"root": root})
         for role, root in domains.items()
         if root is not None
     }
     config = config.model_copy(update=moved)
-    snapshots = find_snapshots(folder)
-    material = open_material(config, folder, images)
+    return _Opened(folder, config, find_candidates(folder), open_material(config, folder, images))
+
+
+def _require_known(run: _Opened, criterion: str) -> None:
+    """Refuses a criterion that measuring will not make known.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    reason = ""
+    if criterion == "heads" and run.config.network.num_heads < 2:
+        reason = "its network has one head"
+    if criterion == "source" and not len(run.material.source):
+        reason = "no image of the source has a label"
+    if criterion == "teacher":
+        fingerprint, num_classes = run.material.fingerprint(), run.material.num_classes
+        for path, _ in run.snapshots:
+            if "teacher" not in (kept(run.folder, path.stem, key_of(fingerprint, path), num_classes) or {}):
+                reason = f"of {path.name} it is measured by clan train --select-without-labels alone"
+    if reason:
+        raise ConfigError(
+            f"the criterion {criterion} is not known of every snapshot of {run.folder} ({reason}): choose by another "
+            "(--criterion)"
+        )
+
+
+def _judge(run: _Opened, criterion: str | None) -> JudgedRun:
+    """Measures what is not measured yet, and chooses."""
+    folder, config, snapshots, material = run
     fingerprint = material.fingerprint()
     measured = []
     for number, snapshot in enumerate(snapshots, start=1):
@@ -100,9 +161,10 @@ def judge_run(
 def describe(material: JudgedImages) -> str:
     """What snapshots are judged on, in words."""
     source = "held-out" if material.held_out else "training"
-    return (
+    return one_line(
         f"{len(material.target)} images of {material.target.name} {material.target.split} without labels; for the "
         f"source's score, {len(material.source)} {source} images of {material.source.name}"
+        + "".join(f"; {remark}" for remark in material.remarks)
     )
 
 
@@ -112,9 +174,16 @@ def _once(
     """A measurement from the disk, or made now and kept there."""
     found = kept(folder, name, key, material.num_classes)
     if found is None:
+        require_writable(folder)
         segmenter = make()
-        with progress(title, len(material.target) + len(material.source)) as advance:
-            found = measure(segmenter, material, on_image=advance)
+        try:
+            with progress(title, len(material.target) + len(material.source)) as advance:
+                found = measure(segmenter, material, on_image=advance)
+        except NotFinite:
+            raise WeightsError(
+                f"what {name} of {folder} predicts is not finite, as after training that diverged: move such snapshots "
+                "to another folder"
+            ) from None
         keep(folder, name, key, found)
     return found
 
@@ -163,18 +232,13 @@ def rank_runs(runs: Sequence[JudgedRun], criterion: str | None = None) -> list[P
     """Ranks runs by their chosen snapshots, the best first.
 
     Args:
-        runs: at least two, of the same target images and classes.
+        runs: at least two, judged together by `judge_runs`.
         criterion: to rank by; None: `DEFAULT`.
 
     Raises:
-        ConfigError: the runs were judged on different images or classes, or the criterion cannot be compared.
+        ConfigError: the criterion is not known of a run's chosen snapshot.
     """
-    _require_comparable(runs)
     criterion = criterion or DEFAULT
-    if criterion in BETWEEN_SNAPSHOTS:
-        raise ConfigError(
-            f"the criterion {criterion} compares snapshots of one run: rank runs by another (--criterion)"
-        )
     # Every run counts once, however many snapshots it has.
     mean = np.zeros(runs[0].measured[0].statistics["points"].shape, np.float32)
     for run in runs:
@@ -196,15 +260,21 @@ def rank_runs(runs: Sequence[JudgedRun], criterion: str | None = None) -> list[P
     return [places[index] for index in order]
 
 
-def _require_comparable(runs: Sequence[JudgedRun]) -> None:
+def _require_comparable(runs: Sequence[_Opened], criterion: str) -> None:
+    """Refuses runs that cannot be ranked by a criterion.
+
+    Raises:
+        ConfigError: they have other target images or classes, or the criterion compares snapshots of one run alone.
+    """
+    if criterion in BETWEEN_SNAPSHOTS:
+        raise ConfigError(
+            f"the criterion {criterion} compares snapshots of one run: rank runs by another (--criterion)"
+        )
     first = runs[0]
     for run in runs[1:]:
-        here, there = first.material.target, run.material.target
-        if (here.name, here.names, list(here.classes.classes)) != (
-            there.name,
-            there.names,
-            list(there.classes.classes),
-        ):
+        here, there = first.material, run.material
+        same_classes = list(here.target.classes.classes) == list(there.target.classes.classes)
+        if not same_classes or here.target_contents != there.target_contents:
             raise ConfigError(
                 f"{first.folder} and {run.folder} have other target images or classes: compare runs of the same"
             )

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
@@ -14,10 +15,12 @@ import numpy as np
 import paddle
 from paddle import Tensor
 
-from clan.core.errors import of_domain
+from clan.core.errors import DataError, of_domain
+from clan.core.files import UnfitFile, sha256
 from clan.core.runtime import available_cores
 from clan.data import transforms
 from clan.data.dataset import Dataset, find_splits
+from clan.data.loader import too_many
 from clan.evaluation.confusion import confusion_matrix
 from clan.evaluation.criteria import VIEWS, pixel_entropy
 from clan.evaluation.inference import EvaluationOptions, evaluating, total
@@ -27,6 +30,11 @@ from clan.run.config import Config
 from clan.run.records import located
 
 Item = TypeVar("Item")
+
+
+class NotFinite(Exception):
+    """A network predicts numbers that are not finite."""
+
 
 IMAGES = 100
 """Images of each domain that are looked at, evenly spread over the split, unless said otherwise."""
@@ -54,6 +62,7 @@ class JudgedImages:
         held_out: whether the source's images are of a split that was not trained on.
         target_options: how the network sees the target.
         source_options: how it sees the source.
+        remarks: sentences on what is looked at in place of what was asked for.
     """
 
     target: Dataset
@@ -61,6 +70,7 @@ class JudgedImages:
     held_out: bool
     target_options: EvaluationOptions
     source_options: EvaluationOptions
+    remarks: Sequence[str] = ()
 
     @property
     def num_classes(self) -> int:
@@ -72,22 +82,65 @@ class JudgedImages:
         """Pixels per image whose probabilities are kept."""
         return max(1, min(256, MOST_POINTS // len(self.target)))
 
+    @cached_property
+    def target_contents(self) -> list[str]:
+        """SHA-256 of every target image's file: an image is the same wherever it lies and whatever it is called.
+
+        Raises:
+            DataError: an image cannot be read.
+        """
+        return _contents([self.target.image_path(index) for index in range(len(self.target))])
+
     def fingerprint(self) -> str:
-        """SHA-256 of all that measurements depend on but the weights: images, sizes and the version of this code."""
+        """SHA-256 of all that measurements depend on but the weights: images, sizes and the version of this code.
+
+        Raises:
+            DataError: an image or a label cannot be read.
+        """
         facts = [
             VERSION,
-            [(data.name, data.split, data.names) for data in (self.target, self.source)],
-            [options.input_size for options in (self.target_options, self.source_options)],
+            self.target_contents,
+            self._source_contents,
+            hashlib.sha256(self.source.table.tobytes()).hexdigest(),
+            [(one.input_size, str(one.normalization)) for one in (self.target_options, self.source_options)],
             list(self.target.classes.classes),
             [CELL, JITTER, SMALLER, self.points],
         ]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+    @cached_property
+    def _source_contents(self) -> list[str]:
+        """SHA-256 of the files of the source's images, then of their labels."""
+        indices = range(len(self.source))
+        return _contents(
+            [find(index) for find in (self.source.image_path, self.source.label_path) for index in indices]
+        )
+
+
+def _contents(paths: Sequence[Path]) -> list[str]:
+    """SHA-256 of files, read by threads.
+
+    Raises:
+        DataError: a file cannot be read.
+    """
+
+    def content(path: Path) -> str:
+        try:
+            return sha256(path)
+        except UnfitFile as error:
+            raise DataError(f"{path} {error}") from None
+        except OSError as error:
+            raise DataError(f"{path} cannot be read ({error.strerror}): check it and its permissions") from None
+
+    with ThreadPoolExecutor(available_cores()) as pool:
+        return list(pool.map(content, paths))
 
 
 def open_material(config: Config, folder: Path, images: int = IMAGES) -> JudgedImages:
     """Opens the images that the snapshots of a run are judged on.
 
     The source's are of its split val, where it has one that is not trained on, else of those that were trained on.
+    Unreadable ones are left out as far as the run tolerates bad samples.
 
     Args:
         config: the run.
@@ -95,29 +148,79 @@ def open_material(config: Config, folder: Path, images: int = IMAGES) -> JudgedI
         images: number of images of each domain, evenly spread; 0: all.
 
     Raises:
-        ClanError: a data set is not there.
+        ClanError: a data set is not there, or more images or labels cannot be read.
     """
     target, source = config.target, config.source
-    root = located(source.root, folder, config)
+    remarks: list[str] = []
     with of_domain("source"):
-        held_out = source.split != "val" and "val" in find_splits(source.dataset, root)
-        lists = None if held_out or not source.list_file else located(source.list_file, folder, config)
-        split = "val" if held_out else source.split
-        labelled = Dataset(source.dataset, root, split=split, list_file=lists, classes=config.classes)
-        labelled = labelled.part([index for index in range(len(labelled)) if labelled.has_label(index)])
+        held_out = _held_out(config, folder, remarks) if source.split != "val" else None
+        labelled = held_out or _labelled_part(config, folder, source.split, source.list_file)
     with of_domain("target"):
         lists = located(target.list_file, folder, config) if target.list_file else None
         root = located(target.root, folder, config)
         unlabelled = Dataset(target.dataset, root, split=target.split, list_file=lists, classes=config.classes)
+    looked_at, labelled = spread(unlabelled, images), spread(labelled, images)
+    if tolerated := config.tolerate_bad_samples:
+        looked_at, faults = _readable(looked_at, looked_at.read_image)
+        labelled, others = _readable(labelled, labelled.read_pair)
+        faults += others
+        if len(faults) > tolerated:
+            raise too_many(faults[tolerated], tolerated)
+        if not len(looked_at):
+            raise DataError(faults[0])
+        remarks += [f"left out: {fault}" for fault in faults]
     options = EvaluationOptions.of_run(config, target.dataset)
     normalization = config.network.normalization(source.dataset)
     return JudgedImages(
-        spread(unlabelled, images),
-        spread(labelled, images),
-        held_out,
+        looked_at,
+        labelled,
+        held_out is not None,
         options,
         options.changed(input_size=source.size, normalization=normalization),
+        remarks,
     )
+
+
+def _labelled_part(config: Config, folder: Path, split: str, list_file: Path | None) -> Dataset:
+    """The images of a split of the source that have labels."""
+    source = config.source
+    lists = located(list_file, folder, config) if list_file else None
+    root = located(source.root, folder, config)
+    found = Dataset(source.dataset, root, split=split, list_file=lists, classes=config.classes)
+    return found.part([index for index in range(len(found)) if found.has_label(index)])
+
+
+def _held_out(config: Config, folder: Path, remarks: list[str]) -> Dataset | None:
+    """The labelled images of the source's split val; None: it has none, or, which is remarked, none can be used.
+
+    Splits are described for all copies of a data set, and a copy may lack some.
+    """
+    source = config.source
+    if "val" not in find_splits(source.dataset, located(source.root, folder, config)):
+        return None
+    try:
+        if len(found := _labelled_part(config, folder, "val", None)):
+            return found
+        fault = "it has no labels"
+    except DataError as error:
+        fault = str(error).partition(": ")[0]  # without the remedy: nothing has to be done
+    remarks.append(f"the split val of {source.dataset.name} is not used ({fault})")
+    return None
+
+
+def _readable(dataset: Dataset, read: Callable[[int], object]) -> tuple[Dataset, list[str]]:
+    """The part of a data set that can be read, and what is wrong with each of the other images."""
+
+    def fault(index: int) -> str | None:
+        try:
+            read(index)
+        except DataError as error:
+            return str(error)
+        return None
+
+    with ThreadPoolExecutor(available_cores()) as pool:
+        faults = list(pool.map(fault, range(len(dataset))))
+    return dataset.part([k for k, one in enumerate(faults) if one is None]), [one for one in faults if one is not None]
 
 
 def spread(dataset: Dataset, images: int) -> Dataset:
@@ -148,7 +251,8 @@ def measure(
         of the "teacher", and with the "source" images' labels.
 
     Raises:
-        DataError: an image, or a label of the source, cannot be read; and whatever `on_image` raises.
+        DataError: an image, or a label of the source, cannot be read.
+        NotFinite: a prediction has infinite or undefined numbers; and whatever `on_image` raises.
     """
     tally = _Tally(material, two_heads=segmenter.num_heads == 2, teacher=teacher is not None)
     options = material.target_options
@@ -264,8 +368,15 @@ def _logits(segmenter: Segmenter, planes: np.ndarray) -> list[Tensor]:
 
 
 def _on_grid(segmenter: Segmenter, logits: Tensor, size: Sequence[int]) -> np.ndarray:
-    """Probabilities, float32 [B, C, h, w], on the grid of inputs of `size`."""
-    return class_probabilities(segmenter.resize(logits, _grid(size))).numpy()
+    """Probabilities, float32 [B, C, h, w], on the grid of inputs of `size`.
+
+    Raises:
+        NotFinite: one is not finite: finite weights can give infinite logits.
+    """
+    found = class_probabilities(segmenter.resize(logits, _grid(size))).numpy()
+    if not np.isfinite(found).all():
+        raise NotFinite
+    return found
 
 
 def _labels(probabilities: np.ndarray) -> np.ndarray:

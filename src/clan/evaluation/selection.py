@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
 
 from clan.core.errors import CheckpointError, ConfigError, DataError, WeightsError
-from clan.core.files import UnfitFile, as_json, quoted, read_whole, write_file
+from clan.core.files import UnfitFile, as_json, quoted, read_whole, sha256, write_file, writing
 from clan.evaluation.criteria import CRITERIA, alone, goodness, rank_correlation, together
 from clan.models.weight_files import read_arrays, read_metadata, write_arrays
 from clan.run.folder import SELECTION, Snapshot
@@ -106,14 +107,12 @@ def digest(weights: Path) -> str:
     Raises:
         WeightsError: it cannot be read.
     """
-    found = hashlib.sha256()
     try:
-        with weights.open("rb") as file:
-            while block := file.read(1 << 20):
-                found.update(block)
+        return sha256(weights)
+    except UnfitFile as error:
+        raise WeightsError(f"{weights} {error}") from None
     except OSError as error:
         raise WeightsError(f"{weights} cannot be read ({error.strerror}): check its permissions") from None
-    return found.hexdigest()
 
 
 def key_of(fingerprint: str, *weights: Path) -> str:
@@ -121,18 +120,35 @@ def key_of(fingerprint: str, *weights: Path) -> str:
     return hashlib.sha256("\n".join([fingerprint, *map(digest, weights)]).encode()).hexdigest()
 
 
-def place(folder: Path, name: str) -> Path:
-    """Where the measurement of a snapshot's name lies in a run's folder."""
-    return folder / SELECTION / f"{name}.safetensors"
+def place(folder: Path, name: str, key: str) -> Path:
+    """Where the measurement of a snapshot lies in a run's folder: one file for each set of images."""
+    return folder / SELECTION / f"{name}.{key[:8]}.safetensors"
+
+
+def require_writable(folder: Path) -> None:
+    """Checks that measurements can be kept beside a run, which is to be known before hours of measuring.
+
+    Raises:
+        CheckpointError: they cannot.
+    """
+    path = folder / SELECTION
+    with writing(path, "make the run's folder writable", CheckpointError):
+        path.mkdir(exist_ok=True)
+        TemporaryFile(dir=path).close()
 
 
 def keep(folder: Path, name: str, key: str, statistics: Mapping[str, np.ndarray]) -> None:
     """Writes a measurement beside a run, as a whole or not at all.
 
+    One of the same key that holds more stays: only training can compare with the teacher, and both may measure at once.
+
     Raises:
         CheckpointError: it cannot be written.
     """
-    path = place(folder, name)
+    path = place(folder, name, key)
+    there = kept(folder, name, key, statistics["mean_probability"].size) or {}
+    if statistics.keys() < there.keys():
+        return
     try:
         path.parent.mkdir(exist_ok=True)
         write_arrays(statistics, path, {"key": key})
@@ -149,7 +165,7 @@ def kept(folder: Path, name: str, key: str, num_classes: int) -> dict[str, np.nd
         key: what `key_of` gives now.
         num_classes: C.
     """
-    path = place(folder, name)
+    path = place(folder, name, key)
     if read_metadata(path).get("key") != key:
         return None
     try:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import paddle
 
-from clan.core.errors import ConfigError, DataError, of_domain
+from clan.core.errors import ConfigError, DataError, WeightsError, of_domain
 from clan.core.output import encoded
 from clan.core.runtime import available_cores
 from clan.data import transforms
@@ -131,6 +131,7 @@ def look(
 
     Raises:
         DataError: an image cannot be read.
+        WeightsError: what the network makes of an image is not finite.
     """
 
     def planes(index: int) -> np.ndarray:
@@ -139,19 +140,23 @@ def look(
 
     found: list[tuple[float, float, np.ndarray, np.ndarray]] = []
     with ThreadPoolExecutor(available_cores()) as pool, evaluating(segmenter, options.precision):
-        for one in ahead(pool, planes, len(dataset)):
+        for index, one in enumerate(ahead(pool, planes, len(dataset))):
             pyramid = segmenter.backbone.pyramid(paddle.to_tensor(one))
             heads = [logits.astype("float32") for logits in segmenter.read(pyramid)]
             prob = class_probabilities(total(heads)).numpy()[0]
             classes = [logits.numpy()[0].argmax(axis=0) for logits in heads]
-            found.append(
-                (
-                    float(pixel_entropy(np.moveaxis(prob, 0, -1)).mean()),
-                    float(np.mean(classes[0] != classes[-1])),
-                    prob.mean(axis=(1, 2), dtype=np.float64),
-                    pyramid[-1].astype("float32").numpy()[0].mean(axis=(1, 2), dtype=np.float64),
-                )
+            seen = (
+                float(pixel_entropy(np.moveaxis(prob, 0, -1)).mean()),
+                float(np.mean(classes[0] != classes[-1])),
+                prob.mean(axis=(1, 2), dtype=np.float64),
+                pyramid[-1].astype("float32").numpy()[0].mean(axis=(1, 2), dtype=np.float64),
             )
+            if not all(np.isfinite(value).all() for value in seen):
+                raise WeightsError(
+                    f"what the snapshot predicts for {dataset.image_path(index)} is not finite, as after training that "
+                    "diverged: name another with --weights"
+                )
+            found.append(seen)
             on_image()
     return Impressions(*(np.array(values) for values in zip(*found, strict=True)))
 

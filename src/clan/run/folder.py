@@ -104,3 +104,18 @@ def find_snapshots(folder: Path) -> list[Snapshot]:
     numbered = {snapshot.iteration for snapshot in found if not snapshot.path.stem.endswith(BEST)}
     found = [one for one in found if not one.path.stem.endswith(BEST) or one.iteration not in numbered]
     return sorted(found, key=lambda snapshot: (snapshot.iteration is None, snapshot.iteration or 0, snapshot.path))
+
+
+def find_candidates(folder: Path) -> list[Snapshot]:
+    """Lists as `find_snapshots`, without the best snapshot: labels chose it, so that it is none to choose without them.
+
+    Raises:
+        WeightsError: there is no other snapshot.
+    """
+    found = [snapshot for snapshot in find_snapshots(folder) if not snapshot.path.stem.endswith(BEST)]
+    if not found:
+        raise WeightsError(
+            f"{folder} holds no snapshot but the best in validation, which labels of the target chose: train with a "
+            "smaller --save-every"
+        )
+    return found

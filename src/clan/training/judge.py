@@ -5,12 +5,12 @@ from pathlib import Path
 
 from clan.core.output import one_line
 from clan.evaluation.judging import describe
-from clan.evaluation.measuring import measure, open_material
+from clan.evaluation.measuring import NotFinite, measure, open_material
 from clan.evaluation.selection import Measured, choose, keep, kept, key_of, write_selection
 from clan.methods.base import Method, Role
 from clan.models.segmenter import Segmenter
 from clan.run.config import Config
-from clan.run.folder import Snapshot, find_snapshots
+from clan.run.folder import Snapshot, find_candidates
 from clan.training.validation import Stopped
 
 
@@ -27,8 +27,8 @@ class Judge:
     def __init__(self, config: Config) -> None:
         self.folder = config.snapshot_dir
         self.material = open_material(config, self.folder)
-        self._fingerprint = self.material.fingerprint()
-        self._measured: dict[Path, Measured] = {}
+        self._remarks = self.material.remarks  # until they are said
+        self._measured: dict[tuple[Path, int, int], Measured] = {}
 
     def judge(
         self,
@@ -47,11 +47,12 @@ class Judge:
             stop: asked after each image whether to leave the measurement to `clan select`.
 
         Returns:
-            A sentence on the result; None: it broke off.
+            A sentence on the result; None: it broke off, or the snapshot was removed meanwhile.
 
         Raises:
             ClanError: an image cannot be read, or a file not be written.
         """
+        key = key_of(self.material.fingerprint(), snapshot.path)
         total, done = len(self.material.target) + len(self.material.source), 0
 
         def seen() -> None:
@@ -65,24 +66,34 @@ class Judge:
             found = measure(method.exported, self.material, teacher=_teacher(method), on_image=seen)
         except Stopped:
             return None
-        keep(self.folder, snapshot.path.stem, key_of(self._fingerprint, snapshot.path), found)
-        self._measured[snapshot.path] = Measured(snapshot, found)
-        selection = choose(self._all(), describe(self.material))
+        except NotFinite:
+            return "not judged without labels: its predictions are not finite, as after training that diverged"
+        keep(self.folder, snapshot.path.stem, key, found)
+        measured = self._all()
+        if snapshot.path not in [one.snapshot.path for one in measured]:
+            return None
+        selection = choose(measured, describe(self.material))
         write_selection(self.folder, selection)
         values = next(one.values for one in selection.snapshots if one.snapshot == snapshot.path.name)
         text = ", ".join(f"{name} {value:.3f}" for name, value in values.items())
         best = selection.snapshots[selection.chosen].snapshot
-        return one_line(f"without labels: {text}; chosen so far: {best}")
+        remarks, self._remarks = self._remarks, ()
+        return one_line("; ".join([f"without labels: {text}", f"chosen so far: {best}", *remarks]))
 
     def _all(self) -> list[Measured]:
-        """The measurements of the run's snapshots, by iteration; those of before a resume are read once."""
-        for snapshot in find_snapshots(self.folder):
-            if snapshot.path not in self._measured:
-                key = key_of(self._fingerprint, snapshot.path)
+        """The measurements of the snapshots that the run has now, by iteration; each file is read once."""
+        there = {}
+        for snapshot in find_candidates(self.folder):
+            status = snapshot.path.stat()
+            mark = (snapshot.path, status.st_mtime_ns, status.st_size)
+            if (one := self._measured.get(mark)) is None:
+                key = key_of(self.material.fingerprint(), snapshot.path)
                 found = kept(self.folder, snapshot.path.stem, key, self.material.num_classes)
-                if found is not None:
-                    self._measured[snapshot.path] = Measured(snapshot, found)
-        return sorted(self._measured.values(), key=lambda one: one.snapshot.iteration or 0)
+                one = Measured(snapshot, found) if found is not None else None
+            if one is not None:
+                there[mark] = one
+        self._measured = there
+        return list(there.values())
 
 
 def _teacher(method: Method) -> Segmenter | None:
