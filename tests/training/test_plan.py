@@ -10,7 +10,7 @@ from clan.core.errors import DeviceError
 from clan.run import presets
 from clan.training import plan
 from clan.training.plan import Estimate, Speed
-from clan.training.probe import image_scales, pixels, scaled_config, sizes_to_measure
+from clan.training.probe import image_scales, look_at_data, pixels, scaled_config, sizes_to_measure
 
 FACTS = {
     "device": "cpu",
@@ -105,6 +105,13 @@ def test_a_small_part_is_measured_whose_options_suit_it(preset):
 def test_what_is_small_is_measured_as_it_is(tiny):
     assert sizes_to_measure(tiny(), False, "cpu")[-1] == (1.0, 1)
     assert scaled_config(tiny(), 1.0) == tiny()
+
+
+@pytest.mark.parametrize("sampling", ["uniform", "rare-class"])
+def test_data_on_the_disk_are_counted_and_read_however_they_are_sampled(tiny, sampling):
+    domains = {"source__sampling": sampling, "target__sampling": sampling, "target__split": "val"}
+    found = look_at_data(tiny(method="oracle", **domains))
+    assert found["images"] == {"source": 3, "target": 2} and min(found["reading"]) > 0
 
 
 @pytest.mark.parametrize(

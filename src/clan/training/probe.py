@@ -270,7 +270,12 @@ def look_at_data(config: Config) -> dict[str, Any]:
             images[role] = str(error)
     reading = validated = None
     with suppress(ClanError):
-        loader = PairedLoader(*build_samplers(config))
+        # Sampling by class needs all labels to be counted first; reading a pair takes as long without it.
+        uniform = {
+            role: domain.model_copy(update={"sampling": "uniform"})
+            for role, domain in (("source", config.source), ("target", config.target))
+        }
+        loader = PairedLoader(*build_samplers(config.model_copy(update=uniform)))
         loader.pair(0)
         started = _clocks()
         for number in range(1, 1 + PAIRS_READ):
