@@ -82,11 +82,15 @@ def test_a_named_speed_replaces_the_measured_one():
     assert Estimate(config, FACTS).hours() is None
 
 
-def test_epochs_are_of_the_images_on_the_disk_or_of_the_published_ones():
+def test_epochs_are_of_the_images_on_the_disk_or_of_the_published_ones(tmp_path):
     found = Estimate(presets.dacs(), FACTS)
     assert found.epochs("target") == 250_000 * 2 / 20
     assert found.epochs("source") == 250_000 * 2 / 9400
     assert json.loads(json.dumps(found.record()))["counted"] == {"source": False, "target": True}
+    for other in ({"root": tmp_path}, {"list_file": tmp_path / "list.txt"}, {"split": "val"}):
+        source = found.config.source.model_copy(update=other)
+        config = found.config.model_copy(update={"source": source})
+        assert Estimate(config, FACTS).epochs("source") is None, "it says why instead"
 
 
 @pytest.mark.parametrize("preset", [presets.official, presets.vfm, presets.dacs])

@@ -7,6 +7,7 @@ a + b·pixels. Networks with attention get a third size and a term of pixels².
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -138,11 +139,16 @@ class Estimate:
         return (-(-self.config.stop // every)) * images * one
 
     def images(self, role: str) -> tuple[int, bool] | None:
-        """Returns the number of images of a domain, and whether it was counted; None: not known."""
-        found = self.facts["images"][role]
+        """Returns the number of images of a domain, and whether it was counted; None: not known.
+
+        The published number is that of the training split, where nothing of the data set is on the disk.
+        """
+        found, domain = self.facts["images"][role], getattr(self.config, role)
         if isinstance(found, int):
             return found, True
-        published = PUBLISHED_IMAGES.get(getattr(self.config, role).dataset.name)
+        if domain.list_file or domain.split != "train" or os.path.lexists(domain.root):
+            return None
+        published = PUBLISHED_IMAGES.get(domain.dataset.name)
         return None if published is None else (published, False)
 
     def epochs(self, role: str) -> float | None:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from clan.core import runtime
-from clan.core.errors import ClanError
+from clan.core.errors import ClanError, of_domain
 from clan.run.config import Config, load
 
 LEAST_SECONDS, MOST_ROUNDS, LEAST_ROUNDS = 1.5, 5, 2
@@ -265,7 +265,8 @@ def look_at_data(config: Config) -> dict[str, Any]:
     images: dict[str, Any] = {}
     for role, domain in (("source", config.source), ("target", config.target)):
         try:
-            images[role] = len(open_domain(domain, config.classes))
+            with of_domain(role):
+                images[role] = len(open_domain(domain, config.classes))
         except ClanError as error:
             images[role] = str(error)
     reading = validated = None
