@@ -10,7 +10,15 @@ from clan.core.errors import DeviceError
 from clan.run import presets
 from clan.training import plan
 from clan.training.plan import Estimate, Speed
-from clan.training.probe import image_scales, look_at_data, pixels, scaled_config, sizes_to_measure
+from clan.training.probe import (
+    Probe,
+    image_scales,
+    look_at_data,
+    pixels,
+    predictions_of_judge,
+    scaled_config,
+    sizes_to_measure,
+)
 
 FACTS = {
     "device": "cpu",
@@ -22,6 +30,7 @@ FACTS = {
     "images": {"source": "it is not there", "target": 20},
     "reading": None,
     "validated": None,
+    "judged": 0.0,
 }
 
 
@@ -91,6 +100,35 @@ def test_epochs_are_of_the_images_on_the_disk_or_of_the_published_ones(tmp_path)
         source = found.config.source.model_copy(update=other)
         config = found.config.model_copy(update={"source": source})
         assert Estimate(config, FACTS).epochs("source") is None, "it says why instead"
+
+
+def test_what_is_predicted_while_training_is_among_the_hours():
+    config = presets.official().model_copy(update={"validate_every": 40_000, "save_every": 30_000})
+    sizes = tuple(size | {"image": 0.5} for size in measured(config, lambda p: 1e9, lambda p: 1.0))
+    without = Estimate(config, FACTS, sizes)
+    found = Estimate(config, FACTS | {"validated": 500, "judged": 300.5}, sizes)
+    a_prediction = 0.5 * 2**2  # measured at half of the sides
+    expected = (3 * 500 + 4 * 300.5) * a_prediction
+    assert (found.hours() - without.hours()) * 3600 == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("select", "teacher", "count"), [(False, 0, 0), (True, 0, 3 * 4.5625), (True, 1, 3 * 5.5625)])
+def test_a_snapshot_is_judged_by_predictions_of_both_domains(tiny, select, teacher, count):
+    """Three target images, each in three views and one of 3/4 of the sides, and three source images."""
+    assert predictions_of_judge(tiny(select_without_labels=select), teacher=bool(teacher)) == pytest.approx(count)
+
+
+def test_iterations_without_a_batch_of_few_labels_are_timed_too(tiny, tmp_path, monkeypatch):
+    def seconds(self, config, *_):
+        each = 3.0 if self._pair(config, 1.0, 0).few else 1.0
+        return np.array([each, 2 * each]), np.array([0.5, 1.0])
+
+    monkeypatch.setattr(Probe, "_step", seconds)
+    few = {"target_labels": tmp_path / "few.txt"}
+    for options, expected in (({}, 1.0), (few, 3.0), (few | {"target_labels_every": 4}, 1.5)):
+        config = tiny(**options)
+        found = Probe(config)._time(config, 1.0)
+        assert found == {"pass": [expected, 2 * expected], "update": [0.5, 1.0]}
 
 
 @pytest.mark.parametrize("preset", [presets.official, presets.vfm, presets.dacs])

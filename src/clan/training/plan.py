@@ -127,16 +127,19 @@ class Estimate:
         return max(0.0, self.facts["reading"][0] / workers - one) * passes
 
     def hours(self, share: float = 1.0) -> float | None:
-        """Returns the hours of the run with a share of its pixels, validations included; None: not known."""
+        """Returns the hours of the run with a share of its pixels, predictions included; None: not known."""
         seconds = self.seconds(share=share)
-        return None if seconds is None else (seconds * self.config.stop + self._validation_seconds()) / 3600
+        return None if seconds is None else (seconds * self.config.stop + self._prediction_seconds()) / 3600
 
-    def _validation_seconds(self) -> float:
-        every, images = self.config.validate_every, self.facts["validated"]
-        if not every or not images or not self.sizes:
+    def _prediction_seconds(self) -> float:
+        """Returns the seconds of validations, and of judging snapshots without labels."""
+        if not self.sizes:
             return 0.0
-        one = self.sizes[-1]["image"] / self.sizes[-1]["side"] ** 2
-        return (-(-self.config.stop // every)) * images * one
+        config = self.config
+        images = -(-config.stop // config.save_every) * self.facts["judged"]
+        if config.validate_every:
+            images += -(-config.stop // config.validate_every) * (self.facts["validated"] or 0)
+        return images * self.sizes[-1]["image"] / self.sizes[-1]["side"] ** 2
 
     def images(self, role: str) -> tuple[int, bool] | None:
         """Returns the number of images of a domain, and whether it was counted; None: not known.
