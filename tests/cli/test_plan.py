@@ -68,6 +68,8 @@ def test_a_configuration_is_planned_from_its_file(planned, tmp_path, tiny):
     [
         (["--memory", "much"], "no size of a memory"),
         (["--hours", "-1"], "above 0"),
+        (["--step-seconds", "1e308"], "up to 1e9"),
+        (["--images-per-second", "1e-320"], "above 0"),
         (["--no-measure", "--memory", "8GB"], "leave --no-measure out"),
         (["--presets", "--hours", "3"], "leave --memory and --hours out"),
         (["--images-per-second", "3", "--step-seconds", "3"], "not allowed with"),

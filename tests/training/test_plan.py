@@ -1,7 +1,9 @@
 """Extrapolation of measured steps: what grows with pixels, what does not, and what a measuring process tells."""
 
 import json
+import shutil
 import sys
+import tempfile
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ import pytest
 from clan.core.errors import DeviceError
 from clan.run import presets
 from clan.training import plan
-from clan.training.plan import Estimate, Speed
+from clan.training.plan import Estimate, Speed, free_space
 from clan.training.probe import (
     Probe,
     image_scales,
@@ -129,6 +131,20 @@ def test_iterations_without_a_batch_of_few_labels_are_timed_too(tiny, tmp_path, 
         config = tiny(**options)
         found = Probe(config)._time(config, 1.0)
         assert found == {"pass": [expected, 2 * expected], "update": [0.5, 1.0]}
+
+
+def test_free_space_is_that_of_the_nearest_folder_that_can_be_looked_at(tmp_path):
+    for folder in ("absent/run", "x" * 300):
+        assert free_space(tmp_path / folder) == pytest.approx(shutil.disk_usage(tmp_path).free, rel=0.2)
+
+
+def test_without_a_temporary_folder_it_is_a_sentence(tiny, monkeypatch):
+    def nowhere():
+        raise FileNotFoundError(2, "No usable temporary directory found in ['/tmp']")
+
+    monkeypatch.setattr(tempfile, "TemporaryDirectory", nowhere)
+    with pytest.raises(DeviceError, match=r"No usable temporary directory .* TMPDIR"):
+        plan.estimate(tiny())
 
 
 @pytest.mark.parametrize("preset", [presets.official, presets.vfm, presets.dacs])

@@ -81,8 +81,8 @@ def _positive(text: str) -> float:
         value = float(text)
     except ValueError:
         value = 0.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    if not 1e-9 <= value <= 1e9:  # what is computed of them stays finite
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0, up to 1e9")
     return value
 
 

@@ -13,13 +13,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from clan.core.errors import DeviceError
+from clan.core.errors import DataError, DeviceError
 from clan.core.files import write_atomically
 from clan.core.output import encoded
 from clan.data.loader import PairedLoader
@@ -200,9 +201,16 @@ class Estimate:
 
 
 def free_space(folder: Path) -> int:
-    """Returns the free bytes of the disk that a folder is or will be on."""
+    """Returns the free bytes of the disk that a folder is or will be on.
+
+    Raises:
+        DataError: neither the folder nor any above it can be looked at.
+    """
     folder = folder.absolute()
-    return shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists())).free
+    for path in (folder, *folder.parents):
+        with suppress(OSError):  # absent, or below a folder that may not be entered
+            return shutil.disk_usage(path).free
+    raise DataError(f"--snapshot-dir {folder} is on no disk of this machine: name another folder")
 
 
 def estimate(
@@ -232,9 +240,15 @@ def _probe(config: Config, measured: bool, notify: Callable[[str], None]) -> tup
     """Runs `clan.training.probe`; returns the facts and what was measured at each size."""
     facts: Facts = {}
     sizes: list[Facts] = []
-    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as messages:
-        path = Path(folder) / "config.yaml"
-        write_atomically(path, lambda file: file.write(encoded(to_yaml(config))), sync=False)
+    with ExitStack() as stack:
+        try:
+            path = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "config.yaml"
+            messages = stack.enter_context(tempfile.TemporaryFile())
+            write_atomically(path, lambda file: file.write(encoded(to_yaml(config))), sync=False)
+        except OSError as error:
+            raise DeviceError(
+                f"measuring needs temporary files ({error.strerror}): free disk space, or name a folder in TMPDIR"
+            ) from None
         command = [sys.executable, "-m", "clan.training.probe", str(path), *(["--facts"] if not measured else [])]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=messages) as process:
             assert process.stdout
