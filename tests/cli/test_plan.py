@@ -15,18 +15,25 @@ from tests.training.test_plan import FACTS
 
 @pytest.fixture
 def planned(monkeypatch, capsys):
-    """Runs `clan plan` on a machine that is a function, and returns what it prints."""
+    """Runs `clan plan` on a machine that is a function, and returns what it prints.
+
+    `planned.asked` has an entry for each configuration, whether it was measured; `planned.facts` are other facts.
+    """
+    asked, facts = [], {}
 
     def estimate(config, *, measured=True, speed, notify):
         found = predict(config)
-        return Estimate(config, found.facts, found.sizes if measured else (), speed)
+        asked.append(measured)
+        return Estimate(config, found.facts | facts, found.sizes if measured else (), speed)
 
     monkeypatch.setattr("clan.training.plan.estimate", estimate)
 
     def call(*words):
+        asked.clear()
         cli.dispatch(["plan", *words])
         return capsys.readouterr().out
 
+    call.asked, call.facts = asked, facts
     return call
 
 
@@ -46,6 +53,23 @@ def test_a_plan_as_json_has_the_changes_that_make_it_fit(planned):
 
 def test_where_nothing_fits_it_says_so(planned):
     assert "none of these fits" in planned("--memory", "100MB")
+    planned.facts["bf16"] = False
+    assert "there is no change to try" in planned("--memory", "100MB", "--network.output-stride", "16")
+
+
+def test_no_change_is_tried_at_a_named_speed_and_none_is_measured_unasked(planned):
+    words = ["--step-seconds", "10", "--hours", "1"]
+    assert "no change can be judged at a named speed" in planned(*words, "--no-measure")
+    assert planned.asked == [False]
+    record = json.loads(planned(*words, "--memory", "700GB", "--json"))
+    assert (record["fits"], record["changes"]) == (False, []) and "--num-steps-stop" in record["trouble"]
+    assert json.loads(planned(*words, "--memory", "7GB", "--json"))["changes"], "which may still need less memory"
+
+
+def test_an_unknown_peak_memory_does_not_fit(planned, monkeypatch):
+    monkeypatch.setattr(Estimate, "memory", lambda *_, **options: None)
+    assert "not known whether it fits" in planned("--memory", "700GB")
+    assert json.loads(planned("--memory", "700GB", "--json"))["fits"] is False
 
 
 def test_the_presets_take_the_hours_that_a_named_speed_gives(planned):

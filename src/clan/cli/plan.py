@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from clan.cli.commandline import Parser, fail
@@ -15,7 +15,7 @@ from clan.core.output import clock, speak
 
 if TYPE_CHECKING:
     from clan.run.config import Config
-    from clan.training.fitting import Changed
+    from clan.training.fitting import Changed, Limits
     from clan.training.plan import Estimate, Speed
 
 ABOUT = (
@@ -91,31 +91,61 @@ def _notify(sentence: str) -> None:
 
 
 def _plan_run(config: Config, speed: Speed, measured: bool, flags: argparse.Namespace) -> None:
-    from clan.training.fitting import Limits, proposals
+    from clan.training.fitting import Limits
     from clan.training.plan import estimate
 
     limits = Limits(flags.memory, flags.hours)
     if not measured and (flags.memory or (flags.hours and speed.seconds(config) is None)):
         fail("--memory and --hours need measured steps: leave --no-measure out")
-    first = estimate(config, measured=measured, speed=speed, notify=_notify)
-    record = first.record()
-    if flags.output == "text":
-        print(_text(first))
-    found = []
-    if flags.memory or flags.hours:
-        record["fits"] = limits.hold(first)
+
+    def predict(changed: Config) -> Estimate:
+        return estimate(changed, measured=measured, speed=speed, notify=_notify)
+
+    def say(sentence: str) -> None:
         if flags.output == "text":
-            print("it fits" if record["fits"] else "it does not fit; what would make it fit:")
-        if not record["fits"]:
-            for proposal in proposals(first, limits, lambda one: estimate(one, speed=speed, notify=_notify)):
-                found.append(proposal)
-                if flags.output == "text":
-                    print(_proposal_text(proposal, proposal.fits(limits)), flush=True)
-        record["changes"] = [_proposal_record(one, one.fits(limits)) for one in found]
-        if flags.output == "text" and found and not any(one.fits(limits) for one in found):
-            print("none of these fits: raise --memory or --hours, or take a smaller --network.backbone")
+            print(sentence, flush=True)
+
+    first = predict(config)
+    record = first.record()
+    say(_text(first))
+    if flags.memory or flags.hours:
+        record |= _fitted(first, limits, predict, say)
     if flags.output == "json":
         _print_json(record)
+
+
+def _fitted(
+    first: Estimate, limits: Limits, predict: Callable[[Config], Estimate], say: Callable[[str], None]
+) -> dict[str, Any]:
+    """Returns whether a run fits, the changes that were tried, and why none was; says all of it."""
+    from clan.training.fitting import proposals
+
+    if limits.hold(first):
+        say("it fits")
+        return {"fits": True, "changes": [], "trouble": None}
+    if trouble := _not_judged(first, limits):
+        say(trouble)
+        return {"fits": False, "changes": [], "trouble": trouble}
+    say("it does not fit; trying what would make it fit:")
+    changes = []
+    for proposal in proposals(first, limits, predict):
+        changes.append(_proposal_record(proposal, proposal.fits(limits)))
+        say(_proposal_text(proposal, proposal.fits(limits)))
+    if not any(change["fits"] for change in changes):
+        tried = "none of these fits" if changes else "there is no change to try"
+        say(f"{tried}: raise --memory or --hours, or take a smaller --network.backbone")
+    return {"fits": False, "changes": changes, "trouble": None}
+
+
+def _not_judged(plan: Estimate, limits: Limits) -> str | None:
+    """Returns why changes of a run that is not known to fit cannot be judged; None: they can."""
+    from dataclasses import replace
+
+    if limits.memory and plan.memory() is None:
+        return "it is not known whether it fits, since this system does not report the peak memory: leave --memory out"
+    if plan.speed.seconds(plan.config) is not None and replace(limits, hours=None).hold(plan) and not limits.hold(plan):
+        return "it does not fit, and no change can be judged at a named speed: raise --hours, or lower --num-steps-stop"
+    return None
 
 
 def _plan_presets(config: Config, speed: Speed, measured: bool, flags: argparse.Namespace) -> None:
