@@ -6,8 +6,11 @@ import pytest
 
 from clan.cli import main as cli
 from clan.cli.plan import memory_size
+from clan.core.errors import DeviceError
 from clan.run.config import to_yaml
+from clan.run.method_options import METHOD_OPTIONS
 from clan.run.presets import PRESETS
+from clan.training import plan
 from clan.training.plan import Estimate
 from tests.training.test_fitting import predict
 from tests.training.test_plan import FACTS
@@ -72,6 +75,35 @@ def test_an_unknown_peak_memory_does_not_fit(planned, monkeypatch):
     assert json.loads(planned("--memory", "700GB", "--json"))["fits"] is False
 
 
+def test_json_of_domains_of_one_s_own_is_one_document(planned, worlds, tmp_path):
+    """The source lacks all classes but one, which is said elsewhere."""
+    path = tmp_path / "mine.yaml"
+    images = worlds / "SYNTHIA/RAND_CITYSCAPES"
+    path.write_text(
+        f"name: mine\nroot: {images}\nimages: RGB/{{name}}.png\nlabels: GT/LABELS/{{name}}.png\n"
+        "encoding: ids\nclasses: {road: 3}\nignore: rest\n"
+    )
+    words = ["--source", str(path), "--target", "cityscapes", "--classes", "cityscapes", "--json"]
+    assert json.loads(planned(*words))["images"]["target"] == 20
+
+
+def test_a_preset_that_cannot_be_measured_does_not_cost_the_others(planned, monkeypatch, error_of):
+    estimate, broken = plan.estimate, {"vfm"}
+
+    def failing(config, **options):
+        if config.method.name in broken:
+            raise DeviceError("the memory of cpu is used up")
+        return estimate(config, **options)
+
+    monkeypatch.setattr(plan, "estimate", failing)
+    found = {(one["preset"], one["source"]): one for one in json.loads(planned("--presets", "--json"))}
+    assert len(found) == 2 * len(PRESETS) and found["vfm", "gta5"]["trouble"] == "the memory of cpu is used up"
+    assert [key for key, one in found.items() if one["trouble"]] == [("vfm", "synthia"), ("vfm", "gta5")]
+    assert found["mic", "gta5"]["steps"] > 0
+    broken.update(METHOD_OPTIONS)
+    assert "the memory of cpu is used up" in error_of(cli.dispatch, "plan", "--presets", "--json")
+
+
 def test_the_presets_take_the_hours_that_a_named_speed_gives(planned):
     found = json.loads(planned("--presets", "--images-per-second", "2", "--json"))
     assert [(one["preset"], one["source"]) for one in found] == [(n, s) for n in PRESETS for s in ("synthia", "gta5")]
@@ -95,7 +127,9 @@ def test_a_configuration_is_planned_from_its_file(planned, tmp_path, tiny):
         (["--step-seconds", "1e308"], "up to 1e9"),
         (["--images-per-second", "1e-320"], "above 0"),
         (["--no-measure", "--memory", "8GB"], "leave --no-measure out"),
-        (["--presets", "--hours", "3"], "leave --memory and --hours out"),
+        (["--presets", "--hours", "3"], "leave --hours out"),
+        (["--presets", "--json", "--network.output-stride=16"], "leave --network.output-stride out"),
+        (["--presets", "--preset", "official"], "leave --preset out"),
         (["--images-per-second", "3", "--step-seconds", "3"], "not allowed with"),
         (["--batch-sise", "3"], "--batch-size"),
     ],

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from clan.cli.commandline import Parser, fail
 from clan.cli.train import read_configuration, start_parser
-from clan.core.errors import LESS_MEMORY
-from clan.core.output import clock, speak
+from clan.core.errors import LESS_MEMORY, ClanError
+from clan.core.output import clock, speak, worded
 
 if TYPE_CHECKING:
     from clan.run.config import Config
@@ -30,12 +30,13 @@ def plan_command(arguments: Sequence[str]) -> None:
     """Predict what a run will take, from the flags of clan train."""
     speak({LESS_MEMORY: "plan smaller --source.size and --target.size, or a smaller --augmentation.crop-size"})
     start = plan_parser()
-    flags, config = read_configuration(start, arguments, "Predict what a run will take.", ABOUT)
+    flags, config = read_configuration(start, arguments, "Predict what a run will take.", ABOUT, _notify)
     from clan.training.plan import Speed
 
     speed = Speed(flags.images_per_second, flags.step_seconds)
     measured = flags.measure if flags.measure is not None else not flags.presets
     if flags.presets:
+        _require_presets_alone(arguments)
         _plan_presets(config, speed, measured, flags)
     else:
         _plan_run(config, speed, measured, flags)
@@ -86,8 +87,16 @@ def _positive(text: str) -> float:
     return value
 
 
+def _require_presets_alone(arguments: Sequence[str]) -> None:
+    """Fails if a flag is given that presets as they were published do not have."""
+    known = {"presets", "device", "gpu", "images-per-second", "step-seconds", "measure", "no-measure", "json"}
+    names = [word.partition("=")[0] for word in arguments if word.startswith("--")]
+    if others := [name for name in names if name[2:] not in known]:
+        fail(f"--presets plans them as they were published: leave {others[0]} out, or name one --preset")
+
+
 def _notify(sentence: str) -> None:
-    print(sentence, file=sys.stderr, flush=True)
+    print(worded(sentence), file=sys.stderr, flush=True)
 
 
 def _plan_run(config: Config, speed: Speed, measured: bool, flags: argparse.Namespace) -> None:
@@ -152,20 +161,26 @@ def _plan_presets(config: Config, speed: Speed, measured: bool, flags: argparse.
     from clan.run.presets import PRESETS, SOURCE_ROOTS
     from clan.training.plan import estimate
 
-    if flags.memory or flags.hours:
-        fail("--presets plans them as they were published: leave --memory and --hours out, or name one --preset")
     records = []
     if flags.output == "text":
         print(_row(["preset", "source", "steps", "images", "epochs of target", "hours", "peak memory", "disk"]))
     for name, make in PRESETS.items():
         for source in SOURCE_ROOTS:
             one = make(source).model_copy(update={"device": config.device, "gpu": config.gpu})
-            plan = estimate(one, measured=measured, speed=speed, notify=_notify)
-            records.append({"preset": name, "source": source, **plan.record()})
+            try:
+                plan = estimate(one, measured=measured, speed=speed, notify=_notify)
+                records.append({"preset": name, "source": source, **plan.record(), "trouble": None})
+            except ClanError as error:  # the others may be smaller
+                records.append({"preset": name, "source": source, "trouble": worded(str(error))})
+                if flags.output == "text":
+                    print(f"{name:>8} {source:>8} {records[-1]['trouble']}", flush=True)
+                continue
             if flags.output == "text":
                 cells = [name, source, f"{one.stop:,}", f"{plan.seen():,}", _number(plan.epochs("target"))]
                 cells += [_number(plan.hours()), _bytes(plan.memory()), _bytes(plan.facts["disk_bytes"])]
                 print(_row(cells), flush=True)
+    if all(record["trouble"] for record in records):
+        fail(records[-1]["trouble"])
     if flags.output == "json":
         _print_json(records)
 
