@@ -28,7 +28,7 @@ from adaptation_experiments import FINAL, PAIRS, as_arguments, flags_of
 from adaptation_report import between_marks, compact_json
 
 from clan.evaluation.criteria import CRITERIA, goodness, rank_correlation
-from clan.evaluation.judging import BETWEEN_SNAPSHOTS, judge_run, rank_runs
+from clan.evaluation.judging import BETWEEN_SNAPSHOTS, judge_runs, rank_runs
 from clan.evaluation.selection import DEFAULT
 from clan.run.config import Config
 from clan.run.records import read_run
@@ -90,9 +90,9 @@ def measure_all(folders: Sequence[Path], images: int) -> None:
             pairs.setdefault(pair_of(read_run(folder).config), []).append(folder)
     for pair, runs in pairs.items():
         judged = []
-        for run in runs:
-            print(run, flush=True)
-            judged.append(judge_run(run, images=images, **moved(run)))
+        for one in judge_runs(runs, images=images, **moved(runs[0])):
+            print(one.folder, flush=True)
+            judged.append(one)
         between = {place.run.folder: place.values for place in rank_runs(judged)} if len(runs) > 1 else {}
         for one in judged:
             write_record(pair, one, between.get(one.folder, {}))

@@ -1,15 +1,19 @@
 """Laws of suggesting images to label, on drawn impressions, and a run's images looked at."""
 
+import os
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from clan.cli import main as cli
-from clan.core.errors import ConfigError
+from clan.core.errors import ConfigError, DataError
+from clan.data.lists import read_lines
 from clan.evaluation.inference import EvaluationOptions
 from clan.evaluation.label_maps import load_segmenter
-from clan.evaluation.suggestion import Impressions, look, open_target, ranks, rarity, require_count, suggest
+from clan.evaluation.suggestion import Impressions, as_list, look, open_target, ranks, rarity, require_count, suggest
+from clan.run.config import to_yaml
 from clan.run.folder import find_snapshots
 from clan.training.run import train
 
@@ -61,6 +65,20 @@ def test_equal_values_have_equal_ranks():
     assert ranks(np.array([3.0, 1.0, 3.0, 2.0])).tolist() == [1.0, 0.25, 1.0, 0.5]
 
 
+@given(st.lists(st.text(st.characters(exclude_characters="\0\r\n")).map(lambda name: f"a/{name}.png"), min_size=1))
+def test_a_list_of_names_is_read_back(tmp_path_factory, names):
+    path = tmp_path_factory.getbasetemp() / "list.txt"
+    names = [os.fsdecode(name.encode("utf-8", "surrogatepass")) for name in names]
+    path.write_bytes(as_list(names, path.parent))
+    assert [line for _, line in read_lines(path)] == names
+
+
+@pytest.mark.parametrize("name", ["a\nb.png", " a.png", "a.png\t"])
+def test_a_name_that_no_line_can_hold_is_refused(tmp_path, name):
+    with pytest.raises(DataError, match="rename it"):
+        as_list([name], tmp_path)
+
+
 @pytest.fixture
 def run(tiny):
     train(tiny(num_steps=2), output="quiet")
@@ -88,6 +106,24 @@ def test_a_run_s_images_are_looked_at_without_their_labels(run, monkeypatch, cap
     assert seen.shares.sum(axis=1) == pytest.approx(1.0, abs=1e-5)
     assert ((seen.entropy > 0) & (seen.entropy <= 1) & (seen.disagreement <= 1)).all()
     assert seen.features.shape[0] == len(dataset)
+
+
+def test_no_list_is_lost_neither_the_first_one_nor_its_names(run, tmp_path, error_of, capsys):
+    folder = str(run.snapshot_dir)
+    first, second = run.snapshot_dir / "suggested.txt", tmp_path / "second.txt"
+    for _ in range(2):
+        cli.dispatch(["suggest", folder, "-n", "1"])
+    names = first.read_text().splitlines()
+    capsys.readouterr()
+    assert "name another file with -o" in error_of(cli.dispatch, "suggest", folder, "-n", "2", "--json")
+    assert first.read_text().splitlines() == names
+
+    labelled = run.model_copy(update={"target_labels": first})
+    (run.snapshot_dir / "config.yaml").write_text(to_yaml(labelled))
+    cli.dispatch(["suggest", folder, "-n", "1", "-o", str(second)])
+    both = second.read_text().splitlines()
+    assert both[:1] == names and len(set(both)) == 2
+    assert "1 images learnt already" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("count", "part"), [("0", "ask for 1 or more"), ("4", "there are 3 target images")])

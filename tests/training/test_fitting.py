@@ -19,6 +19,12 @@ def predict(config, *, bf16=True):
     return Estimate(config, FACTS | {"bf16": bf16}, sizes)
 
 
+def test_what_is_not_known_does_not_fit():
+    unknown = Estimate(official(), FACTS)
+    assert Limits().hold(unknown)
+    assert not Limits(memory=1e15).hold(unknown) and not Limits(hours=1e9).hold(unknown)
+
+
 def official(**fields):
     return presets.official().model_copy(update={"num_workers": 0, **fields})
 

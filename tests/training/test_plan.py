@@ -1,7 +1,9 @@
 """Extrapolation of measured steps: what grows with pixels, what does not, and what a measuring process tells."""
 
 import json
+import shutil
 import sys
+import tempfile
 
 import numpy as np
 import pytest
@@ -9,8 +11,16 @@ import pytest
 from clan.core.errors import DeviceError
 from clan.run import presets
 from clan.training import plan
-from clan.training.plan import Estimate, Speed
-from clan.training.probe import image_scales, pixels, scaled_config, sizes_to_measure
+from clan.training.plan import Estimate, Speed, free_space
+from clan.training.probe import (
+    Probe,
+    image_scales,
+    look_at_data,
+    pixels,
+    predictions_of_judge,
+    scaled_config,
+    sizes_to_measure,
+)
 
 FACTS = {
     "device": "cpu",
@@ -22,6 +32,7 @@ FACTS = {
     "images": {"source": "it is not there", "target": 20},
     "reading": None,
     "validated": None,
+    "judged": 0.0,
 }
 
 
@@ -82,11 +93,58 @@ def test_a_named_speed_replaces_the_measured_one():
     assert Estimate(config, FACTS).hours() is None
 
 
-def test_epochs_are_of_the_images_on_the_disk_or_of_the_published_ones():
+def test_epochs_are_of_the_images_on_the_disk_or_of_the_published_ones(tmp_path):
     found = Estimate(presets.dacs(), FACTS)
     assert found.epochs("target") == 250_000 * 2 / 20
     assert found.epochs("source") == 250_000 * 2 / 9400
     assert json.loads(json.dumps(found.record()))["counted"] == {"source": False, "target": True}
+    for other in ({"root": tmp_path}, {"list_file": tmp_path / "list.txt"}, {"split": "val"}):
+        source = found.config.source.model_copy(update=other)
+        config = found.config.model_copy(update={"source": source})
+        assert Estimate(config, FACTS).epochs("source") is None, "it says why instead"
+
+
+def test_what_is_predicted_while_training_is_among_the_hours():
+    config = presets.official().model_copy(update={"validate_every": 40_000, "save_every": 30_000})
+    sizes = tuple(size | {"image": 0.5} for size in measured(config, lambda p: 1e9, lambda p: 1.0))
+    without = Estimate(config, FACTS, sizes)
+    found = Estimate(config, FACTS | {"validated": 500, "judged": 300.5}, sizes)
+    a_prediction = 0.5 * 2**2  # measured at half of the sides
+    expected = (3 * 500 + 4 * 300.5) * a_prediction
+    assert (found.hours() - without.hours()) * 3600 == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("select", "teacher", "count"), [(False, 0, 0), (True, 0, 3 * 4.5625), (True, 1, 3 * 5.5625)])
+def test_a_snapshot_is_judged_by_predictions_of_both_domains(tiny, select, teacher, count):
+    """Three target images, each in three views and one of 3/4 of the sides, and three source images."""
+    assert predictions_of_judge(tiny(select_without_labels=select), teacher=bool(teacher)) == pytest.approx(count)
+
+
+def test_iterations_without_a_batch_of_few_labels_are_timed_too(tiny, tmp_path, monkeypatch):
+    def seconds(self, config, *_):
+        each = 3.0 if self._pair(config, 1.0, 0).few else 1.0
+        return np.array([each, 2 * each]), np.array([0.5, 1.0])
+
+    monkeypatch.setattr(Probe, "_step", seconds)
+    few = {"target_labels": tmp_path / "few.txt"}
+    for options, expected in (({}, 1.0), (few, 3.0), (few | {"target_labels_every": 4}, 1.5)):
+        config = tiny(**options)
+        found = Probe(config)._time(config, 1.0)
+        assert found == {"pass": [expected, 2 * expected], "update": [0.5, 1.0]}
+
+
+def test_free_space_is_that_of_the_nearest_folder_that_can_be_looked_at(tmp_path):
+    for folder in ("absent/run", "x" * 300):
+        assert free_space(tmp_path / folder) == pytest.approx(shutil.disk_usage(tmp_path).free, rel=0.2)
+
+
+def test_without_a_temporary_folder_it_is_a_sentence(tiny, monkeypatch):
+    def nowhere():
+        raise FileNotFoundError(2, "No usable temporary directory found in ['/tmp']")
+
+    monkeypatch.setattr(tempfile, "TemporaryDirectory", nowhere)
+    with pytest.raises(DeviceError, match=r"No usable temporary directory .* TMPDIR"):
+        plan.estimate(tiny())
 
 
 @pytest.mark.parametrize("preset", [presets.official, presets.vfm, presets.dacs])
@@ -105,6 +163,13 @@ def test_a_small_part_is_measured_whose_options_suit_it(preset):
 def test_what_is_small_is_measured_as_it_is(tiny):
     assert sizes_to_measure(tiny(), False, "cpu")[-1] == (1.0, 1)
     assert scaled_config(tiny(), 1.0) == tiny()
+
+
+@pytest.mark.parametrize("sampling", ["uniform", "rare-class"])
+def test_data_on_the_disk_are_counted_and_read_however_they_are_sampled(tiny, sampling):
+    domains = {"source__sampling": sampling, "target__sampling": sampling, "target__split": "val"}
+    found = look_at_data(tiny(method="oracle", **domains))
+    assert found["images"] == {"source": 3, "target": 2} and min(found["reading"]) > 0
 
 
 @pytest.mark.parametrize(

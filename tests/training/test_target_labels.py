@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 import paddle
 import pytest
+from PIL import Image
 
 from clan.core.errors import ConfigError, DataError
 from clan.data.dataset import Dataset
@@ -136,6 +137,28 @@ def test_labels_that_do_not_exist_are_refused(listed, tmp_path):
         build_few_sampler(listed("no_such_image"))
     with pytest.raises(ConfigError, match="leave --target-labels out"):
         build_few_sampler(listed(method="oracle"))
+
+
+def test_labels_that_are_validated_on_are_refused(listed):
+    config = listed(validate_every=2)
+    name = build_few_sampler(config).dataset.names[0]
+    with pytest.raises(ConfigError, match=rf"1 of the 1 images .* validated on too, first {name}: take them from"):
+        Trainer(config, notify=lambda sentence: None)
+
+
+def test_a_list_of_labels_that_teach_nothing_or_are_named_twice_is_told_of(listed, tmp_path):
+    root = tmp_path / "city"
+    shutil.copytree(listed().target.root, root)
+    names = names_of(listed())
+    config = listed(names[0], names[1], names[0], target__root=root)
+    for index in range(2):
+        path = build_few_sampler(config).dataset.label_path(index)
+        Image.new("L", Image.open(path).size).save(path)
+    said = []
+    Trainer(config, notify=said.append)
+    assert any("2 of them with labels" in sentence for sentence in said)
+    assert any("1 images are listed more than once" in sentence for sentence in said)
+    assert any("every pixel" in sentence and "--target-labels images of cityscapes" in sentence for sentence in said)
 
 
 def test_a_label_that_cannot_be_read_is_a_bad_sample(listed, tmp_path):

@@ -5,17 +5,17 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from clan.cli.commandline import Parser, fail
 from clan.cli.train import read_configuration, start_parser
-from clan.core.errors import LESS_MEMORY
-from clan.core.output import clock, speak
+from clan.core.errors import LESS_MEMORY, ClanError
+from clan.core.output import clock, speak, worded
 
 if TYPE_CHECKING:
     from clan.run.config import Config
-    from clan.training.fitting import Changed
+    from clan.training.fitting import Changed, Limits
     from clan.training.plan import Estimate, Speed
 
 ABOUT = (
@@ -30,12 +30,13 @@ def plan_command(arguments: Sequence[str]) -> None:
     """Predict what a run will take, from the flags of clan train."""
     speak({LESS_MEMORY: "plan smaller --source.size and --target.size, or a smaller --augmentation.crop-size"})
     start = plan_parser()
-    flags, config = read_configuration(start, arguments, "Predict what a run will take.", ABOUT)
+    flags, config = read_configuration(start, arguments, "Predict what a run will take.", ABOUT, _notify)
     from clan.training.plan import Speed
 
     speed = Speed(flags.images_per_second, flags.step_seconds)
     measured = flags.measure if flags.measure is not None else not flags.presets
     if flags.presets:
+        _require_presets_alone(arguments)
         _plan_presets(config, speed, measured, flags)
     else:
         _plan_run(config, speed, measured, flags)
@@ -81,61 +82,105 @@ def _positive(text: str) -> float:
         value = float(text)
     except ValueError:
         value = 0.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    if not 1e-9 <= value <= 1e9:  # what is computed of them stays finite
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0, up to 1e9")
     return value
 
 
+def _require_presets_alone(arguments: Sequence[str]) -> None:
+    """Fails if a flag is given that presets as they were published do not have."""
+    known = {"presets", "device", "gpu", "images-per-second", "step-seconds", "measure", "no-measure", "json"}
+    names = [word.partition("=")[0] for word in arguments if word.startswith("--")]
+    if others := [name for name in names if name[2:] not in known]:
+        fail(f"--presets plans them as they were published: leave {others[0]} out, or name one --preset")
+
+
 def _notify(sentence: str) -> None:
-    print(sentence, file=sys.stderr, flush=True)
+    print(worded(sentence), file=sys.stderr, flush=True)
 
 
 def _plan_run(config: Config, speed: Speed, measured: bool, flags: argparse.Namespace) -> None:
-    from clan.training.fitting import Limits, proposals
+    from clan.training.fitting import Limits
     from clan.training.plan import estimate
 
     limits = Limits(flags.memory, flags.hours)
     if not measured and (flags.memory or (flags.hours and speed.seconds(config) is None)):
         fail("--memory and --hours need measured steps: leave --no-measure out")
-    first = estimate(config, measured=measured, speed=speed, notify=_notify)
-    record = first.record()
-    if flags.output == "text":
-        print(_text(first))
-    found = []
-    if flags.memory or flags.hours:
-        record["fits"] = limits.hold(first)
+
+    def predict(changed: Config) -> Estimate:
+        return estimate(changed, measured=measured, speed=speed, notify=_notify)
+
+    def say(sentence: str) -> None:
         if flags.output == "text":
-            print("it fits" if record["fits"] else "it does not fit; what would make it fit:")
-        if not record["fits"]:
-            for proposal in proposals(first, limits, lambda one: estimate(one, speed=speed, notify=_notify)):
-                found.append(proposal)
-                if flags.output == "text":
-                    print(_proposal_text(proposal, proposal.fits(limits)), flush=True)
-        record["changes"] = [_proposal_record(one, one.fits(limits)) for one in found]
-        if flags.output == "text" and found and not any(one.fits(limits) for one in found):
-            print("none of these fits: raise --memory or --hours, or take a smaller --network.backbone")
+            print(sentence, flush=True)
+
+    first = predict(config)
+    record = first.record()
+    say(_text(first))
+    if flags.memory or flags.hours:
+        record |= _fitted(first, limits, predict, say)
     if flags.output == "json":
         _print_json(record)
+
+
+def _fitted(
+    first: Estimate, limits: Limits, predict: Callable[[Config], Estimate], say: Callable[[str], None]
+) -> dict[str, Any]:
+    """Returns whether a run fits, the changes that were tried, and why none was; says all of it."""
+    from clan.training.fitting import proposals
+
+    if limits.hold(first):
+        say("it fits")
+        return {"fits": True, "changes": [], "trouble": None}
+    if trouble := _not_judged(first, limits):
+        say(trouble)
+        return {"fits": False, "changes": [], "trouble": trouble}
+    say("it does not fit; trying what would make it fit:")
+    changes = []
+    for proposal in proposals(first, limits, predict):
+        changes.append(_proposal_record(proposal, proposal.fits(limits)))
+        say(_proposal_text(proposal, proposal.fits(limits)))
+    if not any(change["fits"] for change in changes):
+        tried = "none of these fits" if changes else "there is no change to try"
+        say(f"{tried}: raise --memory or --hours, or take a smaller --network.backbone")
+    return {"fits": False, "changes": changes, "trouble": None}
+
+
+def _not_judged(plan: Estimate, limits: Limits) -> str | None:
+    """Returns why changes of a run that is not known to fit cannot be judged; None: they can."""
+    from dataclasses import replace
+
+    if limits.memory and plan.memory() is None:
+        return "it is not known whether it fits, since this system does not report the peak memory: leave --memory out"
+    if plan.speed.seconds(plan.config) is not None and replace(limits, hours=None).hold(plan) and not limits.hold(plan):
+        return "it does not fit, and no change can be judged at a named speed: raise --hours, or lower --num-steps-stop"
+    return None
 
 
 def _plan_presets(config: Config, speed: Speed, measured: bool, flags: argparse.Namespace) -> None:
     from clan.run.presets import PRESETS, SOURCE_ROOTS
     from clan.training.plan import estimate
 
-    if flags.memory or flags.hours:
-        fail("--presets plans them as they were published: leave --memory and --hours out, or name one --preset")
     records = []
     if flags.output == "text":
         print(_row(["preset", "source", "steps", "images", "epochs of target", "hours", "peak memory", "disk"]))
     for name, make in PRESETS.items():
         for source in SOURCE_ROOTS:
             one = make(source).model_copy(update={"device": config.device, "gpu": config.gpu})
-            plan = estimate(one, measured=measured, speed=speed, notify=_notify)
-            records.append({"preset": name, "source": source, **plan.record()})
+            try:
+                plan = estimate(one, measured=measured, speed=speed, notify=_notify)
+                records.append({"preset": name, "source": source, **plan.record(), "trouble": None})
+            except ClanError as error:  # the others may be smaller
+                records.append({"preset": name, "source": source, "trouble": worded(str(error))})
+                if flags.output == "text":
+                    print(f"{name:>8} {source:>8} {records[-1]['trouble']}", flush=True)
+                continue
             if flags.output == "text":
                 cells = [name, source, f"{one.stop:,}", f"{plan.seen():,}", _number(plan.epochs("target"))]
                 cells += [_number(plan.hours()), _bytes(plan.memory()), _bytes(plan.facts["disk_bytes"])]
                 print(_row(cells), flush=True)
+    if all(record["trouble"] for record in records):
+        fail(records[-1]["trouble"])
     if flags.output == "json":
         _print_json(records)
 

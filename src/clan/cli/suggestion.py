@@ -1,11 +1,16 @@
 """`clan suggest`: ranks target images that are worth labelling."""
 
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from clan.cli.flags import DeviceFlags
 from clan.core.errors import LESS_MEMORY
 from clan.core.output import speak
+
+if TYPE_CHECKING:
+    from clan.evaluation.suggestion import Suggestion
 
 
 def suggest(
@@ -23,7 +28,7 @@ def suggest(
     Args:
         run: folder of a run.
         count: number of images.
-        output: the list; without it, suggested.txt in the run's folder.
+        output: the list, replaced if it exists; without it, suggested.txt in the run's folder.
         weights: snapshot of the run that looks at the images; without it, the one chosen by clan select, else the last.
         json: print JSON instead of text.
         where: the device.
@@ -40,7 +45,7 @@ def suggest(
     require_weights(weights or run)
     config = read_run(run).config
     where.select()
-    from clan.core.files import as_json, write_file
+    from clan.core.files import as_json
     from clan.core.output import progress
     from clan.evaluation.inference import EvaluationOptions
     from clan.evaluation.label_maps import load_segmenter
@@ -55,17 +60,45 @@ def suggest(
         seen = look(segmenter, dataset, EvaluationOptions.of_run(config, config.target.dataset), on_image=advance)
     found = rank(seen, count, known)
     place = output or run / "suggested.txt"
-    write_file(place, as_list(dataset, found, dataset.image_root), "name another file with -o")
+    # The list is for `--target-labels`: none of the images learnt already is to be lost.
+    listed = [*known, *(one.index for one in found)]
+    content = as_list([dataset.names[index] for index in listed], dataset.image_root)
+    write_list(place, content, replace=output is not None)
     if json:
         rows = [{"image": dataset.names[one.index], **vars(one)} for one in found]
         print(as_json({"snapshot": str(snapshot), "list": str(place), "images": rows}).decode())
         return
     print(f"{len(dataset)} images of {dataset.image_root}, looked at by {snapshot}")
-    print("entropy  disagreement  rarity  distance  image")
+    print(table(found, dataset.names))
+    learnt = f", with the {len(listed) - len(found)} images learnt already" if known else ""
+    train = f"clan train --config {run}/config.yaml --target-labels {place}"
+    print(f"wrote {place}{learnt}: label these images, then {train}")
+
+
+def table(found: Sequence["Suggestion"], names: Sequence[str]) -> str:
+    """Formats suggestions, one a line; `names` are those of all images."""
+    lines = ["entropy  disagreement  rarity  distance  image"]
     for one in found:
         numbers = f"{one.entropy:7.4f}  {one.disagreement:12.4f}  {one.rarity:6.3f}  {one.distance:8.3f}"
-        print(f"{numbers}  {dataset.names[one.index]}")
-    print(f"wrote {place}: label these images, then clan train --config {run}/config.yaml --target-labels {place}")
+        lines.append(f"{numbers}  {names[one.index]}")
+    return "\n".join(lines)
+
+
+def write_list(path: Path, content: bytes, *, replace: bool) -> None:
+    """Writes a list; another one of the same name only if it may be replaced.
+
+    Raises:
+        ConfigError: there is another list, which the configuration of a run may name.
+        DataError: writing failed.
+    """
+    from clan.core.errors import ConfigError
+    from clan.core.files import UnfitFile, read_whole, write_file
+    from clan.data.lists import LARGEST_LIST
+
+    with suppress(OSError, UnfitFile):  # there is none
+        if not replace and read_whole(path, LARGEST_LIST) != content:
+            raise ConfigError(f"{path} lists other images, which a run may be learning: name another file with -o")
+    write_file(path, content, "name another file with -o")
 
 
 def usual_snapshot(run: Path) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,14 +55,21 @@ def start_parser(prog: str) -> Parser:
     return start
 
 
-def read_configuration(start: Parser, arguments: Sequence[str], purpose: str, about: str) -> tuple[Namespace, Config]:
+def read_configuration(
+    start: Parser,
+    arguments: Sequence[str],
+    purpose: str,
+    about: str,
+    notify: Callable[[str], None] | None = None,
+) -> tuple[Namespace, Config]:
     """Reads a configuration from the flags of a command.
 
     Args:
-        start: parser of `start_parser`, with the command's own flags; without an `--output` format "text" is used.
+        start: parser of `start_parser`, with the command's own flags.
         arguments: the command line.
         purpose: first sentence of the help.
         about: sentences on the command's own flags.
+        notify: takes sentences for the user; None: the display of `flags.output`.
 
     Returns:
         The values of `start`'s flags, and the configuration.
@@ -80,7 +87,9 @@ def read_configuration(start: Parser, arguments: Sequence[str], purpose: str, ab
     domains = {"source": None if source and not flags.config else flags.source, "target": flags.target}
     if any(domains.values()) or flags.classes:
         roots = {role: _given(f"--{role}.root", rest) for role in domains}
-        base = config_for_domains(base, domains, flags.classes, roots=roots, notify=open_display(flags.output).note)
+        base = config_for_domains(
+            base, domains, flags.classes, roots=roots, notify=notify or open_display(flags.output).note
+        )
     if flags.method:
         base = base.model_copy(update={"method": switched(base.method, flags.method)})
     help_text = (

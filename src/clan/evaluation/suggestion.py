@@ -13,7 +13,6 @@ import numpy as np
 import paddle
 
 from clan.core.errors import ConfigError, DataError, WeightsError, of_domain
-from clan.core.output import encoded
 from clan.core.runtime import available_cores
 from clan.data import transforms
 from clan.data.dataset import Dataset
@@ -200,13 +199,12 @@ def require_count(count: int, dataset: Dataset, known: Sequence[int]) -> None:
         )
 
 
-def as_list(dataset: Dataset, found: Sequence[Suggestion], folder: Path) -> bytes:
-    """Formats suggestions as a list file, which `target_labels` and `list_file` take.
+def as_list(names: Sequence[str], folder: Path) -> bytes:
+    """Formats names of images below a folder as a list file, which `clan.data.lists.read_lines` reads.
 
     Raises:
-        DataError: a name has a line break.
+        DataError: a name has a line break, or a space at its start or end.
     """
-    names = [dataset.names[one.index] for one in found]
-    if strange := next((name for name in names if "\n" in name or "\r" in name), None):
+    if strange := next((name for name in names if "\n" in name or "\r" in name or name != name.strip()), None):
         raise DataError(f"{strange!r} in {folder} cannot stand in a list: rename it")
-    return encoded("".join(f"{name}\n" for name in names))
+    return "".join(f"{name}\n" for name in names).encode("utf-8", "surrogateescape")

@@ -30,11 +30,15 @@ def build_samplers(config: Config) -> tuple[DomainSampler, DomainSampler]:
     return sampler(0, labelled=True), sampler(1, labelled=METHODS[config.method.name].reads_target_labels)
 
 
-def build_few_sampler(config: Config) -> DomainSampler | None:
+def build_few_sampler(config: Config, validated: Dataset | None = None) -> DomainSampler | None:
     """Sampler of the target images whose labels `target_labels` permits to read; None: it is not given.
 
+    Args:
+        config: the run.
+        validated: images that the run is scored on; None: there are none.
+
     Raises:
-        ConfigError: the method learns from all labels of the target anyway.
+        ConfigError: the method learns from all labels of the target anyway, or an image of the list is validated on.
         DataError: an image of the list, or the label of one, does not exist.
     """
     if config.target_labels is None:
@@ -58,7 +62,23 @@ def build_few_sampler(config: Config) -> DomainSampler | None:
             f"first {dataset.names[missing[0]]}: {dataset.label_path(missing[0])} does not exist; label them or take "
             "them from the list"
         )
+    if validated is not None:
+        _require_apart(config, dataset, validated)
     return _sampler(config, domain, dataset, FEW_DRAWS, labelled=True)
+
+
+def _require_apart(config: Config, few: Dataset, validated: Dataset) -> None:
+    """Checks that no label of `target_labels` is one that the run is scored by.
+
+    Raises:
+        ConfigError: an image is in both data sets.
+    """
+    names = {few.image_path(index): few.names[index] for index in range(len(few))}
+    if both := names.keys() & {validated.image_path(index) for index in range(len(validated))}:
+        raise ConfigError(
+            f"{len(both)} of the {len(names)} images of --target-labels {config.target_labels} are validated on too, "
+            f"first {names[min(both)]}: take them from the list, or choose another --validation-split"
+        )
 
 
 def _sampler(config: Config, domain: DomainConfig, dataset: Dataset, number: int, *, labelled: bool) -> DomainSampler:

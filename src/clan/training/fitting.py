@@ -33,11 +33,12 @@ class Limits:
     hours: float | None = None
 
     def hold(self, estimate: Estimate, share: float = 1.0) -> bool:
-        """Returns whether a run fits, with a share of its pixels."""
-        memory, hours = estimate.memory(share=share), estimate.hours(share)
-        too_large = self.memory and memory and memory > self.memory
-        too_long = self.hours and hours and hours > self.hours
-        return not (too_large or too_long)
+        """Returns whether a run is known to fit, with a share of its pixels."""
+
+        def within(value: float | None, limit: float | None) -> bool:
+            return limit is None or (value is not None and value <= limit)
+
+        return within(estimate.memory(share=share), self.memory) and within(estimate.hours(share), self.hours)
 
 
 @dataclass(frozen=True)

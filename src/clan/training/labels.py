@@ -79,7 +79,7 @@ def shortcomings(dataset: Dataset, role: str) -> list[str]:
 
     Args:
         dataset: labelled data set; unreadable labels are left to the loader.
-        role: "training set" or "validation set", for the sentences.
+        role: "training set", "validation set" or "--target-labels images of", for the sentences.
 
     Returns:
         A sentence if no pixel has a class or only one class occurs, or, if all labels were checked, about absent

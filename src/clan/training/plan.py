@@ -7,18 +7,20 @@ a + b·pixels. Networks with attention get a third size and a term of pixels².
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from clan.core.errors import DeviceError
+from clan.core.errors import DataError, DeviceError
 from clan.core.files import write_atomically
 from clan.core.output import encoded
 from clan.data.loader import PairedLoader
@@ -126,23 +128,31 @@ class Estimate:
         return max(0.0, self.facts["reading"][0] / workers - one) * passes
 
     def hours(self, share: float = 1.0) -> float | None:
-        """Returns the hours of the run with a share of its pixels, validations included; None: not known."""
+        """Returns the hours of the run with a share of its pixels, predictions included; None: not known."""
         seconds = self.seconds(share=share)
-        return None if seconds is None else (seconds * self.config.stop + self._validation_seconds()) / 3600
+        return None if seconds is None else (seconds * self.config.stop + self._prediction_seconds()) / 3600
 
-    def _validation_seconds(self) -> float:
-        every, images = self.config.validate_every, self.facts["validated"]
-        if not every or not images or not self.sizes:
+    def _prediction_seconds(self) -> float:
+        """Returns the seconds of validations, and of judging snapshots without labels."""
+        if not self.sizes:
             return 0.0
-        one = self.sizes[-1]["image"] / self.sizes[-1]["side"] ** 2
-        return (-(-self.config.stop // every)) * images * one
+        config = self.config
+        images = -(-config.stop // config.save_every) * self.facts["judged"]
+        if config.validate_every:
+            images += -(-config.stop // config.validate_every) * (self.facts["validated"] or 0)
+        return images * self.sizes[-1]["image"] / self.sizes[-1]["side"] ** 2
 
     def images(self, role: str) -> tuple[int, bool] | None:
-        """Returns the number of images of a domain, and whether it was counted; None: not known."""
-        found = self.facts["images"][role]
+        """Returns the number of images of a domain, and whether it was counted; None: not known.
+
+        The published number is that of the training split, where nothing of the data set is on the disk.
+        """
+        found, domain = self.facts["images"][role], getattr(self.config, role)
         if isinstance(found, int):
             return found, True
-        published = PUBLISHED_IMAGES.get(getattr(self.config, role).dataset.name)
+        if domain.list_file or domain.split != "train" or os.path.lexists(domain.root):
+            return None
+        published = PUBLISHED_IMAGES.get(domain.dataset.name)
         return None if published is None else (published, False)
 
     def epochs(self, role: str) -> float | None:
@@ -191,9 +201,16 @@ class Estimate:
 
 
 def free_space(folder: Path) -> int:
-    """Returns the free bytes of the disk that a folder is or will be on."""
+    """Returns the free bytes of the disk that a folder is or will be on.
+
+    Raises:
+        DataError: neither the folder nor any above it can be looked at.
+    """
     folder = folder.absolute()
-    return shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists())).free
+    for path in (folder, *folder.parents):
+        with suppress(OSError):  # absent, or below a folder that may not be entered
+            return shutil.disk_usage(path).free
+    raise DataError(f"--snapshot-dir {folder} is on no disk of this machine: name another folder")
 
 
 def estimate(
@@ -223,9 +240,15 @@ def _probe(config: Config, measured: bool, notify: Callable[[str], None]) -> tup
     """Runs `clan.training.probe`; returns the facts and what was measured at each size."""
     facts: Facts = {}
     sizes: list[Facts] = []
-    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as messages:
-        path = Path(folder) / "config.yaml"
-        write_atomically(path, lambda file: file.write(encoded(to_yaml(config))), sync=False)
+    with ExitStack() as stack:
+        try:
+            path = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "config.yaml"
+            messages = stack.enter_context(tempfile.TemporaryFile())
+            write_atomically(path, lambda file: file.write(encoded(to_yaml(config))), sync=False)
+        except OSError as error:
+            raise DeviceError(
+                f"measuring needs temporary files ({error.strerror}): free disk space, or name a folder in TMPDIR"
+            ) from None
         command = [sys.executable, "-m", "clan.training.probe", str(path), *(["--facts"] if not measured else [])]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=messages) as process:
             assert process.stdout

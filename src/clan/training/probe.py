@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from clan.core import runtime
-from clan.core.errors import ClanError
+from clan.core.errors import ClanError, of_domain
 from clan.run.config import Config, load
 
 LEAST_SECONDS, MOST_ROUNDS, LEAST_ROUNDS = 1.5, 5, 2
@@ -146,7 +146,14 @@ class Probe:
             "parameters": sum(parameter.size for parameter in segmenter.parameters()),
             "disk_bytes": needed_space(self.config, self.learner, iteration=0, states=0),
             **look_at_data(self.config),
+            "judged": predictions_of_judge(self.config, teacher=self._has_teacher()),
         }
+
+    def _has_teacher(self) -> bool:
+        from clan.methods.base import Role
+
+        networks = self.method.networks.values()
+        return any(one.role is Role.TEACHER and one.layer is not self.method.exported for one in networks)
 
     def measure(self, side: float, batch_size: int) -> dict[str, Any]:
         """Returns memory and seconds of steps.
@@ -196,20 +203,27 @@ class Probe:
         Every round is of other iterations, hence with other draws: jitter and blur of mixed images take long, and are
         left out of a part of the iterations.
         """
+        seconds = self._mean_seconds(config, scale)
+        if config.target_labels and config.target_labels_every > 1:  # the other iterations have no batch of these
+            without = self._mean_seconds(config.model_copy(update={"target_labels": None}), scale)
+            seconds = without + (seconds - without) / config.target_labels_every
+        return {"pass": seconds[0].tolist(), "update": seconds[1].tolist()}
+
+    def _mean_seconds(self, config: Config, scale: float) -> np.ndarray:
+        """Returns the seconds of a pass and of an update, float64 [2, 2], by clock."""
         self._step(config, scale, 0, 1)
         rounds: list[list[np.ndarray]] = []
         began = time.perf_counter()
         while len(rounds) < LEAST_ROUNDS or (len(rounds) < MOST_ROUNDS and time.perf_counter() - began < LEAST_SECONDS):
             iterations = [min(int(share * config.stop) + len(rounds), config.stop - 1) for share in SHARES]
             rounds.append([np.stack(self._step(config, scale, iteration, 1)) for iteration in iterations])
-        seconds = np.mean(rounds, axis=(0, 1))
-        return {"pass": seconds[0].tolist(), "update": seconds[1].tolist()}
+        return np.mean(rounds, axis=(0, 1))
 
     def _time_prediction(self, config: Config) -> float:
-        """Returns the seconds of the prediction of a target image; 0 without validation."""
+        """Returns the seconds of the prediction of a target image; 0 if the run predicts none."""
         from clan.evaluation.inference import evaluating, predict
 
-        if not config.validate_every:
+        if not (config.validate_every or config.select_without_labels):
             return 0.0
         width, height = config.target.size
         image = np.zeros((1, 3, height, width), np.float32)
@@ -265,12 +279,18 @@ def look_at_data(config: Config) -> dict[str, Any]:
     images: dict[str, Any] = {}
     for role, domain in (("source", config.source), ("target", config.target)):
         try:
-            images[role] = len(open_domain(domain, config.classes))
+            with of_domain(role):
+                images[role] = len(open_domain(domain, config.classes))
         except ClanError as error:
             images[role] = str(error)
     reading = validated = None
     with suppress(ClanError):
-        loader = PairedLoader(*build_samplers(config))
+        # Sampling by class needs all labels to be counted first; reading a pair takes as long without it.
+        uniform = {
+            role: domain.model_copy(update={"sampling": "uniform"})
+            for role, domain in (("source", config.source), ("target", config.target))
+        }
+        loader = PairedLoader(*build_samplers(config.model_copy(update=uniform)))
         loader.pair(0)
         started = _clocks()
         for number in range(1, 1 + PAIRS_READ):
@@ -282,6 +302,28 @@ def look_at_data(config: Config) -> dict[str, Any]:
             count = len(open_domain(split, config.classes))
             validated = min(config.validation_images, count) if config.validation_images else count
     return {"images": images, "reading": reading, "validated": validated}
+
+
+def predictions_of_judge(config: Config, *, teacher: bool) -> float:
+    """Returns what `select_without_labels` predicts at each snapshot, in predictions of a target image.
+
+    Args:
+        config: the run.
+        teacher: whether the method has a teacher besides the network that it saves.
+    """
+    from clan.evaluation.criteria import VIEWS
+    from clan.evaluation.measuring import SMALLER, open_material
+
+    if not config.select_without_labels:
+        return 0.0
+    try:
+        material = open_material(config, config.snapshot_dir)
+    except ClanError:
+        return 0.0
+    # A target image as it is and in all views, of which the last one is smaller.
+    of_target = len(VIEWS) + SMALLER**2 + teacher
+    of_source = math.prod(config.source.size) / math.prod(config.target.size)
+    return len(material.target) * of_target + len(material.source) * of_source
 
 
 def _clocks() -> np.ndarray:

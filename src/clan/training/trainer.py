@@ -80,12 +80,12 @@ class Trainer:
         paddle.seed(config.seed)
         with ranks.together():
             self.source, self.target = build_samplers(config)
-            self.few = build_few_sampler(config)
             self.validator = Validator(config, ranks) if config.validate_every else None
+            self.few = build_few_sampler(config, self.validator and self.validator.dataset)
             self.judge = Judge(config) if config.select_without_labels else None
         samplers = {"source": self.source, "target": self.target}
         prepare_sampling(config, samplers, folder=self.folder, ranks=ranks, notify=notify)
-        few = f", {len(self.few.dataset)} of them with labels" if self.few else ""
+        few = f", {len(set(self.few.dataset.names))} of them with labels" if self.few else ""
         notify(f"{len(self.source.dataset)} source and {len(self.target.dataset)} target images{few}")
         supervised = self.target if self.target.labelled else self.source
         if ranks.first:
@@ -115,11 +115,13 @@ class Trainer:
 
     def _look_at_labels(self, supervised: Dataset) -> None:
         """Says what is wrong with the labels that are learnt from, those that are validated on, and their lists."""
-        validated = [self.validator.dataset] if self.validator else []
-        for dataset in (self.source.dataset, self.target.dataset, *validated):
+        labelled = [(supervised, "training set")]
+        labelled += [(self.few.dataset, "--target-labels images of")] if self.few else []
+        labelled += [(self.validator.dataset, "validation set")] if self.validator else []
+        for dataset in (self.source.dataset, self.target.dataset, *(each for each, _ in labelled[1:])):
             for remark in dataset.remarks:
                 self.notify(remark)
-        for dataset, role in ((supervised, "training set"), *((each, "validation set") for each in validated)):
+        for dataset, role in labelled:
             for sentence in shortcomings(dataset, role):
                 self.notify(sentence)
 
