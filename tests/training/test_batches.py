@@ -93,3 +93,7 @@ def test_a_pair_that_cannot_be_read_or_is_not_there_is_not_sent_ahead(tiny):
     assert loader.next_if_read() is None
     with pytest.raises(DataError, match="third"):
         next(pairs)
+
+
+def test_the_label_that_losses_ignore_is_no_class_of_a_crop(tiny):
+    assert [sampler.ignore_label for sampler in batches.build_samplers(tiny(ignore_label=7))] == [7, 7]

@@ -134,9 +134,9 @@ class DomainSampler:
         labelled: read labels too.
         seed: two numbers, the run's seed and the domain's, that every draw derives from.
         normalization: how pixels become numbers.
-        ignore_label: trainId that does not count as a class of a crop, beside 255.
 
     Attributes:
+        ignore_label: trainId that does not count as a class of a crop, beside 255; it may be replaced.
         sampling: which image comes at which position and which crops of it are taken; it may be replaced.
         bad: names of samples that could not be read and are not tried again, and what is wrong with each.
         reading: what is being read for which batch, for messages.
@@ -151,7 +151,7 @@ class DomainSampler:
     labelled: bool
     seed: tuple[int, int]
     normalization: Normalization = CAFFE
-    ignore_label: int = IGNORE
+    ignore_label: int = field(default=IGNORE, init=False)
     bad: dict[str, str] = field(default_factory=dict, init=False)
     reading: dict[int, str] = field(default_factory=dict, init=False)
     sampling: Sampling = field(init=False)

@@ -83,7 +83,7 @@ def _require_apart(config: Config, few: Dataset, validated: Dataset) -> None:
 
 def _sampler(config: Config, domain: DomainConfig, dataset: Dataset, number: int, *, labelled: bool) -> DomainSampler:
     """A sampler of a data set; `number` distinguishes its draws from those of others."""
-    return DomainSampler(
+    sampler = DomainSampler(
         dataset,
         size=domain.size,
         augmentation=config.augmentation,
@@ -92,8 +92,9 @@ def _sampler(config: Config, domain: DomainConfig, dataset: Dataset, number: int
         labelled=labelled,
         seed=(config.seed, number),
         normalization=config.network.normalization(domain.dataset),
-        ignore_label=config.ignore_label,
     )
+    sampler.ignore_label = config.ignore_label
+    return sampler
 
 
 def sample_names(batches: Iterable[PairedBatch]) -> list[str]:
