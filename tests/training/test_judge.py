@@ -7,6 +7,7 @@ import pytest
 from clan.core.errors import Interrupted
 from clan.evaluation import judging
 from clan.evaluation.judging import judge_runs
+from clan.evaluation.measuring import NotFinite
 from clan.evaluation.selection import read_selection
 from clan.run.observer import Observer
 from clan.training.judge import Judge
@@ -85,6 +86,17 @@ def test_damaged_images_that_the_run_tolerates_are_left_out_and_snapshots_that_a
     assert judged() == ["SYS_4"]
     (run / "SYS_4.pdparams").rename(run / "SYS_5.pdparams")
     assert judged() == []
+
+
+def test_training_goes_on_without_judging_a_snapshot_whose_predictions_are_not_finite(tiny, monkeypatch):
+    def diverged(*given, **options):
+        raise NotFinite
+
+    monkeypatch.setattr("clan.training.judge.measure", diverged)
+    config = tiny(select_without_labels=True, loggers=())
+    said = [sentence for sentence in train(config) if "not judged without labels" in sentence]
+    assert [sentence.partition(",")[0] for sentence in said] == ["SYS_2", "SYS_4"]
+    assert read_selection(config.snapshot_dir) is None
 
 
 def test_a_signal_leaves_the_measurement_to_select(tiny):

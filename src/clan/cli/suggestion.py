@@ -45,10 +45,12 @@ def suggest(
     require_weights(weights or run)
     config = read_run(run).config
     where.select()
+    from clan.core.errors import WeightsError
     from clan.core.files import as_json
     from clan.core.output import progress
     from clan.evaluation.inference import EvaluationOptions
     from clan.evaluation.label_maps import load_segmenter
+    from clan.evaluation.measuring import NotFinite
     from clan.evaluation.suggestion import as_list, look, open_target, require_count
     from clan.evaluation.suggestion import suggest as rank
 
@@ -56,8 +58,13 @@ def suggest(
     require_count(count, dataset, known)
     snapshot = weights or usual_snapshot(run)
     segmenter = load_segmenter(snapshot, config.network)
-    with progress("looking at target images", len(dataset)) as advance:
-        seen = look(segmenter, dataset, EvaluationOptions.of_run(config, config.target.dataset), on_image=advance)
+    try:
+        with progress("looking at target images", len(dataset)) as advance:
+            seen = look(segmenter, dataset, EvaluationOptions.of_run(config, config.target.dataset), on_image=advance)
+    except NotFinite:
+        raise WeightsError(
+            f"what {snapshot} predicts is not finite, as after training that diverged: name another with --weights"
+        ) from None
     found = rank(seen, count, known)
     place = output or run / "suggested.txt"
     # The list is for `--target-labels`: none of the images learnt already is to be lost.

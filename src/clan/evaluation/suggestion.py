@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 import paddle
 
-from clan.core.errors import ConfigError, DataError, WeightsError, of_domain
+from clan.core.errors import ConfigError, DataError, of_domain
 from clan.core.runtime import available_cores
 from clan.data import transforms
 from clan.data.dataset import Dataset
 from clan.evaluation.criteria import pixel_entropy
 from clan.evaluation.inference import EvaluationOptions, evaluating, total
-from clan.evaluation.measuring import ahead
+from clan.evaluation.measuring import NotFinite, ahead
 from clan.losses.segmentation import class_probabilities
 from clan.models.segmenter import Segmenter
 from clan.run.config import Config
@@ -130,7 +130,7 @@ def look(
 
     Raises:
         DataError: an image cannot be read.
-        WeightsError: what the network makes of an image is not finite.
+        NotFinite: what the network makes of an image has infinite or undefined numbers.
     """
 
     def planes(index: int) -> np.ndarray:
@@ -139,7 +139,7 @@ def look(
 
     found: list[tuple[float, float, np.ndarray, np.ndarray]] = []
     with ThreadPoolExecutor(available_cores()) as pool, evaluating(segmenter, options.precision):
-        for index, one in enumerate(ahead(pool, planes, len(dataset))):
+        for one in ahead(pool, planes, len(dataset)):
             pyramid = segmenter.backbone.pyramid(paddle.to_tensor(one))
             heads = [logits.astype("float32") for logits in segmenter.read(pyramid)]
             prob = class_probabilities(total(heads)).numpy()[0]
@@ -151,10 +151,7 @@ def look(
                 pyramid[-1].astype("float32").numpy()[0].mean(axis=(1, 2), dtype=np.float64),
             )
             if not all(np.isfinite(value).all() for value in seen):
-                raise WeightsError(
-                    f"what the snapshot predicts for {dataset.image_path(index)} is not finite, as after training that "
-                    "diverged: name another with --weights"
-                )
+                raise NotFinite
             found.append(seen)
             on_image()
     return Impressions(*(np.array(values) for values in zip(*found, strict=True)))
