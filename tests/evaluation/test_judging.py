@@ -197,7 +197,7 @@ def test_predictions_that_are_not_finite_are_refused(unlabelled, tmp_path, monke
     monkeypatch.setattr(judging, "load_segmenter", overflowing)
     assert f"what SYS_2 of {run} predicts is not finite" in error_of(dispatch, "select", run, "--images", 1)
     monkeypatch.setattr("clan.evaluation.label_maps.load_segmenter", overflowing)
-    assert f"what {run / 'SYS_4.pdparams'} predicts is not finite" in error_of(dispatch, "suggest", run, "-n", 1)
+    assert f"what {run / 'SYS_6.pdparams'} predicts is not finite" in error_of(dispatch, "suggest", run, "-n", 1)
 
 
 def test_unreadable_images_are_left_out_as_far_as_the_run_tolerates_them(worlds, tmp_path):

@@ -10,7 +10,9 @@ from clan.core.errors import LESS_MEMORY
 from clan.core.output import speak
 
 if TYPE_CHECKING:
-    from clan.evaluation.suggestion import Suggestion
+    from clan.data.dataset import Dataset
+    from clan.evaluation.suggestion import Impressions, Suggestion
+    from clan.run.config import Config
 
 
 def suggest(
@@ -45,27 +47,14 @@ def suggest(
     require_weights(weights or run)
     config = read_run(run).config
     where.select()
-    from clan.core.errors import WeightsError
     from clan.core.files import as_json
-    from clan.core.output import progress
-    from clan.evaluation.inference import EvaluationOptions
-    from clan.evaluation.label_maps import load_segmenter
-    from clan.evaluation.measuring import NotFinite
-    from clan.evaluation.suggestion import as_list, look, open_target, require_count
+    from clan.evaluation.suggestion import as_list, open_target, require_count
     from clan.evaluation.suggestion import suggest as rank
 
     dataset, known = open_target(config, run)
     require_count(count, dataset, known)
     snapshot = weights or usual_snapshot(run)
-    segmenter = load_segmenter(snapshot, config.network)
-    try:
-        with progress("looking at target images", len(dataset)) as advance:
-            seen = look(segmenter, dataset, EvaluationOptions.of_run(config, config.target.dataset), on_image=advance)
-    except NotFinite:
-        raise WeightsError(
-            f"what {snapshot} predicts is not finite, as after training that diverged: name another with --weights"
-        ) from None
-    found = rank(seen, count, known)
+    found = rank(look_at(dataset, snapshot, config), count, known)
     place = output or run / "suggested.txt"
     # The list is for `--target-labels`: none of the images learnt already is to be lost.
     listed = [*known, *(one.index for one in found)]
@@ -80,6 +69,30 @@ def suggest(
     learnt = f", with the {len(listed) - len(found)} images learnt already" if known else ""
     train = f"clan train --config {run}/config.yaml --target-labels {place}"
     print(f"wrote {place}{learnt}: label these images, then {train}")
+
+
+def look_at(dataset: "Dataset", snapshot: Path, config: "Config") -> "Impressions":
+    """Looks at all images with a snapshot of a run, with progress.
+
+    Raises:
+        ClanError: the snapshot or an image cannot be read, or what the snapshot predicts is not finite.
+    """
+    from clan.core.errors import WeightsError
+    from clan.core.output import progress
+    from clan.evaluation.inference import EvaluationOptions
+    from clan.evaluation.label_maps import load_segmenter
+    from clan.evaluation.measuring import NotFinite
+    from clan.evaluation.suggestion import look
+
+    segmenter = load_segmenter(snapshot, config.network)
+    options = EvaluationOptions.of_run(config, config.target.dataset)
+    try:
+        with progress("looking at target images", len(dataset)) as advance:
+            return look(segmenter, dataset, options, on_image=advance)
+    except NotFinite:
+        raise WeightsError(
+            f"what {snapshot} predicts is not finite, as after training that diverged: name another with --weights"
+        ) from None
 
 
 def table(found: Sequence["Suggestion"], names: Sequence[str]) -> str:
