@@ -9,6 +9,7 @@ import pytest
 
 from clan.cli import doctor
 from clan.cli.doctor import complaints, examine, report
+from clan.cli.main import dispatch
 
 GOOD = {
     "clan": "1.0",
@@ -135,6 +136,40 @@ class TwoGpus:
 
     def __call__(self, command, **options):
         return subprocess.CompletedProcess(command, *self.answers.pop(0))
+
+
+def test_a_gpu_that_does_not_compute_ends_no_report(monkeypatch, capsys):
+    """Computing on it in this process might abort it."""
+    paddle = GOOD["paddle"] | {"devices": [GPU], "problem": "gpu:0 computes nothing: mend it"}
+    monkeypatch.setattr(doctor, "_paddle", lambda: paddle)
+    monkeypatch.setattr(doctor, "_matrix_product_gflops", lambda: pytest.fail("computed"))
+    monkeypatch.setattr("clan.cli.selftest.select_device", lambda: pytest.fail("computed"))
+    dispatch(["doctor"])
+    assert "! gpu:0 computes nothing: mend it" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as stop:
+        dispatch(["doctor", "--selftest", "--json"])
+    assert stop.value.code == 1
+    found = json.loads(capsys.readouterr().out)
+    assert found["matrix_product_gflops"] is None
+    assert [one["remark"] for one in found["selftest"]] == [paddle["problem"]]
+
+
+def test_without_paddle_the_self_test_fails_and_the_facts_are_told(monkeypatch, capsys):
+    facts = machine(("paddle", "version"), None)
+    facts["paddle"]["problem"] = "PaddlePaddle is not installed: install it"
+    facts["matrix_product_gflops"] = facts["kernels"] = None
+    monkeypatch.setattr(doctor, "examine", lambda: facts)
+    with pytest.raises(SystemExit) as stop:
+        dispatch(["doctor", "--selftest"])
+    assert stop.value.code == 1
+    assert "! PaddlePaddle is not installed: install it" in capsys.readouterr().out
+
+
+def test_products_are_measured_in_float32(monkeypatch):
+    allowed = []
+    monkeypatch.setattr("clan.core.precision.allow_tf32", allowed.append)
+    assert doctor._matrix_product_gflops(seconds=0.01, size=8) > 0
+    assert allowed == [False]
 
 
 def test_every_gpu_is_probed_in_a_process_of_its_own(monkeypatch):

@@ -22,8 +22,9 @@ def test_a_process_alone_takes_the_gpu_it_is_told(four_gpus, monkeypatch):
     monkeypatch.setenv("FLAGS_selected_gpus", "3")  # without the launcher this is none of its
     assert select_device("auto", 1) == "gpu:1"
     assert select_device("cpu", 0) == "cpu"
-    with pytest.raises(ConfigError, match="--gpu 4, but 4 GPUs are visible"):
-        select_device("auto", 4)
+    for gpu in (4, -1):
+        with pytest.raises(ConfigError, match=f"--gpu {gpu}, but 4 GPUs are visible"):
+            select_device("auto", gpu)
 
 
 @pytest.mark.parametrize(
@@ -100,6 +101,14 @@ def test_what_a_device_fails_at_is_one_sentence_with_its_remedy(said, error):
         raise error
 
 
+def test_a_gpu_is_named_where_its_memory_is_meant(monkeypatch):
+    """A run on a GPU may use up the machine's, too."""
+    monkeypatch.setattr(paddle.device, "get_device", lambda: "gpu:1")
+    for error in MESSAGES["lower --batch-size"]:
+        of_machine = isinstance(error, MemoryError)
+        assert str(explain(error)).startswith("this machine's memory" if of_machine else "the memory of gpu:1")
+
+
 def test_amounts_are_told():
     assert "98.000244MB were wanted, 0.500000MB are free" in str(explain(MESSAGES["lower --batch-size"][2]))
     assert "40.00 GB were wanted" in str(explain(MESSAGES["lower --batch-size"][0]))
@@ -113,8 +122,19 @@ def test_what_is_none_of_a_device_s_stays(error):
 
 
 def test_paddle_s_own_error_of_memory_that_is_not_there():
-    with pytest.raises(DeviceError, match=r"memory of cpu is used up \(40000.00 GB were wanted\): lower"), explained():
+    with pytest.raises(DeviceError, match=r"machine's memory is used up \(40000.00 GB were"), explained():
         paddle.zeros([10**7, 10**6])
+
+
+def test_a_convolution_that_rounds_and_a_block_without_gradients_are_no_fault(monkeypatch):
+    convolve = devices.functional.conv2d
+    monkeypatch.setattr(devices.functional, "conv2d", lambda *given: convolve(*given) * (1 - 1e-6))
+    with paddle.no_grad():
+        devices.probe("gpu:0")
+    for factor in (float("nan"), 0.99):
+        monkeypatch.setattr(devices.functional, "conv2d", lambda *given, factor=factor: convolve(*given) * factor)
+        with pytest.raises(DeviceError, match="computes a convolution wrongly"):
+            devices.probe("gpu:0")
 
 
 def test_a_build_without_kernels_for_the_card(four_gpus, monkeypatch):
@@ -140,3 +160,5 @@ def test_autotune_asks_paddle_on_gpus_alone(monkeypatch):
     assert autotune() is None
     assert [set(one) for one in asked] == [{"kernel", "layout"}]
     assert all(part["enable"] for part in asked[0].values())
+    first, last = asked[0]["kernel"]["tuning_range"]
+    assert (first, last) == (1, 500), "Paddle counts calls of backward, and 5 are one iteration of CLAN"

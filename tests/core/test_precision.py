@@ -180,20 +180,26 @@ def convert_without_a_gpu(networks):
 
 
 @pytest.mark.parametrize(
-    ("precision", "capability", "ok"), [("tf32", (8, 0), True), ("tf32", (7, 5), False), ("fp32", (7, 5), True)]
+    ("precision", "capability", "ok"),
+    [
+        *[("tf32", (8, 0), True), ("tf32", (7, 5), False), ("fp32", (6, 1), True)],
+        *[("fp16", (7, 0), True), ("fp16", (6, 1), False), ("bf16", (6, 1), False)],
+    ],
 )
-def test_tf32_is_what_is_asked_for(monkeypatch, precision, capability, ok):
+def test_a_precision_needs_its_capability_and_tf32_is_what_is_asked_for(monkeypatch, precision, capability, ok):
     said = []
     monkeypatch.setattr(paddle.device, "is_compiled_with_cuda", lambda: True)
     monkeypatch.setattr(paddle.device, "get_device", lambda: "gpu:0")
     monkeypatch.setattr(paddle.device.cuda, "get_device_capability", lambda: capability)
+    monkeypatch.setattr(paddle.amp, "is_float16_supported", lambda: capability >= (5, 3))
+    monkeypatch.setattr(paddle.amp, "is_bfloat16_supported", lambda: capability >= (8, 0))
     for library in ("cublas", "cudnn"):
         monkeypatch.setattr(core, f"set_{library}_switch", said.append, raising=False)
         monkeypatch.setattr(core, f"get_{library}_switch", lambda: said[-1], raising=False)
     if ok:
         assert check_precision(precision) is None
     else:
-        with pytest.raises(ConfigError, match="does not compute in tf32: use --precision fp32"):
+        with pytest.raises(ConfigError, match=f"does not compute in {precision}: use --precision fp32"):
             check_precision(precision)
     assert said == [precision == "tf32"] * 2
     assert tf32_allowed() is (precision == "tf32")

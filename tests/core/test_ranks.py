@@ -345,7 +345,7 @@ def test_memory_that_is_used_up_ends_training_with_a_sentence_and_its_last_state
 
     step, trainer.method.train_step = trainer.method.train_step, exhausted
     said = error_of(lambda arguments: trainer.run())
-    assert "the memory of cpu is used up (4.00 GB were wanted): lower --batch-size, --source.size" in said
+    assert "this machine's memory is used up (4.00 GB were wanted): lower --batch-size, --source.size" in said
     assert States(config.snapshot_dir).latest().iteration == 2
     weights = config.snapshot_dir / "SYS_2.pdparams"
 

@@ -62,3 +62,10 @@ def test_a_script_evaluates_a_snapshot_or_a_run_by_its_path(evaluated_runs, tmp_
     np.testing.assert_array_equal(alone.scores.iou, last.scores.iou)
     with pytest.raises(ConfigError, match="nowhere"):
         clan.evaluate(run, domain="nowhere")
+    monkeypatch.setattr("clan.core.precision._on_the_cpu", refuse)
+    with pytest.raises(ConfigError, match="does not compute in bf16"):
+        clan.evaluate(run, precision="bf16")
+
+
+def refuse(precision):
+    raise ConfigError(f"this GPU does not compute in {precision}")

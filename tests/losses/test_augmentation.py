@@ -1,11 +1,13 @@
 """Colour jitter against Python's own colours, and the blur against sums over the whole kernel."""
 
 import colorsys
+from contextlib import contextmanager
 
 import numpy as np
 import paddle
 import pytest
 
+from clan.losses import augmentation
 from clan.losses.augmentation import (
     adjust_hue,
     adjust_saturation,
@@ -70,6 +72,25 @@ def test_factors_of_no_change_change_nothing():
 
 def test_the_kernel_is_the_odd_number_about_a_tenth_of_the_side():
     assert [blur_kernel_size(side) for side in (8, 40, 64, 96, 256, 512, 1024)] == [1, 3, 7, 9, 25, 51, 103]
+
+
+def test_the_blur_is_computed_in_float32_within_autocast(monkeypatch):
+    """Which acts on GPUs alone, so here what it would do to a convolution is done for it."""
+    convolve, acts = augmentation.F.conv2d, [True]
+
+    @contextmanager
+    def auto_cast(enable):
+        acts.append(enable)
+        yield
+        acts.pop()
+
+    monkeypatch.setattr(paddle.amp, "auto_cast", auto_cast)
+    monkeypatch.setattr(
+        augmentation.F,
+        "conv2d",
+        lambda *given: convolve(*given).astype("bfloat16" if acts[-1] else "float32"),
+    )
+    assert blur(paddle.to_tensor(drawn((1, 3, 40, 40))), 1.0).dtype == paddle.float32
 
 
 @pytest.mark.parametrize("sigma", [0.15, 0.8, 1.15])

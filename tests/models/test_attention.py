@@ -4,9 +4,36 @@ import numpy as np
 import paddle
 import pytest
 
-from clan.models.attention import StochasticDepth
+from clan.models import attention
+from clan.models.attention import StochasticDepth, attend, has_fused
 
 pytestmark = pytest.mark.plain
+
+
+def test_products_are_what_the_fused_function_computes(monkeypatch):
+    query, key, value = (paddle.randn([2, count, 4, 8]) for count in (5, 7, 7))
+    expected = attend(query, key, value).numpy()
+    monkeypatch.setattr(attention, "has_fused", lambda **given: False)
+    np.testing.assert_allclose(attend(query, key, value).numpy(), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("chooses", "half", "capability", "expected"),
+    [
+        (True, False, (6, 1), True),  # Paddle 3.3
+        (True, True, (7, 5), True),
+        (False, True, (8, 0), True),
+        (False, True, (7, 5), False),  # it would be NotImplementedError
+        (False, False, (8, 0), False),
+    ],
+)
+def test_a_gpu_has_the_fused_function_from_paddle_3_3_or_in_half_precision_on_ampere(
+    monkeypatch, chooses, half, capability, expected
+):
+    monkeypatch.setattr(attention, "CHOOSES", chooses)
+    monkeypatch.setattr(paddle.device.cuda, "get_device_capability", lambda: capability)
+    assert has_fused(on_cpu=False, half=half) is expected
+    assert has_fused(on_cpu=True, half=half)
 
 
 def test_stochastic_depth_leaves_whole_images_out_and_keeps_the_mean():

@@ -110,6 +110,16 @@ def test_a_sheet_has_a_picture_of_every_view(whole):
     assert sheet.height < 2 * TILE * 32 / 48, "save_images is 1, so one row"
 
 
+def test_images_in_half_precision_are_drawn_alike(whole, monkeypatch):
+    view = (whole.method.views["mixed"].astype("bfloat16"),) * 2
+    pictures = []
+    for mixed in (view[0], view[1].astype("float32")):
+        monkeypatch.setitem(whole.method.views, "mixed", mixed)
+        [path] = whole.looks.sheet(4, 3, "half").values()
+        pictures.append(path.read_bytes())
+    assert pictures[0] == pictures[1]
+
+
 @pytest.mark.parametrize("fields", [{"save_images": 0}, {"method": "clan"}])
 def test_nothing_is_drawn_of_no_images_or_no_teacher(tiny, fields):
     config = tiny(num_steps=2, **LABELLED | fields)

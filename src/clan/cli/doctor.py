@@ -31,6 +31,7 @@ GIGA = 1e9
 def examine() -> dict[str, Any]:
     """Looks at the machine and measures it for about a second; imports Paddle, with the settings of every command."""
     paddle = _paddle()
+    computes = paddle["version"] and not broken_gpu(paddle)
     names = sorted(runtime.settings().keys() | {"MKL_DEBUG_CPU_TYPE", "GLIBC_TUNABLES"} & os.environ.keys())
     settings = {name: {"value": os.environ[name], "by": "clan" if name in runtime.CHOSEN else "you"} for name in names}
     return {
@@ -46,8 +47,13 @@ def examine() -> dict[str, Any]:
         "numba_threads": _numba_threading_layer(),
         "chinese_font": str(chinese[0]) if (chinese := font_with(CHINESE)) else None,
         "free_disk_bytes": shutil.disk_usage(Path.cwd()).free,
-        "matrix_product_gflops": _matrix_product_gflops() if paddle["version"] else None,
+        "matrix_product_gflops": _matrix_product_gflops() if computes else None,
     }
+
+
+def broken_gpu(paddle: Facts) -> str | None:
+    """Why nothing must be computed in this process: a GPU that does not compute may end it, and the report with it."""
+    return paddle["problem"] if paddle["devices"] else None
 
 
 def complaints(facts: Facts) -> list[str]:
@@ -258,6 +264,9 @@ def _matrix_product_gflops(seconds: float = 1.0, size: int = 1024) -> float:
     """The best of the products of two square float32 matrices that fit in the time, where training will run."""
     import paddle
 
+    from clan.core.precision import allow_tf32
+
+    allow_tf32(False)
     left, right = paddle.rand([size, size]), paddle.rand([size, size])
     fastest, end = math.inf, time.perf_counter() + seconds
     while time.perf_counter() < end:

@@ -19,8 +19,8 @@ import paddle
 
 from clan.core import runtime
 from clan.core.device import explained, select_device
-from clan.core.errors import ConfigError, DeviceError
-from clan.core.precision import allow_tf32, autocast, check_precision
+from clan.core.errors import ClanError, ConfigError, DeviceError, TrainingError
+from clan.core.precision import LossScale, allow_tf32, autocast, check_precision
 from clan.core.runtime import Precision
 from clan.core.schema import build
 from clan.data.transforms import normalize
@@ -57,6 +57,10 @@ WEIGHTS = 36_000
 1.9e-5 of their root mean square and ten times what rounding of float32 moves them. With 0 one of a quarter of a million
 lay at 2.8e-7, came out on the other side, and moved every gradient of the backbone by half a percent."""
 
+LOSS_SCALE = 2.0**12
+"""Factor of losses in float16. A gradient within the discriminator is 1.03, which a run's first factor of 2^16 takes
+beyond float16's 65504: a run skips that step and goes on, and here three steps are compared."""
+
 SMALL: tuple[Size, Size] = ((512, 256), (512, 256))
 FULL: tuple[Size, Size] = ((1280, 760), (1024, 512))
 DOMAINS = ("synthia", "cityscapes")
@@ -76,6 +80,7 @@ class Result:
         host_seconds: of a training step of ResNet-101 on tiny images.
         memory_bytes: the most so far, of the host and of the GPU.
         remark: why something was not computed.
+        failed: whether the device has the precision, and yet the case or a step ended in an error, the remark.
     """
 
     path: str
@@ -85,25 +90,33 @@ class Result:
     host_seconds: float | None = None
     memory_bytes: dict[str, int] = field(default_factory=dict)
     remark: str | None = None
+    failed: bool = False
 
     @property
     def deviations(self) -> list[str]:
-        """What is beyond its tolerance, or no number."""
+        """What is beyond its tolerance, or no number, or was to be computed and was not."""
         limits = TOLERANCES[self.precision]
-        return [
+        found = [
             f"{self.path} {self.precision}: {name} deviate by {error:.1e}, more than {limits[name]:.0e}"
             for name, error in self.errors.items()
             if not error <= limits[name]
         ]
+        return [*found, f"{self.path} {self.precision}: was to be computed and was not"] if self.failed else found
 
 
-def run_selftest(*, timed: bool = True) -> list[Result]:
+def run_selftest(*, timed: bool = True, broken: str | None = None) -> list[Result]:
     """Computes the case in every way that the device has, and times training steps.
 
     Args:
         timed: measure speed too, which takes a minute or two; otherwise it is seconds.
+        broken: why a GPU of this machine does not compute; nothing is computed then.
     """
-    device = select_device()
+    try:
+        if broken:
+            raise DeviceError(broken)
+        device = select_device()
+    except Exception as error:
+        return [Result("gpu", "fp32", remark=_sentence(error), failed=True)]
     results = []
     for path in ("gpu",) if device != "cpu" else ("kernels", "plain"):
         for precision in get_args(Precision):
@@ -123,9 +136,17 @@ def _compute(result: Result, timed: bool) -> None:
             result.errors = compare(case(result.precision), load_reference())
             if timed:
                 _time(result)
-    except DeviceError as error:
-        result.remark = str(error)
+    except Exception as error:
+        result.remark = _sentence(error)
+        # A step may take more memory than there is, and training on noise may diverge, on a device without faults.
+        result.failed = not (result.errors and isinstance(error, ClanError))
     result.memory_bytes = peak_memory()
+
+
+def _sentence(error: Exception) -> str:
+    """What an error says, in one line, without the stack of C++ that Paddle puts before it."""
+    said = " ".join(str(error).rpartition("Error Message Summary:")[2].strip("- \n").split())
+    return said if isinstance(error, ClanError) else f"{type(error).__name__}: {said}"
 
 
 @contextmanager
@@ -163,12 +184,17 @@ def case(precision: Precision = "fp32", *, double: bool = False) -> Numbers:
     Args:
         precision: what networks compute in.
         double: everything is float64, to record the reference.
+
+    Raises:
+        TrainingError: a step overflowed float16, which skips it, so that there is nothing to compare.
     """
     reference = load_reference()
     config = _config(((96, 48), (96, 48)), precision, NetworkConfig(backbone="resnet-tiny", discriminator_width=8))
     method = build_method(config)
     fill(method)
     learner = Learner(config, method)
+    if precision == "fp16":
+        learner.loss_scale = LossScale(LOSS_SCALE)
     dtype = "float64" if double else "float32"
     images = [paddle.to_tensor(normalize_stored(reference[name]), dtype) for name in ("source", "target")]
     labels = paddle.to_tensor(reference["labels"][None])
@@ -187,6 +213,8 @@ def case(precision: Precision = "fp32", *, double: bool = False) -> Numbers:
             scale = learner.loss_scale.factor if learner.loss_scale else 1.0
             gradients = np.array([_norm(one.numpy()) / scale for one in learner.gradients().values()])
         learner.step(step)
+    if learner.loss_scale and learner.loss_scale.skipped:
+        raise TrainingError(f"gradients overflow float16 at a loss scale of {LOSS_SCALE:.0f}")
     after = _trained(learner)
     return {
         "logits": np.stack([one.astype("float64").numpy() for one in logits]),

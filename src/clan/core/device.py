@@ -27,7 +27,7 @@ def select_device(device: str = "auto", gpu: int = 0) -> str:
     if device == "gpu" and not visible:
         why = "no GPU is visible" if paddle.device.is_compiled_with_cuda() else "this PaddlePaddle is a CPU build"
         raise ConfigError(f"--device gpu, but {why}: use --device cpu, or see docs/install.md on GPU set-up")
-    if device != "cpu" and gpu >= max(visible, 1):
+    if device != "cpu" and not 0 <= gpu < max(visible, 1):
         raise ConfigError(f"--gpu {gpu}, but {visible} GPUs are visible: count from 0, or use --device cpu")
     if device != "cpu" and visible and (given := assigned_gpu()) is not None:
         if gpu:
@@ -54,7 +54,8 @@ def autotune() -> str | None:
         return "--autotune: Paddle tries kernels and layouts on GPUs alone"
     from paddle.incubate import autotune as search
 
-    search.set_config({"kernel": {"enable": True, "tuning_range": [1, 10]}, "layout": {"enable": True}})
+    # Paddle counts calls of backward, not iterations, and CLAN makes five of them an iteration.
+    search.set_config({"kernel": {"enable": True, "tuning_range": [1, 500]}, "layout": {"enable": True}})
     return None
 
 
@@ -72,18 +73,19 @@ def probe(name: str) -> None:
     """Computes a convolution forward and backward, and a matrix product, whose results are known.
 
     A build without kernels for a card may fail, and may also compute nothing without a word, since Paddle's own
-    warning is one of many in its log, which is off.
+    warning is one of many in its log, which is off. Some of cuDNN's convolutions round even small integers.
 
     Raises:
         DeviceError: the results are wrong.
     """
     images, kernel = paddle.ones([1, 2, 8, 8]), paddle.ones([2, 2, 3, 3])
     kernel.stop_gradient = False
-    maps = functional.conv2d(images, kernel)
-    maps.sum().backward()
+    with paddle.enable_grad():
+        maps = functional.conv2d(images, kernel)
+        maps.sum().backward()
     product = paddle.matmul(images[0, 0], images[0, 1])
     for result, expected in ((maps, 18.0), (kernel.grad, 36.0), (product, 8.0)):
-        if result is None or not bool((result == expected).all()):
+        if result is None or not bool(((result - expected).abs() < 1e-2).all()):
             raise DeviceError(f"{name} computes a convolution wrongly with this PaddlePaddle, {NO_KERNELS}")
 
 
@@ -93,6 +95,7 @@ OUT_OF_MEMORY = re.compile(
     r"ResourceExhausted|out of memory|CUDA error\(2\)|cudaErrorMemoryAllocation|STATUS_ALLOC_FAILED",
     re.IGNORECASE,
 )
+OF_A_GPU = re.compile(r"GPU|CUDA|CUDNN|CUBLAS", re.IGNORECASE)
 MISSING_KERNELS = re.compile(
     r"no kernel image|NoKernelImage|Unsupported GPU architecture|Mismatched GPU Architecture|ARCH_MISMATCH|"
     r"CUDA error\(209\)",
@@ -107,13 +110,14 @@ def explain(error: BaseException) -> DeviceError | None:
     """What a user should know and do of an exception of Paddle's; None: it is none of a device's.
 
     Args:
-        error: Paddle raises MemoryError on the CPU, and RuntimeError, SystemError or OSError on a GPU.
+        error: Paddle raises MemoryError on the CPU, as NumPy does, and RuntimeError, SystemError or OSError on a GPU.
     """
     if not isinstance(error, MemoryError | RuntimeError | OSError | SystemError):
         return None
     text, device = " ".join(str(error).split()), paddle.device.get_device()
     if isinstance(error, MemoryError) or OUT_OF_MEMORY.search(text):
-        return DeviceError(f"the memory of {device} is used up{_amounts(text)}: {LESS_MEMORY}")
+        whose = f"the memory of {device}" if OF_A_GPU.search(text) else "this machine's memory"
+        return DeviceError(f"{whose} is used up{_amounts(text)}: {LESS_MEMORY}")
     if MISSING_KERNELS.search(text):
         return DeviceError(f"{device} does not compute with this PaddlePaddle, {NO_KERNELS}")
     if library := MISSING_LIBRARY.search(text):

@@ -13,8 +13,9 @@ from clan.core import fused
 from clan.core.errors import ConfigError, TrainingError
 from clan.core.runtime import Precision, has_bf16_kernels
 
-TENSOR_CORES = (8, 0)
-"""The compute capability (Ampere) from which on a GPU has TF32."""
+CAPABILITIES: dict[Precision, tuple[int, int]] = {"tf32": (8, 0), "fp16": (7, 0)}
+"""The compute capability from which on a GPU has TF32 (Ampere), and Paddle's autocast float16 (Volta): below, it turns
+itself off, though `paddle.amp.is_float16_supported` holds from 5.3 on."""
 
 
 def allow_tf32(allowed: bool) -> None:
@@ -44,13 +45,9 @@ def check_precision(precision: Precision) -> str | None:
         return None
     if paddle.device.get_device() == "cpu":
         return _on_the_cpu(precision)
-    if precision == "tf32":
-        supported = paddle.device.cuda.get_device_capability() >= TENSOR_CORES
-    else:
-        asked = paddle.amp.is_float16_supported if precision == "fp16" else paddle.amp.is_bfloat16_supported
-        supported = asked()
-    if not supported:
-        other = "fp16 or fp32" if precision == "bf16" else "fp32"
+    capability = paddle.device.cuda.get_device_capability()
+    if not (paddle.amp.is_bfloat16_supported() if precision == "bf16" else capability >= CAPABILITIES[precision]):
+        other = "fp16 or fp32" if precision == "bf16" and capability >= CAPABILITIES["fp16"] else "fp32"
         raise ConfigError(f"this GPU does not compute in {precision}: use --precision {other}")
     return None
 

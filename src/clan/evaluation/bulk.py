@@ -9,6 +9,7 @@ import numpy as np
 
 from clan.core.device import select_device
 from clan.core.output import progress
+from clan.core.precision import check_precision
 from clan.core.ranks import Ranks, connect, require_same_products
 from clan.data.dataset import Dataset
 from clan.data.domains import evaluation_dataset
@@ -263,10 +264,13 @@ def evaluate_weights(
         The name, iteration and scores of every snapshot, IoUs 0…1; none where the data set has no ground truth.
 
     Raises:
-        ClanError: weights or data set cannot be read or do not fit, or label maps would overwrite others.
+        ClanError: weights or data set cannot be read or do not fit, label maps would overwrite others, or the device
+            does not have the precision.
     """
     weights = Path(weights)
     select_device(device)
+    if remark := check_precision(given.get("precision", "fp32")):
+        print(remark)
     dataset = evaluation_dataset(weights, domain=domain, data_dir=data_dir, data_list=None, split=split)
     given = {"num_classes": None, "upsampling": None, **given}
     return evaluate_and_score(weights, dataset, Path(save), Path(workbooks), **given)

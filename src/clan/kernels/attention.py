@@ -13,7 +13,7 @@ from clan.core.compilation import compiled
 from clan.kernels.bridge import aligned, as_array, as_gradients, as_tensor, trained
 from clan.kernels.elementary import exp
 from clan.kernels.product import multiply_each
-from clan.models.attention import CHOOSES
+from clan.models.attention import has_fused
 
 LANES = 16
 """Numbers that are compared side by side."""
@@ -21,7 +21,7 @@ LANES = 16
 
 def replaced(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """`attend` as this module computes it."""
-    if CHOOSES or query.place.is_cpu_place() or query.dtype != paddle.float32:
+    if has_fused(on_cpu=query.place.is_cpu_place(), half=query.dtype != paddle.float32):
         return F.scaled_dot_product_attention(query, key, value)
     query, key, value = (x.transpose([0, 2, 1, 3]) for x in (query, key, value))
     scores = paddle.matmul(query * query.shape[-1] ** -0.5, key, transpose_y=True)

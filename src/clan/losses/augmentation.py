@@ -108,5 +108,6 @@ def blur(images_BCHW: Tensor, sigma: float) -> Tensor:
         shape, padding = [1, 1, 1, 1], [0, 0, 0, 0]
         shape[axis] = len(kernel)
         padding[2 * (3 - axis) : 2 * (3 - axis) + 2] = [len(kernel) // 2] * 2
-        planes = F.conv2d(F.pad(planes, padding, mode="reflect"), paddle.to_tensor(kernel).reshape(shape))
+        with paddle.amp.auto_cast(enable=False):  # a picture, in float32, whatever networks compute in
+            planes = F.conv2d(F.pad(planes, padding, mode="reflect"), paddle.to_tensor(kernel).reshape(shape))
     return planes.reshape([batch, channels, height, width])

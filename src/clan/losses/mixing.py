@@ -21,7 +21,7 @@ def class_mask(labels_BHW: Tensor, classes: Sequence[Sequence[int]]) -> Tensor:
     Returns:
         bool [B, H, W].
     """
-    drawn = np.zeros((len(classes), LABELS), np.uint8)
+    drawn = np.zeros((len(classes), LABELS), np.int32)  # before Paddle 3.2 a GPU takes no uint8 along an axis
     for row, chosen in zip(drawn, classes, strict=True):
         row[list(chosen)] = 1
     index = labels_BHW.astype("int64").flatten(1)

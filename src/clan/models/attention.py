@@ -7,7 +7,10 @@ from paddle import Tensor, nn
 from paddle.nn import functional as F
 
 CHOOSES = find_spec("paddle.nn.functional.sdpa") is not None
-"""Whether Paddle's fused function chooses an implementation by the type of numbers; before 3.3 a GPU had one alone."""
+"""Whether Paddle's fused function chooses an implementation by type and card; before 3.3 a GPU had one alone."""
+
+FLASH = (8, 0)
+"""The compute capability (Ampere) that it took, in half precision."""
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -21,11 +24,16 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     Returns:
         Float [B, N, heads, d].
     """
-    if CHOOSES or query.place.is_cpu_place() or query.dtype != paddle.float32:
+    if has_fused(on_cpu=query.place.is_cpu_place(), half=query.dtype != paddle.float32):
         return F.scaled_dot_product_attention(query, key, value)
     query, key, value = (x.transpose([0, 2, 1, 3]) for x in (query, key, value))
     scores = paddle.matmul(query * query.shape[-1] ** -0.5, key, transpose_y=True)
     return paddle.matmul(F.softmax(scores, axis=-1), value).transpose([0, 2, 1, 3])
+
+
+def has_fused(*, on_cpu: bool, half: bool) -> bool:
+    """Whether Paddle's fused function computes numbers that lie on the CPU or a GPU, in half precision or float32."""
+    return CHOOSES or on_cpu or (half and paddle.device.cuda.get_device_capability() >= FLASH)
 
 
 class Linear(nn.Layer):

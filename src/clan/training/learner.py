@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import paddle
-from paddle import Tensor
+from paddle import Tensor, nn
 
 from clan.core import fused
 from clan.core.errors import CheckpointError, ConfigError
@@ -60,7 +60,7 @@ class Learner:
                     f"optimizer.ema_decay averages weights that method {config.method.name} does not save, since it "
                     f"saves its {method.exports}: leave the option out"
                 )
-            self.average = {slot.name: slot.parameter.detach().clone() for slot in self.optimizers["segmenter"].slots}
+            self.average = self._averages({})
         self.loss_scale = LossScale() if config.precision == "fp16" else None
         for network in method.networks.values():
             network.set_training_mode(frozen_statistics=config.network.batch_norm == "frozen")
@@ -202,32 +202,64 @@ class Learner:
             parts["loss_scale"] = self.loss_scale.state_dict()
         return {f"{part}/{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}
 
-    def load_state_dict(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Takes what `state_dict` gave, of this or another process.
+    def load_state_dict(self, arrays: Mapping[str, np.ndarray]) -> list[str]:
+        """Takes what `state_dict` gave, of this or another process, perhaps under other options.
+
+        Returns:
+            What of optimizers, average and loss scale starts anew, since the state has none, one sentence each.
 
         Raises:
-            CheckpointError: a network or a part of it is missing.
+            CheckpointError: a network or a part of it is missing, or has another shape.
         """
+        anew = []
 
         def part(prefix: str) -> dict[str, Any]:
             start = f"{prefix}/"
             return {key.removeprefix(start): array for key, array in arrays.items() if key.startswith(start)}
 
         for name, network in self.method.networks.items():
-            state = part(name)
-            if missing := [key for key in network.layer.state_dict() if key not in state]:
-                raise CheckpointError(f"the state lacks {name}/{missing[0]}: it is of another method; start afresh")
-            network.layer.set_state_dict(state)
+            load_layer(name, network.layer, part(name))
         for name, optimizer in self.optimizers.items():
-            optimizer.load_state_dict(part(self._optimizer_part(name)))
-        self.average = {name: paddle.to_tensor(array) for name, array in part("average").items()}
+            if not (state := part(self._optimizer_part(name))):
+                anew.append(f"the optimizer of the {name}")
+            optimizer.load_state_dict(state)
+        if self.average:
+            if not (state := part("average")):
+                anew.append("the average of weights")
+            self.average = self._averages(state)
         if self.loss_scale is not None:
-            self.loss_scale.load_state_dict(part("loss_scale"))
+            if state := part("loss_scale"):
+                self.loss_scale.load_state_dict(state)
+            else:
+                anew.append("the loss scale")
+        return [f"{one} starts anew, since the state has none" for one in anew]
+
+    def _averages(self, known: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
+        """Averages by the parameter's name: those known, otherwise the weights that the segmenter now has."""
+        return {
+            slot.name: paddle.to_tensor(known[slot.name]) if slot.name in known else slot.parameter.detach().clone()
+            for slot in self.optimizers["segmenter"].slots
+        }
 
     def _optimizer_part(self, network: str) -> str:
         """What a network's optimizer is called in states: "sgd" of the segmenter, "adam.discriminator"."""
         options = self.config.optimizer
         return options.algorithm if network == "segmenter" else f"{options.discriminator_algorithm}.{network}"
+
+
+def load_layer(name: str, layer: nn.Layer, state: dict[str, Any]) -> None:
+    """Takes a state of all of a layer's tensors; Paddle itself passes over what does not fit.
+
+    Raises:
+        CheckpointError: a tensor is missing, or has another shape.
+    """
+    for key, tensor in layer.state_dict().items():
+        if key not in state or list(state[key].shape) != tensor.shape:
+            found = f"has {name}/{key} in another shape" if key in state else f"lacks {name}/{key}"
+            raise CheckpointError(
+                f"the state {found}: it is of another method or network; give its options, or start afresh"
+            )
+    layer.set_state_dict(state)
 
 
 def has_cudnn() -> bool:

@@ -131,7 +131,8 @@ class Looks:
             DataError: the file cannot be written.
         """
         rows = min(self.config.save_images, self.target.batch_size)
-        views = {name: tensor[:rows].numpy() for name, tensor in self.method.views.items() if rows}
+        # As float32, since NumPy has no bfloat16 and would be given its bits.
+        views = {name: tensor[:rows].astype("float32").numpy() for name, tensor in self.method.views.items() if rows}
         if not views:
             return {}
         truth = self.batch(number)

@@ -79,7 +79,7 @@ class Optimizer(ABC):
 
     @abstractmethod
     def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
-        """Takes what `state_dict` returned, in this or another process."""
+        """Takes what `state_dict` returned, in this or another process; what is not in it stays as it is."""
 
     def groups(self) -> dict[tuple[float, bool], list[Slot]]:
         """The slots whose parameters have a gradient, by multiplier and decay."""
@@ -169,7 +169,7 @@ class SGD(Optimizer):
 
     def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
         """Takes the momentum buffers."""
-        self.velocities = {slot.name: paddle.to_tensor(state[slot.name]) for slot in self.slots}
+        self.velocities |= {name: paddle.to_tensor(state[name]) for name in self.velocities if name in state}
 
 
 class Adam(Optimizer):
