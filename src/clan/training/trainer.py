@@ -110,6 +110,7 @@ class Trainer:
         self.saved = -1
         self.past_validation = {}  # what a run that does not validate hands on to one that does
         self._restore(ranks.from_first(lambda: self._start(resume, accept_changes)))
+        ranks.from_first(lambda: write_config(self.folder, config))
         self.loader = self._loader()
         self.feed = Feed(config.seed, self.loader.next_if_read)
 
@@ -366,7 +367,8 @@ class Trainer:
 
     def _restore(self, state: State) -> None:
         """Takes what `_state` gave."""
-        self.learner.load_state_dict(state.arrays)
+        for sentence in self.learner.load_state_dict(state.arrays):
+            self.notify(sentence)
         self.bad_samples.restore(state.notes.get("bad_samples", []))
         self.skipped_steps = state.notes.get("skipped_steps", 0)
         self.past_validation = {name: state.notes[name] for name in ("validated", "best") if name in state.notes}
@@ -394,5 +396,4 @@ class Trainer:
                 if weights and not weights.exists():
                     notify(f"{weights}, which this run starts from, went with it: name its new place to run this again")
         self.states.remove_leftovers()
-        write_config(self.folder, config)
         return state
