@@ -1,5 +1,7 @@
 """Stochastic depth; attention and linear layers are tested with the networks that have them."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import paddle
 import pytest
@@ -13,7 +15,7 @@ pytestmark = pytest.mark.plain
 def test_products_are_what_the_fused_function_computes(monkeypatch):
     query, key, value = (paddle.randn([2, count, 4, 8]) for count in (5, 7, 7))
     expected = attend(query, key, value).numpy()
-    monkeypatch.setattr(attention, "has_fused", lambda **given: False)
+    monkeypatch.setattr(attention, "has_fused", lambda query: False)
     np.testing.assert_allclose(attend(query, key, value).numpy(), expected, atol=1e-5)
 
 
@@ -32,8 +34,10 @@ def test_a_gpu_has_the_fused_function_from_paddle_3_3_or_in_half_precision_on_am
 ):
     monkeypatch.setattr(attention, "CHOOSES", chooses)
     monkeypatch.setattr(paddle.device.cuda, "get_device_capability", lambda: capability)
-    assert has_fused(on_cpu=False, half=half) is expected
-    assert has_fused(on_cpu=True, half=half)
+    dtype = paddle.float16 if half else paddle.float32
+    gpu, cpu = (SimpleNamespace(is_cpu_place=lambda on_cpu=on_cpu: on_cpu) for on_cpu in (False, True))
+    found = [has_fused(SimpleNamespace(place=place, dtype=dtype)) for place in (gpu, None, cpu)]
+    assert found == [expected, expected, True]
 
 
 def test_stochastic_depth_leaves_whole_images_out_and_keeps_the_mean():

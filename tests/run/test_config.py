@@ -258,8 +258,8 @@ def test_a_focal_loss_of_pseudo_labels_is_remarked_on(tiny):
         said = []
         Trainer(config, notify=said.append)
         assert sum(one.startswith("loss.gamma 1.5 makes the losses of pseudo-labels focal") for one in said) == 1
-        assert config.method.remark(tiny(loss__gamma=0.0)) is None
-    assert tiny(loss__gamma=1.5).method.remark(tiny(loss__gamma=1.5)) is None
+        assert config.method.remarks(tiny(loss__gamma=0.0)) == []
+    assert tiny(loss__gamma=1.5).method.remarks(tiny(loss__gamma=1.5)) == []
 
 
 # --- files and command lines of older versions ---

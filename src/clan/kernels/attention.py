@@ -21,7 +21,7 @@ LANES = 16
 
 def replaced(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """`attend` as this module computes it."""
-    if has_fused(on_cpu=query.place.is_cpu_place(), half=query.dtype != paddle.float32):
+    if has_fused(query):
         return F.scaled_dot_product_attention(query, key, value)
     query, key, value = (x.transpose([0, 2, 1, 3]) for x in (query, key, value))
     scores = paddle.matmul(query * query.shape[-1] ** -0.5, key, transpose_y=True)

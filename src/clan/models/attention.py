@@ -24,16 +24,18 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     Returns:
         Float [B, N, heads, d].
     """
-    if has_fused(on_cpu=query.place.is_cpu_place(), half=query.dtype != paddle.float32):
+    if has_fused(query):
         return F.scaled_dot_product_attention(query, key, value)
     query, key, value = (x.transpose([0, 2, 1, 3]) for x in (query, key, value))
     scores = paddle.matmul(query * query.shape[-1] ** -0.5, key, transpose_y=True)
     return paddle.matmul(F.softmax(scores, axis=-1), value).transpose([0, 2, 1, 3])
 
 
-def has_fused(*, on_cpu: bool, half: bool) -> bool:
-    """Whether Paddle's fused function computes numbers that lie on the CPU or a GPU, in half precision or float32."""
-    return CHOOSES or on_cpu or (half and paddle.device.cuda.get_device_capability() >= FLASH)
+def has_fused(query: Tensor) -> bool:
+    """Whether Paddle's fused function computes tensors of this type and place; of a program's there is no place."""
+    if CHOOSES or (query.place is not None and query.place.is_cpu_place()):
+        return True
+    return query.dtype != paddle.float32 and paddle.device.cuda.get_device_capability() >= FLASH
 
 
 class Linear(nn.Layer):
