@@ -39,6 +39,7 @@ from clan.data.dataset import Dataset
 from clan.data.domains import load_classes, named_domain
 from clan.evaluation.iou import score
 from clan.evaluation.scoring import count_dataset
+from clan.run.records import read_run
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks/results/adaptation"
@@ -159,6 +160,7 @@ def execute(run: Run, cores: int) -> dict:
         "machine": {**common.describe_machine(), "cores": cores},
         "seconds": {"train": round(sum(line["seconds"] for line in losses), 1), "evaluate": round(evaluation, 1)},
         "losses": by_tenths(losses),
+        "course": {one.iteration: round(one.score, 4) for one in read_run(run.folder).validations},
         "scores": {split: scores_on(run, split) for split in SPLITS[run.purpose]},
     }
     run.record_path.parent.mkdir(parents=True, exist_ok=True)

@@ -58,7 +58,7 @@ def between_marks(text: str, name: str, written: str) -> str:
 
 
 def final_tables(records: Sequence[dict]) -> str:
-    """mIoU of every method on the test split and on the unseen drive, what it closes of the gap, and per class."""
+    """mIoU of every method on test and the unseen drive, what it closes of the gap, per class, and its course."""
     groups = {name: [record for record in records if record["experiment"] == name] for name in FINAL}
     groups = {name: group for name, group in groups.items() if group}
     overview = [
@@ -76,7 +76,19 @@ def final_tables(records: Sequence[dict]) -> str:
     for name, group in groups.items():
         ious = [spread([100 * record["scores"]["test"]["IoU"][each] for record in group]) for each in classes]
         per_class.append(f"| {name} | {' | '.join(ious)} |")
-    return "\n".join([*overview, "", *per_class, "", circumstances(records)])
+    return "\n".join([*overview, "", *per_class, "", *course_table(groups), "", circumstances(records)])
+
+
+def course_table(groups: Mapping[str, Sequence[dict]]) -> list[str]:
+    """mIoU along the runs, on the images of val that they were watched on; earlier records do not have it."""
+    courses = {name: [one["course"] for one in group if "course" in one] for name, group in groups.items()}
+    courses = {name: of_runs for name, of_runs in courses.items() if of_runs}
+    iterations = list(dict.fromkeys(each for of_runs in courses.values() for one in of_runs for each in one))
+    lines = [f"| while training, runs | {' | '.join(iterations)} |", "|---" * (len(iterations) + 1) + "|"]
+    for name, of_runs in courses.items():
+        means = [f"{100 * mean(one[each] for one in of_runs):.1f}" for each in iterations]
+        lines.append(f"| {name}, {len(of_runs)} | {' | '.join(means)} |")
+    return lines if courses else []
 
 
 def tuning_table(records: Sequence[dict]) -> str:
