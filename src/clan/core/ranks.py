@@ -114,7 +114,7 @@ class Ranks:
 
         Gloo gives up after 30 seconds, which Paddle 3.3.1 does not let one change, and one CPU may well take that
         much longer than another to compute or to save. So ranks count themselves in at the store first. That takes
-        0.1 s; NCCL, which waits for half an hour, does without.
+        0.1 s; NCCL, whose limit is half an hour (`PADDLE_PG_TIMEOUT`) if it keeps one, does without.
         """
         if self.store is None:
             return
