@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from clan.cli.commandline import run as run_command
 from clan.core import runtime
@@ -22,6 +23,10 @@ from tests.needs import needed, pytest_sessionfinish  # noqa: F401 (a hook)
 from tests.needs import pytest_terminal_summary as report_skips
 
 runtime.import_paddle()
+
+# The first example of a test may compile loops or import Paddle: how long it takes says nothing.
+settings.register_profile("untimed", parent=settings.default, deadline=None)
+settings.load_profile("untimed")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
