@@ -147,12 +147,12 @@ def _fitted(
 
 
 def _not_judged(plan: Estimate, limits: Limits) -> str | None:
-    """Returns why changes of a run that is not known to fit cannot be judged; None: they can."""
+    """Returns why changes of a run that does not hold the limits cannot be judged; None: they can."""
     from dataclasses import replace
 
     if limits.memory and plan.memory() is None:
         return "it is not known whether it fits, since this system does not report the peak memory: leave --memory out"
-    if plan.speed.seconds(plan.config) is not None and replace(limits, hours=None).hold(plan) and not limits.hold(plan):
+    if plan.speed.seconds(plan.config) is not None and replace(limits, hours=None).hold(plan):
         return "it does not fit, and no change can be judged at a named speed: raise --hours, or lower --num-steps-stop"
     return None
 

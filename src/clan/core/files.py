@@ -134,6 +134,21 @@ def write_file(path: Path, content: bytes, remedy: str, *, sync: bool = False) -
 
 
 @contextmanager
+def reading(path: Path, remedy: str, kind: type[ClanError] = DataError) -> Iterator[None]:
+    """Turns what `read_whole` raises within the block into an error of class `kind` that names path and reason.
+
+    Raises:
+        ClanError: reading failed; the remedy is that of an OSError.
+    """
+    try:
+        yield
+    except UnfitFile as error:
+        raise kind(f"{path} {error}") from None
+    except OSError as error:
+        raise kind(f"{path} cannot be read ({error.strerror}): {remedy}") from None
+
+
+@contextmanager
 def writing(path: Path | str, remedy: str, kind: type[ClanError] = DataError) -> Iterator[None]:
     """Turns an OSError within the block into an error of class `kind` that names path, reason and remedy.
 

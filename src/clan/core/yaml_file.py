@@ -18,7 +18,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError, YAMLStreamError
 from ruamel.yaml.events import AliasEvent, ScalarEvent
 
 from clan.core.errors import ConfigError
-from clan.core.files import UnfitFile, quoted, read_whole
+from clan.core.files import quoted, read_whole, reading
 
 _LARGEST_FILE = 64 << 10  # a whole config has 2 kB; reading this much takes 2 s
 _DEEPEST = 20  # a config has 4 levels
@@ -66,12 +66,8 @@ def read_yaml(path: Path) -> Document:
         ConfigError: the file cannot be read, is not YAML in UTF-8, is not a mapping, or has an alias, a tag, a
             repeated key or more than 20 levels; the message names the line.
     """
-    try:
+    with reading(path, "check its name and permissions", ConfigError):
         return parse_yaml(read_whole(path, _LARGEST_FILE), path)
-    except UnfitFile as error:
-        raise ConfigError(f"{path} {error}") from None
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read ({error.strerror}): check its name and permissions") from None
 
 
 def parse_yaml(content: bytes, path: Path) -> Document:

@@ -16,7 +16,7 @@ from clan.evaluation.inference import EvaluationOptions, each_label_map
 from clan.evaluation.outputs import refuse_clashes
 from clan.evaluation.scores_file import write_classes, write_views
 from clan.models.normalization import SCHEMES, Scheme
-from clan.models.options import BACKBONES, NetworkConfig, has_patches
+from clan.models.options import BACKBONES, NetworkConfig, patches_of
 from clan.models.recognition import recognise
 from clan.models.segmenter import Segmenter, build_segmenter
 from clan.models.weights import has_projection_bias, load_weights, read_network
@@ -95,7 +95,7 @@ def _recognised_options(weights: Path, given: Mapping[str, Any]) -> dict[str, An
     recognised = {name: getattr(network, name) for name in names}
     if network.num_classes is not None:
         recognised |= {"num_heads": network.num_heads, "align_corners": network.model == "deeplab"}
-    if has_patches(given.get("backbone") or network.backbone or ""):
+    if patches_of(given.get("backbone") or network.backbone or ""):
         recognised["normalization"] = SCHEMES["imagenet-rgb"]
     return {name: value for name, value in recognised.items() if value is not None}
 
@@ -111,7 +111,7 @@ def _assumptions(weights: Path, options: EvaluationOptions, given: Mapping[str, 
     }
     if network.model != "deeplab":
         del assumed["head_dilations"]
-    if has_patches(network.backbone):
+    if patches_of(network.backbone):
         del assumed["output_stride"]
     names = f" ({', '.join(dataset.classes.classes)}, in this order)" if dataset else ""
     flags = ", ".join(text for name, text in assumed.items() if name not in given)

@@ -16,7 +16,7 @@ import paddle
 from paddle import Tensor
 
 from clan.core.errors import DataError, of_domain
-from clan.core.files import UnfitFile, sha256
+from clan.core.files import reading, sha256
 from clan.core.runtime import available_cores
 from clan.data import transforms
 from clan.data.dataset import Dataset, find_splits
@@ -125,12 +125,8 @@ def _contents(paths: Sequence[Path]) -> list[str]:
     """
 
     def content(path: Path) -> str:
-        try:
+        with reading(path, "check it and its permissions"):
             return sha256(path)
-        except UnfitFile as error:
-            raise DataError(f"{path} {error}") from None
-        except OSError as error:
-            raise DataError(f"{path} cannot be read ({error.strerror}): check it and its permissions") from None
 
     with ThreadPoolExecutor(available_cores()) as pool:
         return list(pool.map(content, paths))

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from clan.core.errors import CheckpointError, ConfigError, DataError, WeightsError
-from clan.core.files import UnfitFile, as_json, quoted, read_whole, sha256, write_file, writing
+from clan.core.files import UnfitFile, as_json, quoted, read_whole, reading, sha256, write_file, writing
 from clan.evaluation.criteria import CRITERIA, alone, goodness, rank_correlation, together
 from clan.models.weight_files import read_arrays, read_metadata, write_arrays
 from clan.run.folder import SELECTION, Snapshot
@@ -107,12 +107,8 @@ def digest(weights: Path) -> str:
     Raises:
         WeightsError: it cannot be read.
     """
-    try:
+    with reading(weights, "check its permissions", WeightsError):
         return sha256(weights)
-    except UnfitFile as error:
-        raise WeightsError(f"{weights} {error}") from None
-    except OSError as error:
-        raise WeightsError(f"{weights} cannot be read ({error.strerror}): check its permissions") from None
 
 
 def key_of(fingerprint: str, *weights: Path) -> str:

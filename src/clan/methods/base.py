@@ -326,11 +326,6 @@ class Method(ABC):
             coarse = self.segmenter.all_logits(domain.images)
         return tuple(self.segmenter.resize(logits, domain.size) for logits in coarse)
 
-    def pyramid(self, domain: Domain) -> tuple[Tensor, ...]:
-        """Returns the backbone's four levels of features, float32 [B, K, about H/stride, about W/stride] each."""
-        with self.statistics_of(domain):
-            return self.segmenter.backbone.pyramid(domain.images)
-
     def judge(self, domain: Domain) -> dict[str, Tensor]:
         """Returns every discriminator's logits at base size by name, float32 [B, 1, H, W] each; for `clan inspect`."""
         return {}

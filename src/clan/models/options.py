@@ -54,9 +54,9 @@ HEAD_CHANNELS, DROPOUT = 256, 0.1
 Backbone = Annotated[str, OneOf(BACKBONES)]
 
 
-def has_patches(backbone: str) -> bool:
-    """Whether a backbone is a transformer on patches, whose weights are for RGB by ImageNet's mean and deviation."""
-    return backbone.partition("-")[0] in PATCHES
+def patches_of(backbone: str) -> tuple[tuple[int, ...], str, str] | None:
+    """What `PATCHES` says of a transformer, whose weights are for RGB by ImageNet's mean and deviation; else None."""
+    return PATCHES.get(backbone.partition("-")[0])
 
 
 HeadKind = Annotated[str, OneOf(HEADS)]
@@ -136,10 +136,9 @@ class NetworkConfig(Section):
 
     @model_validator(mode="after")
     def _suits_patches(self) -> "NetworkConfig":
-        family, _, _ = self.backbone.partition("-")
-        if family not in PATCHES:
+        if (known := patches_of(self.backbone)) is None:
             return self
-        strides, name, patches = PATCHES[family]
+        strides, name, patches = known
         if self.output_stride not in (None, *strides):
             raise ValueError(
                 f"output_stride {self.output_stride} has no effect on {self.backbone}, {patches}: leave the option out"

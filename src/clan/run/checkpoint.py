@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from clan.core.errors import CheckpointError, ConfigError
-from clan.core.files import UnfitFile, read_whole, remove_leftovers, write_atomically
+from clan.core.files import UnfitFile, read_whole, remove_leftovers, sha256, write_atomically
 from clan.core.output import encoded
 from clan.core.schema import build
 from clan.core.yaml_file import parse_yaml
@@ -213,11 +213,7 @@ def _check(path: Path) -> None:
         raise Damaged(f"is damaged ({size} bytes instead of {expected})")
     if manifest["iteration"] != int(path.stem):
         raise Damaged("has the manifest of another iteration")
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    if digest.hexdigest() != manifest["sha256"]:
+    if sha256(path) != manifest["sha256"]:
         raise Damaged("is damaged (its SHA-256 is not that of its manifest)")
 
 

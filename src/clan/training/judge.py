@@ -63,7 +63,7 @@ class Judge:
                 raise Stopped
 
         try:
-            found = measure(method.exported, self.material, teacher=_teacher(method), on_image=seen)
+            found = measure(method.exported, self.material, teacher=teacher_of(method), on_image=seen)
         except Stopped:
             return None
         except NotFinite:
@@ -96,7 +96,7 @@ class Judge:
         return list(there.values())
 
 
-def _teacher(method: Method) -> Segmenter | None:
+def teacher_of(method: Method) -> Segmenter | None:
     """The network that labels the target, unless it is the exported one."""
     for network in method.networks.values():
         if network.role is Role.TEACHER and network.layer is not method.exported:

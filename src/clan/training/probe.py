@@ -136,6 +136,7 @@ class Probe:
         """Returns what is known without a step: device, disk space, images and the time to read them."""
         from clan.models.attention import Linear
         from clan.training.export import needed_space
+        from clan.training.judge import teacher_of
 
         segmenter = self.method.segmenter
         return {
@@ -146,14 +147,8 @@ class Probe:
             "parameters": sum(parameter.size for parameter in segmenter.parameters()),
             "disk_bytes": needed_space(self.config, self.learner, iteration=0, states=0),
             **look_at_data(self.config),
-            "judged": predictions_of_judge(self.config, teacher=self._has_teacher()),
+            "judged": predictions_of_judge(self.config, teacher=teacher_of(self.method) is not None),
         }
-
-    def _has_teacher(self) -> bool:
-        from clan.methods.base import Role
-
-        networks = self.method.networks.values()
-        return any(one.role is Role.TEACHER and one.layer is not self.method.exported for one in networks)
 
     def measure(self, side: float, batch_size: int) -> dict[str, Any]:
         """Returns memory and seconds of steps.

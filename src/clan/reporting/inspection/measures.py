@@ -142,14 +142,16 @@ def collect_features(
     segmenter = method.segmenter
     for number in range(len(sampler.dataset)):
         batch = sampler.batch(number)
-        pyramid = method.pyramid(Domain(paddle.to_tensor(batch.images), batch.size, is_source=is_source))
-        features = pyramid[-1]
-        _, channels, height, width = features.shape
-        if batch.labels is None:
-            logits = segmenter.resize(total(segmenter.read(pyramid)), (height, width))
-            labels = logits.argmax(axis=1).numpy()[0]
-        else:
-            labels = at_cells(batch.labels[0], (height, width))
+        domain = Domain(paddle.to_tensor(batch.images), batch.size, is_source=is_source)
+        with method.statistics_of(domain):
+            pyramid = segmenter.backbone.pyramid(domain.images)
+            features = pyramid[-1]
+            _, channels, height, width = features.shape
+            if batch.labels is None:
+                logits = segmenter.resize(total(segmenter.read(pyramid)), (height, width))
+                labels = logits.argmax(axis=1).numpy()[0]
+            else:
+                labels = at_cells(batch.labels[0], (height, width))
         sample.add(features.numpy().reshape(channels, -1).T, labels.ravel())
         on_image()
 
