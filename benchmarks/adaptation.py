@@ -39,7 +39,8 @@ from clan.data.dataset import Dataset
 from clan.data.domains import load_classes, named_domain
 from clan.evaluation.iou import score
 from clan.evaluation.scoring import count_dataset
-from clan.run.records import read_run
+from clan.run.folder import METRICS, VALIDATION
+from clan.run.records import read_validations
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks/results/adaptation"
@@ -147,7 +148,7 @@ def execute(run: Run, cores: int) -> dict:
     for split in set(SPLITS[run.purpose]) & set(EVALUATED):
         clan(run, cores, "evaluate", str(run.weights), "--split", split, "--save", str(run.folder / split))
     evaluation = time.perf_counter() - evaluating
-    losses = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
+    losses = [json.loads(line) for line in (run.folder / METRICS).read_text().splitlines()]
     record = {
         "pair": run.pair,
         "experiment": run.experiment,
@@ -160,7 +161,7 @@ def execute(run: Run, cores: int) -> dict:
         "machine": {**common.describe_machine(), "cores": cores},
         "seconds": {"train": round(sum(line["seconds"] for line in losses), 1), "evaluate": round(evaluation, 1)},
         "losses": by_tenths(losses),
-        "course": {one.iteration: round(one.score, 4) for one in read_run(run.folder).validations},
+        "course": {one.iteration: round(one.score, 4) for one in read_validations(run.folder / VALIDATION)},
         "scores": {split: scores_on(run, split) for split in SPLITS[run.purpose]},
     }
     run.record_path.parent.mkdir(parents=True, exist_ok=True)

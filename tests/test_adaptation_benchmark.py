@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from clan.run.observer import Validation
 from tests.pages import ROOT
 
 BENCHMARKS = ROOT / "benchmarks"
@@ -24,6 +25,8 @@ def driver(tmp_path, monkeypatch):
             run.weights.touch()
             lines = [{"iteration": k, "loss_seg": 20.0 - k, "seconds": 1.5} for k in range(20)]
             (run.folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+            scores = [Validation(k, "camvid val, 2 images", "mIoU", {"mIoU": k / 40}, {}).record() for k in (10, 20)]
+            (run.folder / "validation.jsonl").write_text("".join(json.dumps(line) + "\n" for line in scores))
 
     monkeypatch.setattr(adaptation, "RESULTS", tmp_path / "results")
     monkeypatch.setattr(adaptation, "clan", clan)
@@ -54,6 +57,7 @@ def test_a_finished_run_is_not_repeated_until_what_it_depends_on_changes(driver,
     assert splits_evaluated(driver) == {"val", "test"}
     record = run.record()
     assert record["seconds"]["train"] == 30.0
+    assert record["course"] == {"10": 0.25, "20": 0.5}
     assert record["losses"]["loss_seg"] == [19.5, 17.5, 15.5, 13.5, 11.5, 9.5, 7.5, 5.5, 3.5, 1.5]
     count = len(driver.commands)
     assert "--resume" not in driver.commands[0]
