@@ -64,10 +64,7 @@ def needed_space(config: Config, learner: Learner, *, iteration: int, states: in
     exported = _bytes(learner.method.exported.state_dict().values())
     best = 2 * exported if config.validate_every else 0
     to_come = -(-config.stop // config.save_every) - iteration // config.save_every
-    # Adam creates its two moments in the first step.
-    fresh = [optimizer for optimizer in learner.optimizers.values() if not optimizer.state_dict()]
-    moments = 2 * _bytes(slot.parameter for optimizer in fresh for slot in optimizer.slots)
-    state = _bytes(learner.state_dict().values()) + moments
+    state = _bytes(learner.state_dict().values())
     return to_come * (exported + discriminators) + best + max(1, config.keep_last + 1 - states) * state
 
 
