@@ -185,21 +185,6 @@ def test_a_folder_that_cannot_be_written_is_found_first_and_does_not_hide_the_ta
     assert "chosen by consistency" in capsys.readouterr().out
 
 
-def test_predictions_that_are_not_finite_are_refused(unlabelled, tmp_path, monkeypatch, error_of):
-    def overflowing(weights, network):
-        segmenter = load_segmenter(weights, network)
-        for parameter in segmenter.heads[0].parameters():
-            parameter.set_value(parameter * 0 + 3e38)
-        return segmenter
-
-    run = tmp_path / "run"
-    shutil.copytree(unlabelled / "clan", run, ignore=shutil.ignore_patterns("select"))
-    monkeypatch.setattr(judging, "load_segmenter", overflowing)
-    assert f"what SYS_2 of {run} predicts is not finite" in error_of(dispatch, "select", run, "--images", 1)
-    monkeypatch.setattr("clan.evaluation.label_maps.load_segmenter", overflowing)
-    assert f"what {run / 'SYS_6.pdparams'} predicts is not finite" in error_of(dispatch, "suggest", run, "-n", 1)
-
-
 def test_unreadable_images_are_left_out_as_far_as_the_run_tolerates_them(worlds, tmp_path):
     shutil.copytree(worlds, tmp_path / "worlds")
     config = tiny_config(tmp_path / "worlds", tmp_path, tolerate_bad_samples=1)

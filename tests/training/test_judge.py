@@ -6,8 +6,8 @@ import pytest
 
 from clan.core.errors import Interrupted
 from clan.evaluation import judging
+from clan.evaluation.finite import NotFinite
 from clan.evaluation.judging import judge_runs
-from clan.evaluation.measuring import NotFinite
 from clan.evaluation.selection import read_selection
 from clan.run.observer import Observer
 from clan.training.judge import Judge

@@ -165,7 +165,7 @@ def scored(iteration, score, dataset="cityscapes val, 2 images"):
 def test_the_first_of_equals_is_best_and_no_score_never(tiny, monkeypatch):
     validator = Validator(tiny(validate_every=1), ALONE)
     confusions = iter([np.zeros((19, 19), np.int64), *(np.diag([n, *[0] * 18]) for n in (3, 5))])
-    monkeypatch.setattr(Validator, "_count", lambda *rest: (next(confusions), False))
+    monkeypatch.setattr(Validator, "_count", lambda *rest: (next(confusions), False, False))
 
     def validate(iteration):
         return validator.validate(None, iteration, on_image=print, stop=lambda: False)

@@ -77,22 +77,19 @@ def look_at(dataset: "Dataset", snapshot: Path, config: "Config") -> "Impression
     Raises:
         ClanError: the snapshot or an image cannot be read, or what the snapshot predicts is not finite.
     """
-    from clan.core.errors import WeightsError
     from clan.core.output import progress
+    from clan.evaluation.finite import of_network
     from clan.evaluation.inference import EvaluationOptions
     from clan.evaluation.label_maps import load_segmenter
-    from clan.evaluation.measuring import NotFinite
     from clan.evaluation.suggestion import look
 
     segmenter = load_segmenter(snapshot, config.network)
     options = EvaluationOptions.of_run(config, config.target.dataset)
-    try:
-        with progress("looking at target images", len(dataset)) as advance:
-            return look(segmenter, dataset, options, on_image=advance)
-    except NotFinite:
-        raise WeightsError(
-            f"what {snapshot} predicts is not finite, as after training that diverged: name another with --weights"
-        ) from None
+    with (
+        of_network(snapshot, "name another with --weights"),
+        progress("looking at target images", len(dataset)) as advance,
+    ):
+        return look(segmenter, dataset, options, on_image=advance)
 
 
 def table(found: Sequence["Suggestion"], names: Sequence[str]) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 from clan.core.errors import ConfigError, WeightsError
 from clan.core.files import writing
 from clan.core.runtime import import_paddle
+from clan.evaluation.finite import of_network, require_finite
 from clan.evaluation.model import Model, load
 from clan.evaluation.model_card import CARD, Format, ModelCard, write_card
 from clan.evaluation.onnx_network import LOGITS
@@ -148,13 +149,15 @@ def check(
     """Compares what was written with the network on noise of a size of its own.
 
     Raises:
-        WeightsError: the logits differ.
+        WeightsError: the logits differ, or are not finite.
     """
     exported: Model = load(place / card.files["onnx"]) if format == "onnx" else _program_alone(place, card)
     width, height = card.input.size
     size = (width, height) if card.input.resize else (max(33, width // 4), max(33, height // 4))
     images = np.random.default_rng(0).integers(0, 256, (1, size[1], size[0], 3), dtype=np.uint8)
-    expected, found = network.logits(images), exported.network.logits(images)
+    with of_network(card.source.weights):
+        expected = require_finite(network.logits(images))
+    found = exported.network.logits(images)
     difference = float(np.abs(found - expected).max() / max(1e-12, float(np.abs(expected).max())))
     same = float((found.sum(axis=1).argmax(axis=1) == expected.sum(axis=1).argmax(axis=1)).mean())
     if not difference <= (TOLERANCE["fp32"] if format == "paddle" else TOLERANCE.get(card.weights, 1.0)):

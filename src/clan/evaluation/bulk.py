@@ -14,6 +14,7 @@ from clan.core.ranks import Ranks, connect, require_same_products
 from clan.data.dataset import Dataset
 from clan.data.domains import evaluation_dataset
 from clan.datasets import CITYSCAPES_CLASSES
+from clan.evaluation.finite import of_network
 from clan.evaluation.inference import count_views
 from clan.evaluation.iou import Scores, headline, iou_per_class, mean_iou, score
 from clan.evaluation.label_maps import evaluate, load_segmenter, options_for, refuse_clashes_of
@@ -50,6 +51,7 @@ def write_label_maps(snapshots: Sequence[tuple[Path, Path]], dataset: Dataset, r
     Raises:
         ConfigError: results would overwrite each other or the data set, or ranks would compute differently; checked
             before any computation.
+        NotFinite: a prediction is not finite.
     """
     require_same_products(ranks, given.get("precision") or "fp32")
     with ranks.together():
@@ -63,7 +65,8 @@ def write_label_maps(snapshots: Sequence[tuple[Path, Path]], dataset: Dataset, r
         with ranks.together():
             options = options_for(weights, dataset=dataset, notify=print, **given)
             segmenter = load_segmenter(weights, options.network, notify=print)
-            with progress(f"evaluating {weights.stem}", count_views(share, options)) as advance:
+            steps = count_views(share, options)
+            with of_network(weights), progress(f"evaluating {weights.stem}", steps) as advance:
                 evaluate(segmenter, share, save, options=options, on_view=advance)
         seen = "" if options.views.plain else f", seen by {options.views}"
         print(f"{weights}: {len(dataset)} label maps in {save}{seen}")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from clan.evaluation.finite import require_finite
 from clan.evaluation.resampling import interpolation
 from clan.evaluation.views import View, Views, groups
 from clan.models.options import Upsampling
@@ -70,6 +71,9 @@ class ViewFusion:
             size: width and height (W, H) of the result.
             seen: see `Views.of`.
             on_view: called when the network has seen a view.
+
+        Raises:
+            NotFinite: a logit is not finite.
         """
         width, height = size
         fused = _empty(size, maps=self.maps)
@@ -81,7 +85,7 @@ class ViewFusion:
                 due.append(waiting.popleft())
             for group in groups(due, self.batch_size):
                 pictures = np.stack([_cut(image, size, view) for view in group])
-                for view, logits in zip(group, self.logits(pictures), strict=True):
+                for view, logits in zip(group, require_finite(self.logits(pictures)), strict=True):
                     live.append(_Seen(view, logits, size, self))
                     on_view()
             # Every view that is live covers all rows of the band.

@@ -22,6 +22,7 @@ from clan.data import transforms
 from clan.data.dataset import Dataset
 from clan.datasets import Description
 from clan.evaluation.argmax import label_map
+from clan.evaluation.finite import require_finite
 from clan.evaluation.fusion import ViewFusion
 from clan.evaluation.views import Views
 from clan.models.normalization import CAFFE, Normalization
@@ -127,6 +128,9 @@ def predict(
 
     Returns:
         For each image a function that gives its trainIds, the largest of the sum of all heads' logits, uint8 [H, W].
+
+    Raises:
+        NotFinite: a logit is not finite.
     """
     how = _Upsampling(upsampling, segmenter.align_corners, excluded)
     return _label_maps(total(_logits(segmenter, planes)), sizes, how)
@@ -155,7 +159,8 @@ def each_label_map(
         on_view: called in this thread when the network has seen a view of an image.
 
     Raises:
-        DataError: an image cannot be read; and whatever `use` or `on_image` raise.
+        DataError: an image cannot be read.
+        NotFinite: a prediction is not finite; and whatever `use` or `on_image` raise.
     """
     using: deque[Future[None]] = deque()
     with ThreadPoolExecutor(available_cores()) as pool, evaluating(segmenter, options.precision):
@@ -282,10 +287,10 @@ class _Upsampling(NamedTuple):
 
 def _label_maps(logits: Tensor, sizes: Sequence[tuple[int, int]], how: _Upsampling) -> list[Callable[[], np.ndarray]]:
     """What gives the label maps of logits [B, C, h, w], each at its size."""
+    on_host = require_finite(logits.numpy())
     if how.mode == "bilinear" and how.align_corners:
         return [
-            partial(label_map, coarse, size, excluded=how.excluded)
-            for coarse, size in zip(logits.numpy(), sizes, strict=True)
+            partial(label_map, coarse, size, excluded=how.excluded) for coarse, size in zip(on_host, sizes, strict=True)
         ]
     maps = [_label_map(logits[k : k + 1], size, how) for k, size in enumerate(sizes)]
     return [partial(np.asarray, labels) for labels in maps]

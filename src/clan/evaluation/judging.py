@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from clan.core.errors import ConfigError, WeightsError
+from clan.core.errors import ConfigError
 from clan.core.output import one_line, progress
 from clan.evaluation.criteria import agreement_of_points, goodness
+from clan.evaluation.finite import MOVE_IT, of_network
 from clan.evaluation.label_maps import load_segmenter
-from clan.evaluation.measuring import IMAGES, JudgedImages, NotFinite, measure, open_material
+from clan.evaluation.measuring import IMAGES, JudgedImages, measure, open_material
 from clan.evaluation.selection import (
     DEFAULT,
     Measured,
@@ -176,14 +177,9 @@ def _once(
     if found is None:
         require_writable(folder)
         segmenter = make()
-        try:
-            with progress(title, len(material.target) + len(material.source)) as advance:
-                found = measure(segmenter, material, on_image=advance)
-        except NotFinite:
-            raise WeightsError(
-                f"what {name} of {folder} predicts is not finite, as after training that diverged: move such snapshots "
-                "to another folder"
-            ) from None
+        total = len(material.target) + len(material.source)
+        with of_network(f"{name} of {folder}", MOVE_IT), progress(title, total) as advance:
+            found = measure(segmenter, material, on_image=advance)
         keep(folder, name, key, found)
     return found
 

@@ -23,6 +23,7 @@ from clan.data.dataset import Dataset, find_splits
 from clan.data.loader import too_many
 from clan.evaluation.confusion import confusion_matrix
 from clan.evaluation.criteria import VIEWS, pixel_entropy
+from clan.evaluation.finite import require_finite
 from clan.evaluation.inference import EvaluationOptions, evaluating, total
 from clan.losses.segmentation import class_probabilities
 from clan.models.segmenter import Segmenter
@@ -30,10 +31,6 @@ from clan.run.config import Config
 from clan.run.records import located
 
 Item = TypeVar("Item")
-
-
-class NotFinite(Exception):
-    """A network predicts numbers that are not finite."""
 
 
 IMAGES = 100
@@ -367,12 +364,9 @@ def _on_grid(segmenter: Segmenter, logits: Tensor, size: Sequence[int]) -> np.nd
     """Probabilities, float32 [B, C, h, w], on the grid of inputs of `size`.
 
     Raises:
-        NotFinite: one is not finite: finite weights can give infinite logits.
+        NotFinite: one is not finite.
     """
-    found = class_probabilities(segmenter.resize(logits, _grid(size))).numpy()
-    if not np.isfinite(found).all():
-        raise NotFinite
-    return found
+    return require_finite(class_probabilities(segmenter.resize(logits, _grid(size))).numpy())
 
 
 def _labels(probabilities: np.ndarray) -> np.ndarray:

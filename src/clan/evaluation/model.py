@@ -16,6 +16,7 @@ from clan.core.schema import find
 from clan.data import transforms
 from clan.datasets.labels import LabelSpace
 from clan.evaluation import overlays
+from clan.evaluation.finite import require_finite
 from clan.evaluation.model_card import CARD, ModelCard, read_card
 from clan.evaluation.onnx_network import OnnxNetwork
 from clan.evaluation.resampling import labels_of, sureness
@@ -39,10 +40,13 @@ class Prediction:
         logits: float32 [heads, C, a, b], at the resolution of the heads or any other.
         seen: height and width (h, w) of what the network saw; confidence and discrepancy are computed at that size.
         card: says how logits are interpolated, and the colours.
+
+    Raises:
+        NotFinite: a logit is not finite.
     """
 
     def __init__(self, image: np.ndarray, logits: np.ndarray, seen: tuple[int, int], card: ModelCard) -> None:
-        self.image, self.logits, self.seen, self.card = image, logits, seen, card
+        self.image, self.logits, self.seen, self.card = image, require_finite(logits), seen, card
 
     @property
     def size(self) -> tuple[int, int]:
@@ -147,6 +151,7 @@ class Model:
 
         Raises:
             DataError: an array has another shape or type.
+            NotFinite: a prediction is not finite.
         """
         if isinstance(images, Image.Image) or (isinstance(images, np.ndarray) and images.ndim != 4):
             return self([images])[0]

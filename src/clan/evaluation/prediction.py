@@ -16,6 +16,7 @@ from clan.core.output import progress
 from clan.core.runtime import available_cores
 from clan.data.image_files import IMAGE_SUFFIXES, read_rgb
 from clan.data.pairing import list_files
+from clan.evaluation.finite import of_network
 from clan.evaluation.images import LABEL_MAP, save_heat, save_jpeg, save_label_map, save_png
 from clan.evaluation.model import Model, Prediction, load
 from clan.evaluation.outputs import refuse_clashes
@@ -120,10 +121,11 @@ def predict(
     if products.discrepancy and network.card.network.num_heads != 2:
         print(f"{weights} is a network with one head: there is no discrepancy of two")
         products = replace(products, discrepancy=False)
-    if video:
-        count = predict_video(network, source, save, products)
-    else:
-        count = predict_images(network, stems, products, on_damaged if source.is_dir() else None)
+    with of_network(weights):
+        if video:
+            count = predict_video(network, source, save, products)
+        else:
+            count = predict_images(network, stems, products, on_damaged if source.is_dir() else None)
     if count:
         save_png(legend(network.label_space, list(products.scales().values())), save / LEGEND)
     return count

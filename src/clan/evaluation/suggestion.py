@@ -17,8 +17,9 @@ from clan.core.runtime import available_cores
 from clan.data import transforms
 from clan.data.dataset import Dataset
 from clan.evaluation.criteria import pixel_entropy
+from clan.evaluation.finite import require_finite
 from clan.evaluation.inference import EvaluationOptions, evaluating, total
-from clan.evaluation.measuring import NotFinite, ahead
+from clan.evaluation.measuring import ahead
 from clan.losses.segmentation import class_probabilities
 from clan.models.segmenter import Segmenter
 from clan.run.config import Config
@@ -150,8 +151,8 @@ def look(
                 prob.mean(axis=(1, 2), dtype=np.float64),
                 pyramid[-1].astype("float32").numpy()[0].mean(axis=(1, 2), dtype=np.float64),
             )
-            if not all(np.isfinite(value).all() for value in seen):
-                raise NotFinite
+            for value in seen:
+                require_finite(np.asarray(value))
             found.append(seen)
             on_image()
     return Impressions(*(np.array(values) for values in zip(*found, strict=True)))

@@ -14,6 +14,7 @@ from clan.core.files import write_atomically, writing
 from clan.core.output import encoded
 from clan.data import transforms
 from clan.data.loader import DomainSampler
+from clan.evaluation.finite import NotFinite
 from clan.evaluation.images import save_color
 from clan.evaluation.inference import evaluating, predict
 from clan.models.weights import save_weights
@@ -150,7 +151,10 @@ class Snapshots:
                         raise
                     continue  # training reports it when it samples it
                 planes = transforms.normalize(image, self.target.normalization)
-                train_ids = predict(segmenter, planes[None], [(size[1], size[0])])[0]()
+                try:
+                    train_ids = predict(segmenter, planes[None], [(size[1], size[0])])[0]()
+                except NotFinite:
+                    continue  # there is nothing to look at
                 name = _short(dataset.stems[index].replace("/", "_"))
                 name = f"{name}_{index}" if name in saved else name  # a/b and a_b
                 path = self.config.snapshot_dir / "images" / f"{self.path(iteration).stem}_{name}.png"

@@ -4,8 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from clan.core.output import one_line
+from clan.evaluation.finite import NotFinite
 from clan.evaluation.judging import describe
-from clan.evaluation.measuring import NotFinite, measure, open_material
+from clan.evaluation.measuring import measure, open_material
 from clan.evaluation.selection import Measured, choose, keep, kept, key_of, write_selection
 from clan.methods.base import Method, Role
 from clan.models.segmenter import Segmenter

@@ -11,6 +11,7 @@ from clan.core.errors import ConfigError, of_domain
 from clan.core.ranks import Ranks
 from clan.data.dataset import Dataset
 from clan.evaluation.confusion import confusion_matrix
+from clan.evaluation.finite import NotFinite
 from clan.evaluation.inference import EvaluationOptions, each_label_map
 from clan.evaluation.iou import headline, score
 from clan.models.segmenter import Segmenter
@@ -78,7 +79,7 @@ class Validator:
             stop: asked after each image whether to break off.
 
         Returns:
-            The scores, or None if any rank broke off.
+            The scores, all NaN if a prediction is not finite; or None if any rank broke off.
 
         Raises:
             DataError: an image or a label cannot be read.
@@ -91,11 +92,13 @@ class Validator:
                 on_image(before * total + done, len(networks) * total)
 
             with self.ranks.together():
-                counts, stopped = self._count(network, seen, stop)
-            *total, stops = self.ranks.sum(np.append(counts, np.int64(stopped)))
+                counts, stopped, not_finite = self._count(network, seen, stop)
+            *total, stops, failures = self.ranks.sum(np.append(counts, np.array([stopped, not_finite], np.int64)))
             if stops:
                 return None
-            scores = score(np.reshape(total, counts.shape), self.dataset.classes.label_space)
+            # Without a pixel all scores are NaN.
+            confusion = np.zeros_like(counts) if failures else np.reshape(total, counts.shape)
+            scores = score(confusion, self.dataset.classes.label_space)
             found_of[name] = NetworkScores(
                 dict(scores.means), dict(zip(scores.names, map(float, scores.iou), strict=True))
             )
@@ -109,8 +112,8 @@ class Validator:
 
     def _count(
         self, segmenter: Segmenter, on_image: Callable[[int, int], None], stop: Callable[[], bool]
-    ) -> tuple[np.ndarray, bool]:
-        """The confusion matrix of this rank's images, int64 [C, C], and whether it broke off."""
+    ) -> tuple[np.ndarray, bool, bool]:
+        """The confusion matrix of this rank's images, int64 [C, C]; whether it broke off; whether one is not finite."""
         share = self.dataset.part(self.ranks.share(range(len(self.dataset))))
         num_classes = share.classes.label_space.num_classes
         total, lock, done = np.zeros((num_classes, num_classes), np.int64), threading.Lock(), 0
@@ -130,8 +133,10 @@ class Validator:
         try:
             each_label_map(segmenter, share, compare, options=self.options, on_image=seen)
         except Stopped:
-            return total, True
-        return total, False
+            return total, True, False
+        except NotFinite:
+            return total, False, True
+        return total, False, False
 
 
 def open_labelled(config: Config) -> Dataset:

@@ -9,6 +9,7 @@ import paddle
 
 from clan.data.dataset import Dataset
 from clan.data.loader import DomainSampler
+from clan.evaluation.finite import require_finite
 from clan.evaluation.inference import total
 from clan.losses.adversarial import discrepancy_map, weight_divergence
 from clan.losses.segmentation import class_probabilities
@@ -87,12 +88,15 @@ def discrepancies(
         num_classes: C.
         keep: number of maps to keep.
         on_image: called after each image.
+
+    Raises:
+        NotFinite: a discrepancy is not finite.
     """
     sums, pixels, of_image, maps = np.zeros(256), np.zeros(256, np.int64), [], []
     for number in range(len(sampler.dataset)):
         batch = sampler.batch(number)
         logits = method.logits(Domain(paddle.to_tensor(batch.images), batch.size))
-        found = discrepancy_map(*map(class_probabilities, logits))[0, 0].numpy()
+        found = require_finite(discrepancy_map(*map(class_probabilities, logits))[0, 0].numpy())
         labels = total(logits).argmax(axis=1).numpy() if batch.labels is None else batch.labels
         sums += np.bincount(labels.ravel(), weights=found.ravel(), minlength=256)
         pixels += np.bincount(labels.ravel(), minlength=256)
@@ -138,6 +142,9 @@ def collect_features(
     """Adds the backbone's features of every image, cell by cell, to a sample.
 
     The class of a cell is the label at its position (aligned corners), or the prediction if the sampler has no labels.
+
+    Raises:
+        NotFinite: a feature or a prediction is not finite.
     """
     segmenter = method.segmenter
     for number in range(len(sampler.dataset)):
@@ -149,10 +156,10 @@ def collect_features(
             _, channels, height, width = features.shape
             if batch.labels is None:
                 logits = segmenter.resize(total(segmenter.read(pyramid)), (height, width))
-                labels = logits.argmax(axis=1).numpy()[0]
+                labels = require_finite(logits.numpy())[0].argmax(axis=0)
             else:
                 labels = at_cells(batch.labels[0], (height, width))
-        sample.add(features.numpy().reshape(channels, -1).T, labels.ravel())
+        sample.add(require_finite(features.numpy()).reshape(channels, -1).T, labels.ravel())
         on_image()
 
 

@@ -11,6 +11,7 @@ from clan.core.errors import ConfigError, DataError, WeightsError, of_domain
 from clan.data.dataset import Dataset, open_domain
 from clan.data.domains import evaluation_dataset
 from clan.data.loader import DomainSampler, PairedLoader
+from clan.evaluation.finite import MOVE_IT, of_network
 from clan.evaluation.paddle_network import label_space_of
 from clan.methods.base import Pair
 from clan.reporting.inspection import measures
@@ -115,7 +116,8 @@ class Subject:
         asked = measures.load_snapshot(self.method, snapshot.path)
         sampler, classes = self._target_sampler(self.config), self.label_space.num_classes
         if self.two_heads:
-            found = measures.discrepancies(self.method, sampler, classes, keep=keep, on_image=on_image)
+            with of_network(snapshot.path, MOVE_IT):
+                found = measures.discrepancies(self.method, sampler, classes, keep=keep, on_image=on_image)
         else:
             found = None
             on_image(len(self.target))
@@ -173,8 +175,9 @@ class Subject:
         samples = {
             is_source: FeatureSample(classes, options.points, (options.seed, 2, is_source)) for is_source in samplers
         }
-        for is_source, sampler in samplers.items():
-            measures.collect_features(method, sampler, samples[is_source], is_source=is_source, on_image=on_image)
+        with of_network(network.weights, MOVE_IT):
+            for is_source, sampler in samplers.items():
+                measures.collect_features(method, sampler, samples[is_source], is_source=is_source, on_image=on_image)
         (source, source_ids), (target, target_ids) = samples[True].sample(), samples[False].sample()
         if min(len(source), len(target)) < 2:
             raise DataError(
