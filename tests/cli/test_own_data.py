@@ -479,3 +479,25 @@ def test_from_two_folders_to_pictures(tmp_path, monkeypatch, capsys):
     assert (run / "loss.txt").read_text() == Path("again/loss.txt").read_text()
     cli.dispatch(["evaluate", "again", "--domain", "moved_rides.yaml", "--split", "training"])
     assert "no ground truth" in capsys.readouterr().out
+
+
+# --- Presets with domains of one's own ---
+
+
+def test_options_that_make_a_preset_fit_own_domains_are_heeded(folder, error_of, monkeypatch):
+    """A preset's crops may be larger than own images, and its things none of own classes, until flags say otherwise."""
+    configs = []
+    monkeypatch.setattr("clan.training.run.train", lambda config, **options: configs.append(config))
+    command = ["train", "--preset", "best", "--source", "my.yaml", "--target", "my.yaml"]
+    assert "augmentation.crop_size 512×512 is larger than source images can be, 64×32" in error_of(
+        cli.dispatch, *command
+    )
+    crop = ["--augmentation.crop-size", "32", "32"]
+    assert "none of the classes has the name of one: list those with method.things" in error_of(
+        cli.dispatch, *command, *crop
+    )
+    cli.dispatch([*command, *crop, "--method.things", "road"])
+    [config] = configs
+    assert config.augmentation.crop_size == (32, 32)
+    assert config.method.things == ("road",)
+    assert config.network.num_classes == 2

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from clan.core.errors import ConfigError, of_domain
 from clan.core.schema import build
@@ -20,7 +21,7 @@ from clan.datasets import (
     packaged,
     placeholders,
 )
-from clan.run.config import Config
+from clan.run.config import Config, DomainConfig
 from clan.run.folder import require_weights
 from clan.run.presets import DEFAULT_ROOTS
 from clan.run.records import located
@@ -70,6 +71,8 @@ def config_for_domains(
 ) -> Config:
     """A configuration with other domains, other classes, or both.
 
+    It is not validated as a whole: other options, such as the size of crops, may still have to follow the new domains.
+
     Args:
         base: provides all other values.
         domains: "source" and "target": packaged name or description file; None: the domain of `base`.
@@ -80,29 +83,27 @@ def config_for_domains(
     Raises:
         ClanError: a file is invalid, or a domain has no images.
     """
-    values = base.model_dump()
-    merged = base.classes
+    merged, parts = base.classes, dict[str, Any]()
     for role, name in domains.items():
         if name is None:
             continue
         named = named_domain(name)
         root = Path(roots.get(role) or named.root)
-        kept = {option: values[role][option] for option in ("size", "sampling", "rare_class")}
-        values[role] = kept | {"dataset": named.description, "root": root}
+        values = getattr(base, role).model_dump(include={"size", "sampling", "rare_class"})
+        values |= {"dataset": named.description, "root": root}
         if named.size:
-            values[role]["size"] = named.size
+            values["size"] = named.size
         if named.description.name not in PACKAGED:
-            split = choose_split(named.description, root, "train")
-            values[role]["split"] = split
+            values["split"] = choose_split(named.description, root, "train")
             if named.size is None:
                 with of_domain(role):
-                    values[role]["size"] = image_size(Dataset(named.description, root, split=split).image_path(0))
+                    values["size"] = image_size(Dataset(named.description, root, split=values["split"]).image_path(0))
+        parts[role] = build(DomainConfig, values, origin=f"the {role}")
         if role == "source":
             merged = named.classes
     merged = load_classes(classes) if classes else merged
-    values["classes"] = merged
-    values["network"]["num_classes"] = len(merged.classes)
-    config = build(Config, values)
+    network = base.network.changed(num_classes=len(merged.classes))
+    config = base.model_copy(update={**parts, "classes": merged, "network": network})
     check_classes(config, notify)
     if any(domains.values()):
         folder = Path("snapshots") / f"{config.source.dataset.name}2{config.target.dataset.name}"
