@@ -29,9 +29,7 @@ def _keys(value: Any) -> Any:
     """One or several ids or colours as a tuple of ids and "#rrggbb"."""
     if value is None:
         refuse("expected an id or a colour, got nothing: quote colours, since a bare # begins a comment")
-    several = list(value) if isinstance(value, list | tuple) else [value]
-    if len(several) == 3 and all(isinstance(one, int) and not isinstance(one, bool) for one in several):
-        return tuple(several)  # three ids, or one colour, depending on the encoding
+    several = value if isinstance(value, list | tuple) else [value]
     return tuple(_key(one) for one in several)
 
 
