@@ -11,7 +11,8 @@ from PIL import Image
 
 from clan.cli import main as cli
 from clan.data.dataset import Dataset
-from clan.data.domains import load_classes, named_domain
+from clan.data.domains import config_for_domains, load_classes, named_domain
+from clan.datasets import PACKAGED
 from clan.run import presets as recipes
 from clan.run.config import load
 from tests.pages import ROOT
@@ -196,6 +197,20 @@ def test_a_split_of_data_without_splits(folder, error_of):
     assert "my has no splits: omit --split val" in error_of(cli.dispatch, "data", "check", "my.yaml", "--split", "val")
     arguments = ("w.pdparams", "--domain", "my.yaml", "--split", "val")
     assert "my has no splits: omit --split val" in error_of(cli.dispatch, "evaluate", *arguments)
+
+
+@pytest.mark.parametrize("name", PACKAGED)
+def test_a_file_that_is_called_as_a_packaged_data_set_is_read_as_any_other(name, folder):
+    for file in ("my", name):
+        (folder / f"{file}.yaml").write_text(PLAIN + "splits: {training: {name: '[0-2]'}}\n")
+    mine, other = (
+        config_for_domains(recipes.official(), dict.fromkeys(("source", "target"), f"{file}.yaml"), None).model_dump()
+        for file in ("my", name)
+    )
+    for role in ("source", "target"):
+        assert (other[role]["size"], other[role]["split"]) == ((64, 32), "training")
+        assert other[role].pop("dataset") == mine[role].pop("dataset") | {"name": name}
+        assert other[role] == mine[role]
 
 
 def test_a_source_without_labels(folder, error_of):

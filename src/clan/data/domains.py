@@ -91,7 +91,7 @@ def config_for_domains(
         values[role] = kept | {"dataset": named.description, "root": root}
         if named.size:
             values[role]["size"] = named.size
-        if named.description.name not in PACKAGED:
+        if name.lower() not in PACKAGED:  # a file of one's own may be called cityscapes.yaml
             split = choose_split(named.description, root, "train")
             values[role]["split"] = split
             if named.size is None:
