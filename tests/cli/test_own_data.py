@@ -247,6 +247,23 @@ def test_a_check_counts_everything_and_lists_every_fault(folder, capsys):
         assert sheet.width > 4 * 320
 
 
+def test_every_split_has_a_sheet_of_its_own_and_none_replaces_an_image(folder, error_of):
+    for split in ("day_1", "night_1", "far/1"):
+        for kind, pixels in (("photos", np.zeros((8, 8, 3))), ("truth", np.zeros((8, 8)))):
+            picture(folder / f"of/{kind}/{split}/s.png", pixels)
+    text = PLAIN.replace("photos/", "of/photos/{split:path}/").replace("truth/", "of/truth/{split}/")
+    (folder / "my.yaml").write_text(text)
+    sheets = {f"{start}_{split}.png" for start in ("my", "sheet") for split in ("day_1", "night_1", "far_1")}
+    for flags in ([], ["--sheet", "sheet.png"], ["--split", "day_1", "--sheet", "alone.png"]):
+        cli.dispatch(["data", "check", "my.yaml", *flags])
+    assert {path.name for path in folder.glob("*.png")} == {*sheets, "alone.png"}
+    sheet = folder / "of/photos/night_1/s.png"
+    before = sheet.read_bytes()
+    flags = ("--split", "day_1", "--sheet", str(sheet))
+    assert f"{sheet} would be overwritten" in error_of(cli.dispatch, "data", "check", "my.yaml", *flags)
+    assert sheet.read_bytes() == before
+
+
 def test_a_check_of_good_data_in_words(folder, capsys):
     cli.dispatch(["data", "check", "my.yaml"])
     said = capsys.readouterr().out
