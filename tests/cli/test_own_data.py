@@ -452,6 +452,24 @@ def test_init_refuses_what_it_cannot_do(tmp_path, error_of):
     assert "nowhere is no folder" in error_of(cli.dispatch, "data", "init", tmp_path / "nowhere")
     (tmp_path / "mine.yaml").write_text("mine")
     assert "exists already" in error_of(cli.dispatch, "data", "init", tmp_path / "empty", "-o", tmp_path / "mine.yaml")
+    picture(tmp_path / "photos/0.png", np.zeros((8, 8, 3)))
+    below = tmp_path / "mine.yaml/other.yaml"
+    assert f"cannot write {below} (" in error_of(cli.dispatch, "data", "init", tmp_path / "photos", "-o", below)
+
+
+TOO_LONG = "x" * 300
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["data init PATH", "data init photos -o PATH", "data check my.yaml --root PATH", "data check my.yaml --sheet PATH",
+     "data check PATH.yaml", "train --source PATH.yaml", "train --source my.yaml --classes PATH",
+     "train --source my.yaml --target my.yaml --target.root PATH",
+     "train --source my.yaml --target my.yaml --target.list-file PATH"],
+)  # fmt: skip
+def test_a_path_that_the_system_refuses_is_named_in_a_sentence(command, folder, error_of):
+    words = command.replace("PATH", TOO_LONG).split()
+    assert re.search(f"{TOO_LONG}.*File name too long", error_of(cli.dispatch, *words))
 
 
 # --- From two folders to predictions ---
