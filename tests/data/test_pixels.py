@@ -394,7 +394,7 @@ def test_exif_is_named_when_turning_makes_image_and_label_disagree(tmp_path):
 WEBP_EXTRAS = {
     "nothing": {},
     "colour profile": {"icc_profile": bytes(5001)},
-    "camera": {"exif": b"Exif\0\0MM\0*" + bytes(5000)},
+    "camera": {"exif": b"Exif\0\0MM\0*\0\0\0\x08" + bytes(5000)},
     "text": {"xmp": b"VP8 VP8L" + bytes(5000)},
 }
 
