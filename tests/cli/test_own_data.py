@@ -80,6 +80,10 @@ WRONG = {
     "deviation of zero": (("255", "255\nstd: [1, 0, 1]"), "line 7: std.1: "),
     "split by an unknown part": (("255", "255\nsplits: {night: {tiem: n}}"), "splits.night: tiem is neither"),
     "list that is not there": (("255", "255\nsplits: {train: my/list.txt}"), "my/list.txt"),
+    "folder of a user that there is not": (
+        ("images:", "root: ~nobody-of-this-name/d\nimages:"),
+        "/photos does not exist",
+    ),
     "glob matching nothing": (("photos/{name}", "photos/{name}_x"), "holds no image matching photos/{name}_x.png"),
     "folder that is not there": (("photos/{name}", "fotos/{name}"), "fotos does not exist"),
     "not YAML": (("[1, 2]", "[1, 2"), "line "),

@@ -156,7 +156,7 @@ def init_data(folder: Path, output: Path | None) -> Path:
     proposal = propose(folder, relative_to=output.resolve().parent)
     write_file(output, encoded(proposal.text), "name another file with -o")
     for line in proposal.seen:
-        print(line)
+        print(one_line(line))
     naming = "give its classes their names, then " if proposal.unnamed else ""
     print(f"saved {output}: {naming}run clan data check {output}")
     return output

@@ -1,5 +1,6 @@
 """The description of a data set: paths of its files, encoding of its labels, classes."""
 
+import os
 import re
 from collections.abc import Iterator
 from functools import cache
@@ -239,7 +240,8 @@ def load_description(path: Path) -> DescriptionFile:
     # Bytes that are not UTF-8 become hexadecimal numbers, since snapshots are named after the data set.
     name = re.sub("[\udc80-\udcff]", lambda found: f"{ord(found[0]) - 0xDC00:02x}", path.stem)
     loaded = load_section(DescriptionFile, path, name=name)
-    return loaded.model_copy(update={"root": (path.parent / loaded.root.expanduser()).resolve()})
+    home = os.path.expanduser(loaded.root)  # noqa: PTH111  # Path's raises an error at ~name of no user
+    return loaded.model_copy(update={"root": (path.parent / home).resolve()})
 
 
 @cache
