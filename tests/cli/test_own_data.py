@@ -10,6 +10,7 @@ import yaml
 from PIL import Image
 
 from clan.cli import main as cli
+from clan.cli.train import read_configuration, start_parser
 from clan.data.dataset import Dataset
 from clan.data.domains import config_for_domains, load_classes, named_domain
 from clan.datasets import PACKAGED
@@ -215,6 +216,24 @@ def test_a_file_that_is_called_as_a_packaged_data_set_is_read_as_any_other(name,
         assert (other[role]["size"], other[role]["split"]) == ((64, 32), "training")
         assert other[role].pop("dataset") == mine[role].pop("dataset") | {"name": name}
         assert other[role] == mine[role]
+
+
+FITTING = {
+    "smaller crops": ("dacs", "--augmentation.crop-size 16 8"),
+    "larger images": ("dacs", "--source.size 512 512 --target.size 512 512"),
+    "all remedies": ("best", "--augmentation.crop-size 16 8 --method.mask-block 8 --method.lambda-fd 0"),
+}
+
+
+@pytest.mark.parametrize("case", FITTING)
+def test_flags_fit_a_preset_for_large_images_to_small_ones(case, folder, error_of):
+    preset, flags = FITTING[case]
+    words = ["--preset", preset, "--source", "my.yaml", "--target", "my.yaml"]
+    crop = "augmentation.crop_size 512×512 is larger than source images can be, 64×32: make it smaller"
+    assert crop in error_of(cli.dispatch, "train", *words)
+    _, config = read_configuration(start_parser("clan train"), [*words, *flags.split()], "", "", notify=[].append)
+    assert (config.augmentation.crop_size == (16, 8)) == ("crop" in flags)
+    assert config.source.size == ((64, 32) if "crop" in flags else (512, 512))
 
 
 def test_a_source_without_labels(folder, error_of):

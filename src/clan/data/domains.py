@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from clan.core.errors import ConfigError, of_domain
 from clan.core.schema import build
@@ -20,7 +21,7 @@ from clan.datasets import (
     packaged,
     placeholders,
 )
-from clan.run.config import Config
+from clan.run.config import Config, DomainConfig
 from clan.run.folder import require_weights
 from clan.run.presets import DEFAULT_ROOTS
 from clan.run.records import located
@@ -77,32 +78,37 @@ def config_for_domains(
         roots: folders by role, overriding those of the descriptions.
         notify: called with sentences for the user.
 
+    Returns:
+        The configuration. Options are not checked against each other, such as crops against the size of images: flags
+        may yet change both.
+
     Raises:
         ClanError: a file is invalid, or a domain has no images.
     """
-    values = base.model_dump()
+    changes: dict[str, Any] = {}
     merged = base.classes
     for role, name in domains.items():
         if name is None:
             continue
         named = named_domain(name)
         root = Path(roots.get(role) or named.root)
-        kept = {option: values[role][option] for option in ("size", "sampling", "rare_class")}
-        values[role] = kept | {"dataset": named.description, "root": root}
+        kept = getattr(base, role).model_dump(include={"size", "sampling", "rare_class"})
+        values = kept | {"dataset": named.description, "root": root}
         if named.size:
-            values[role]["size"] = named.size
+            values["size"] = named.size
         if name.lower() not in PACKAGED:  # a file of one's own may be called cityscapes.yaml
             split = choose_split(named.description, root, "train")
-            values[role]["split"] = split
+            values["split"] = split
             if named.size is None:
                 with of_domain(role):
-                    values[role]["size"] = image_size(Dataset(named.description, root, split=split).image_path(0))
+                    values["size"] = image_size(Dataset(named.description, root, split=split).image_path(0))
+        changes[role] = build(DomainConfig, values, f"the options of the {role}")
         if role == "source":
             merged = named.classes
     merged = load_classes(classes) if classes else merged
-    values["classes"] = merged
-    values["network"]["num_classes"] = len(merged.classes)
-    config = build(Config, values)
+    changes["classes"] = merged
+    changes["network"] = base.network.changed(num_classes=len(merged.classes))
+    config = base.model_copy(update=changes)
     check_classes(config, notify)
     if any(domains.values()):
         folder = Path("snapshots") / f"{config.source.dataset.name}2{config.target.dataset.name}"
