@@ -10,8 +10,10 @@ import yaml
 from PIL import Image
 
 from clan.cli import main as cli
+from clan.cli.train import read_configuration, start_parser
 from clan.data.dataset import Dataset
-from clan.data.domains import load_classes, named_domain
+from clan.data.domains import config_for_domains, load_classes, named_domain
+from clan.datasets import PACKAGED
 from clan.run import presets as recipes
 from clan.run.config import load
 from tests.pages import ROOT
@@ -79,6 +81,10 @@ WRONG = {
     "deviation of zero": (("255", "255\nstd: [1, 0, 1]"), "line 7: std.1: "),
     "split by an unknown part": (("255", "255\nsplits: {night: {tiem: n}}"), "splits.night: tiem is neither"),
     "list that is not there": (("255", "255\nsplits: {train: my/list.txt}"), "my/list.txt"),
+    "folder of a user that there is not": (
+        ("images:", "root: ~nobody-of-this-name/d\nimages:"),
+        "/photos does not exist",
+    ),
     "glob matching nothing": (("photos/{name}", "photos/{name}_x"), "holds no image matching photos/{name}_x.png"),
     "folder that is not there": (("photos/{name}", "fotos/{name}"), "fotos does not exist"),
     "not YAML": (("[1, 2]", "[1, 2"), "line "),
@@ -198,6 +204,39 @@ def test_a_split_of_data_without_splits(folder, error_of):
     assert "my has no splits: omit --split val" in error_of(cli.dispatch, "evaluate", *arguments)
 
 
+@pytest.mark.parametrize("name", PACKAGED)
+def test_a_file_that_is_called_as_a_packaged_data_set_is_read_as_any_other(name, folder):
+    for file in ("my", name):
+        (folder / f"{file}.yaml").write_text(PLAIN + "splits: {training: {name: '[0-2]'}}\n")
+    mine, other = (
+        config_for_domains(recipes.official(), dict.fromkeys(("source", "target"), f"{file}.yaml"), None).model_dump()
+        for file in ("my", name)
+    )
+    for role in ("source", "target"):
+        assert (other[role]["size"], other[role]["split"]) == ((64, 32), "training")
+        assert other[role].pop("dataset") == mine[role].pop("dataset") | {"name": name}
+        assert other[role] == mine[role]
+
+
+FITTING = {
+    "smaller crops": ("dacs", "--augmentation.crop-size 16 8"),
+    "larger images": ("dacs", "--source.size 512 512 --target.size 512 512"),
+    "all remedies": ("best", "--augmentation.crop-size 16 8 --method.mask-block 8 --method.lambda-fd 0"),
+    "own things": ("best", "--augmentation.crop-size 16 8 --method.mask-block 8 --method.things road"),
+}
+
+
+@pytest.mark.parametrize("case", FITTING)
+def test_flags_fit_a_preset_for_large_images_to_small_ones(case, folder, error_of):
+    preset, flags = FITTING[case]
+    words = ["--preset", preset, "--source", "my.yaml", "--target", "my.yaml"]
+    crop = "augmentation.crop_size 512×512 is larger than source images can be, 64×32: make it smaller"
+    assert crop in error_of(cli.dispatch, "train", *words)
+    _, config = read_configuration(start_parser("clan train"), [*words, *flags.split()], "", "", notify=[].append)
+    assert (config.augmentation.crop_size == (16, 8)) == ("crop" in flags)
+    assert config.source.size == ((64, 32) if "crop" in flags else (512, 512))
+
+
 def test_a_source_without_labels(folder, error_of):
     (folder / "bare.yaml").write_text('images: "photos/{name}.png"')
     assert "bare has no labels" in error_of(cli.dispatch, "train", "--source", "bare.yaml")
@@ -230,6 +269,23 @@ def test_a_check_counts_everything_and_lists_every_fault(folder, capsys):
     np.testing.assert_allclose(split["std"], pixels.std(axis=(0, 1, 2)), atol=1e-3)
     with Image.open("sheet.png") as sheet:
         assert sheet.width > 4 * 320
+
+
+def test_every_split_has_a_sheet_of_its_own_and_none_replaces_an_image(folder, error_of):
+    for split in ("day_1", "night_1", "far/1"):
+        for kind, pixels in (("photos", np.zeros((8, 8, 3))), ("truth", np.zeros((8, 8)))):
+            picture(folder / f"of/{kind}/{split}/s.png", pixels)
+    text = PLAIN.replace("photos/", "of/photos/{split:path}/").replace("truth/", "of/truth/{split}/")
+    (folder / "my.yaml").write_text(text)
+    sheets = {f"{start}_{split}.png" for start in ("my", "sheet") for split in ("day_1", "night_1", "far_1")}
+    for flags in ([], ["--sheet", "sheet.png"], ["--split", "day_1", "--sheet", "alone.png"]):
+        cli.dispatch(["data", "check", "my.yaml", *flags])
+    assert {path.name for path in folder.glob("*.png")} == {*sheets, "alone.png"}
+    sheet = folder / "of/photos/night_1/s.png"
+    before = sheet.read_bytes()
+    flags = ("--split", "day_1", "--sheet", str(sheet))
+    assert f"{sheet} would be overwritten" in error_of(cli.dispatch, "data", "check", "my.yaml", *flags)
+    assert sheet.read_bytes() == before
 
 
 def test_a_check_of_good_data_in_words(folder, capsys):
@@ -420,6 +476,24 @@ def test_init_refuses_what_it_cannot_do(tmp_path, error_of):
     assert "nowhere is no folder" in error_of(cli.dispatch, "data", "init", tmp_path / "nowhere")
     (tmp_path / "mine.yaml").write_text("mine")
     assert "exists already" in error_of(cli.dispatch, "data", "init", tmp_path / "empty", "-o", tmp_path / "mine.yaml")
+    picture(tmp_path / "photos/0.png", np.zeros((8, 8, 3)))
+    below = tmp_path / "mine.yaml/other.yaml"
+    assert f"cannot write {below} (" in error_of(cli.dispatch, "data", "init", tmp_path / "photos", "-o", below)
+
+
+TOO_LONG = "x" * 300
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["data init PATH", "data init photos -o PATH", "data check my.yaml --root PATH", "data check my.yaml --sheet PATH",
+     "data check PATH.yaml", "train --source PATH.yaml", "train --source my.yaml --classes PATH",
+     "train --source my.yaml --target my.yaml --target.root PATH",
+     "train --source my.yaml --target my.yaml --target.list-file PATH"],
+)  # fmt: skip
+def test_a_path_that_the_system_refuses_is_named_in_a_sentence(command, folder, error_of):
+    words = command.replace("PATH", TOO_LONG).split()
+    assert re.search(f"{TOO_LONG}.*File name too long", error_of(cli.dispatch, *words))
 
 
 # --- From two folders to predictions ---
@@ -479,25 +553,3 @@ def test_from_two_folders_to_pictures(tmp_path, monkeypatch, capsys):
     assert (run / "loss.txt").read_text() == Path("again/loss.txt").read_text()
     cli.dispatch(["evaluate", "again", "--domain", "moved_rides.yaml", "--split", "training"])
     assert "no ground truth" in capsys.readouterr().out
-
-
-# --- Presets with domains of one's own ---
-
-
-def test_options_that_make_a_preset_fit_own_domains_are_heeded(folder, error_of, monkeypatch):
-    """A preset's crops may be larger than own images, and its things none of own classes, until flags say otherwise."""
-    configs = []
-    monkeypatch.setattr("clan.training.run.train", lambda config, **options: configs.append(config))
-    command = ["train", "--preset", "best", "--source", "my.yaml", "--target", "my.yaml"]
-    assert "augmentation.crop_size 512×512 is larger than source images can be, 64×32" in error_of(
-        cli.dispatch, *command
-    )
-    crop = ["--augmentation.crop-size", "32", "32"]
-    assert "none of the classes has the name of one: list those with method.things" in error_of(
-        cli.dispatch, *command, *crop
-    )
-    cli.dispatch([*command, *crop, "--method.things", "road"])
-    [config] = configs
-    assert config.augmentation.crop_size == (32, 32)
-    assert config.method.things == ("road",)
-    assert config.network.num_classes == 2

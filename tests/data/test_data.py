@@ -59,6 +59,12 @@ def test_scales_are_drawn_as_officially(draw):
         assert transforms.choose_scale(draw, OFFICIAL_SCALES) == expected
 
 
+@given(st.tuples(st.integers(1, 40), st.integers(1, 40)), st.floats(1e-7, 2))
+def test_a_scaled_image_has_at_least_a_pixel(size, scale):
+    resized = transforms.resize_image(Image.new("RGB", (5, 3)), size, scale)
+    assert resized.size == transforms.scaled(size, scale) == tuple(int(side * scale) or 1 for side in size)
+
+
 def test_normalisation_is_undone_exactly():
     rgb = np.random.default_rng(0).integers(0, 256, (5, 7, 3)).astype(np.uint8)
     np.testing.assert_array_equal(transforms.denormalize(transforms.normalize(Image.fromarray(rgb))), rgb)

@@ -121,6 +121,11 @@ def test_suffixes_of_several_kinds(tmp_path):
     dataset = Dataset(description, tmp_path, classes=CLASSES)
     assert [dataset.label_path(index).name for index in range(3)] == ["a.png", "b.PNG", "c.png"]
     assert check(dataset).ok
+    for form in ("images/{0} labels/{1}", "labels/{1}", "{0},{1}"):
+        lines = [form.format(dataset.names[index], dataset.label_path(index).name) for index in (1, 2, 0)]
+        (tmp_path / "list.txt").write_text("\n".join(lines))
+        listed = Dataset(description, tmp_path, list_file=tmp_path / "list.txt", classes=CLASSES)
+        assert listed.names == ["b.JPG", "c.png", "a.jpg"]
     Image.fromarray(np.full((2, 4), 7, np.uint8)).save(tmp_path / "images/c.jpg")
     assert Dataset(description, tmp_path).stems == ["a.jpg", "b.JPG", "c.jpg", "c.png"], "no two results of one name"
     Image.fromarray(np.full((2, 4), 7, np.uint8)).save(tmp_path / "labels/c.PNG")

@@ -4,7 +4,7 @@ import io
 import struct
 import zlib
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ from clan.data import transforms
 from clan.data.checks import check
 from clan.data.dataset import Dataset
 from clan.data.encodings import read_codes
-from clan.data.image_files import image_size, read_channels, read_id_label, read_ids, read_rgb
+from clan.data.image_files import LossyLabel, image_size, read_channels, read_id_label, read_ids, read_rgb
 from clan.data.image_headers import turned
 from clan.data.loader import DomainSampler
 from clan.data.pixel_checks import ALIKE, BLACK, WHITE
@@ -389,6 +389,25 @@ def test_exif_is_named_when_turning_makes_image_and_label_disagree(tmp_path):
     assert upright.read_pair(0)[0].size == upright.stored_size(0) == (6, 9)
     assert check(upright).remarks["turned upright by EXIF"] == ["0.png"]
     draw_contact_sheet(upright, [0], "upright")
+
+
+WEBP_EXTRAS = {
+    "nothing": {},
+    "colour profile": {"icc_profile": bytes(5001)},
+    "camera": {"exif": b"Exif\0\0MM\0*\0\0\0\x08" + bytes(5000)},
+    "text": {"xmp": b"VP8 VP8L" + bytes(5000)},
+}
+
+
+@pytest.mark.parametrize("lossless", [False, True])
+@pytest.mark.parametrize("extra", WEBP_EXTRAS)
+@pytest.mark.parametrize("transparent", [False, True])
+def test_a_webp_is_lossy_whatever_else_it_holds(lossless, extra, transparent, tmp_path):
+    colors = np.random.default_rng(0).integers(0, 256, (64, 96, 3 + transparent), dtype=np.uint8)
+    kind = {"lossless": lossless, "exact": True, **WEBP_EXTRAS[extra]}
+    path = written(tmp_path, "label.webp", saved(Image.fromarray(colors), "WEBP", **kind))
+    with nullcontext() if lossless else pytest.raises(LossyLabel):
+        np.testing.assert_array_equal(read_channels(path), colors[:, :, :3])
 
 
 def test_lossy_labels_are_told_once(tmp_path):

@@ -7,6 +7,9 @@ import yaml
 from PIL import Image
 
 from clan.core.errors import DataError
+from clan.core.output import encoded
+from clan.data.dataset import Dataset
+from clan.data.domains import named_domain
 from clan.data.image_files import read_rgb
 from clan.data.proposal import propose
 from clan.datasets.label_tables import TABLES, _load, suggest
@@ -113,6 +116,22 @@ def test_links_are_followed_and_what_cannot_be_used_is_counted(tmp_path):
     assert "1 other image files, such as previews/all.png" in said
     with pytest.raises(DataError, match=r"9\.jpg is a link to nowhere\.jpg, which does not exist"):
         read_rgb(root / "images/9.jpg")
+
+
+ODD = ["a\nb", "\x7f", "\x85", "\u2028", '"', "\\n", " #", "{a}", "[0]", "a|b", "%s", "null", "~", "\udcd6\udcd0", "街"]
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_a_proposal_of_names_of_any_characters_finds_its_files(name, tmp_path):
+    root = tmp_path / name
+    for number in range(3):
+        photo(root / f"images/{name}/{number}{name}.png", number)
+        put(Image.fromarray(areas()), root / f"labels/{name}/{number}{name}.png")
+    (tmp_path / "mine.yaml").write_bytes(encoded(propose(root, relative_to=tmp_path).text))
+    named = named_domain(str(tmp_path / "mine.yaml"))
+    assert named.root == root
+    dataset = Dataset(named.description, named.root, classes=named.classes)
+    assert len(dataset) == 3 and all(dataset.has_label(index) for index in range(3))
 
 
 def test_images_without_labels(tmp_path):

@@ -1,10 +1,13 @@
 """Descriptions and classes as values: they survive files, and mapping then merging equals one table."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from clan.core.schema import build
 from clan.data.domains import load_classes, named_domain
@@ -53,6 +56,15 @@ def descriptions(draw):
 def test_a_description_survives_its_file(description):
     text = yaml.safe_dump(description.model_dump(mode="json"))
     assert Description.model_validate(yaml.safe_load(text)) == description
+
+
+@given(st.lists(st.integers(0, 65535), max_size=4, unique=True), st.integers(), st.sampled_from(["classes", "ignore"]))
+def test_ids_have_16_bits_however_many_a_list_has(ids, other, field):
+    fits = 0 <= other <= 65535 and other not in ids
+    values = {"name": "drawn", "images": "{name}.jpg", "classes": {"road": []}, "ignore": []}
+    values |= {"classes": {"road": [*ids, other]}} if field == "classes" else {"ignore": [*ids, other]}
+    with nullcontext() if fits else pytest.raises(ValidationError):
+        Description.model_validate(values)
 
 
 @settings(max_examples=20, deadline=None)

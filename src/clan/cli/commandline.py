@@ -99,10 +99,9 @@ def run(main: Callable[[], None], *, computes: bool = False) -> None:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
         fail(str(error))
     except (MemoryError, RuntimeError, OSError, SystemError) as error:
-        device = sys.modules.get("clan.core.device")  # not imported here: it imports Paddle
-        if device is None or (sentence := device.explain(error)) is None:
+        if (sentence := _explained(error)) is None:
             raise
-        fail(str(sentence))
+        fail(sentence)
     except Interrupted as stop:
         print(worded(str(stop)), file=sys.stderr)
         raise SystemExit(128 + stop.signal) from None
@@ -111,6 +110,17 @@ def run(main: Callable[[], None], *, computes: bool = False) -> None:
         raise SystemExit(130) from None
     if reason := lost_output():
         fail(f"not all of the output could be written ({reason}): free disk space or write it elsewhere")
+
+
+def _explained(error: Exception) -> str | None:
+    """A sentence on an exception of the device, or of a path that the system refuses; None: it is a bug."""
+    device = sys.modules.get("clan.core.device")  # not imported here: it imports Paddle
+    if device is not None and (sentence := device.explain(error)) is not None:
+        return str(sentence)
+    if isinstance(error, OSError) and isinstance(error.filename, str | bytes):
+        # A name that is too long, a folder without permission, a drive that is gone.
+        return f"{os.fsdecode(error.filename)} cannot be used ({error.strerror}): check its name and permissions"
+    return None
 
 
 def model(text: str) -> str:

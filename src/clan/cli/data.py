@@ -4,12 +4,15 @@ import json
 from pathlib import Path
 
 from clan.core.errors import ConfigError
+from clan.core.files import write_file
 from clan.core.output import encoded, one_line, progress
 from clan.data.checks import REMARKS, Findings, check
 from clan.data.dataset import Dataset, find_splits
 from clan.data.domains import load_classes, named_domain, require_splits
 from clan.data.pixel_checks import SUSPICIOUS
+from clan.datasets.patterns import Pattern
 from clan.evaluation.images import save_png
+from clan.evaluation.outputs import refuse_clashes
 from clan.reporting.bars import percent, print_bars
 from clan.reporting.contact_sheet import draw_contact_sheet
 
@@ -49,14 +52,19 @@ def check_data(
     require_splits(named.description, split)
     root = root or named.root
     merged = load_classes(classes) if classes else named.classes
-    splits = [split] if split else find_splits(named.description, root) or ["train"]
+    found = find_splits(named.description, root)
+    splits = [split] if split else found or ["train"]
+    titles = {each: f"{named.description.name} {each}" if found else named.description.name for each in splits}
+    pictures = {each: _sheet_path(sheet, titles[each], each if len(splits) > 1 else "") for each in splits}
+    patterns = filter(None, (named.description.images, named.description.labels))
+    files = (root / path for pattern in patterns for path, _ in Pattern(pattern).find(root, {}))
+    refuse_clashes(((titles[each], pictures[each]) for each in splits), files)
     report, ok = {}, True
     for number, each in enumerate(splits):
         dataset = Dataset(named.description, root, split=each, classes=merged)
-        title = f"{dataset.name} {each}" if find_splits(named.description, root) else dataset.name
+        title, picture = titles[each], pictures[each]
         with progress(f"reading {title}", len(dataset)) as advance:
             findings = check(dataset, on_image=advance)
-        picture = _sheet_path(sheet, title, several=len(splits) > 1)
         save_png(draw_contact_sheet(dataset, _spread(len(dataset)), f"{title}: {len(dataset)} images"), picture)
         ok = ok and findings.ok
         report[each] = findings.to_json() | {"contact_sheet": str(picture)}
@@ -69,11 +77,11 @@ def check_data(
     return ok
 
 
-def _sheet_path(given: Path | None, title: str, *, several: bool) -> Path:
-    stem = title.replace(" ", "_")
-    if given is None:
-        return Path(f"{stem}.png")
-    return given.with_name(f"{given.stem}_{stem.rpartition('_')[2]}.png") if several else given
+def _sheet_path(given: Path | None, title: str, split: str) -> Path:
+    if given and not split:
+        return given
+    folder, name = (given.parent, f"{given.stem}_{split}") if given else (Path(), title.replace(" ", "_"))
+    return folder / f"{name.replace('/', '_')}.png"
 
 
 def _spread(count: int) -> list[int]:
@@ -146,10 +154,9 @@ def init_data(folder: Path, output: Path | None) -> Path:
     if output.exists():
         raise ConfigError(f"{output} exists already: name another file with -o")
     proposal = propose(folder, relative_to=output.resolve().parent)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_bytes(encoded(proposal.text))
+    write_file(output, encoded(proposal.text), "name another file with -o")
     for line in proposal.seen:
-        print(line)
+        print(one_line(line))
     naming = "give its classes their names, then " if proposal.unnamed else ""
     print(f"saved {output}: {naming}run clan data check {output}")
     return output

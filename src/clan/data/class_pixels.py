@@ -82,7 +82,8 @@ def fingerprint(dataset: Dataset) -> str:
     """Returns a digest of what the counts depend on.
 
     It covers the list of images, the mapping of ids or colours to classes, and of every label file path, size in bytes
-    and time of change.
+    and times of change: of its content, which copying and unpacking may set back, and that of the system, which they
+    cannot.
     """
     digest = hashlib.sha256()
     description = dataset.description.model_dump(mode="json", include={"encoding", "bits", "ignore", "labels"})
@@ -92,7 +93,8 @@ def fingerprint(dataset: Dataset) -> str:
         path = dataset.label_path(index)
         try:
             status = path.stat()
-            facts = [name, str(path.relative_to(dataset.root)), status.st_size, status.st_mtime_ns]
+            times = [status.st_mtime_ns, status.st_ctime_ns]
+            facts = [name, str(path.relative_to(dataset.root)), status.st_size, *times]
         except OSError:
             facts = [name, None]
         digest.update(as_json(facts))

@@ -79,11 +79,11 @@ class Dataset:
         self._parts = {path[len(folder) :].lstrip("/"): parts for path, parts in found.items()}
         self.remarks: list[str] = []
         self.names = self._found()
+        self._label_paths = self._possible_labels()
         if list_file:
             self.names = self._listed(list_file, folder)
         self.names = self._excluding(without)[::every]
         self.stems = self._unique_stems()
-        self._label_paths = self._possible_labels()
         if self.labelled:
             self._check_labels_differ()
 
@@ -109,12 +109,14 @@ class Dataset:
         return names
 
     def _listed(self, list_file: Path, folder: str) -> list[str]:
-        labels = Pattern(self.description.labels) if self.description.labels else None
-        start = f"{folder}/" if folder else ""
+        labels, start = self.description.labels, f"{folder}/" if folder else ""
         known = ImageIndex(
-            {f"{start}{name}": labels.fill(parts) if labels else None for name, parts in self._parts.items()},
+            {
+                f"{start}{name}": self._label(name).relative_to(self.root).as_posix() if labels else None
+                for name in self.names
+            },
             folder=folder,
-            label_folder=labels.folder(self._part_globs) if labels else "",
+            label_folder=_pattern(labels).folder(self._part_globs) if labels else "",
             list_folder=os.path.relpath(list_file.parent, self.root).replace(os.sep, "/"),
             roots=tuple(dict.fromkeys(path.as_posix() for path in (self.root.absolute(), self.root.resolve()))),
         )
@@ -197,7 +199,10 @@ class Dataset:
         """
         if not self.labelled:
             raise DataError(f"the description of {self.name} has no labels: add a labels pattern")
-        paths = self._label_paths[self.names[index]]
+        return self._label(self.names[index])
+
+    def _label(self, name: str) -> Path:
+        paths = self._label_paths[name]
         return next((path for path in paths[1:] if path.is_file()), paths[0])
 
     def _possible_labels(self) -> dict[str, list[Path]]:

@@ -71,8 +71,6 @@ def config_for_domains(
 ) -> Config:
     """A configuration with other domains, other classes, or both.
 
-    It is not validated as a whole: other options, such as the size of crops, may still have to follow the new domains.
-
     Args:
         base: provides all other values.
         domains: "source" and "target": packaged name or description file; None: the domain of `base`.
@@ -80,30 +78,37 @@ def config_for_domains(
         roots: folders by role, overriding those of the descriptions.
         notify: called with sentences for the user.
 
+    Returns:
+        The configuration. Options are not checked against each other, such as crops against the size of images: flags
+        may yet change both.
+
     Raises:
         ClanError: a file is invalid, or a domain has no images.
     """
-    merged, parts = base.classes, dict[str, Any]()
+    changes: dict[str, Any] = {}
+    merged = base.classes
     for role, name in domains.items():
         if name is None:
             continue
         named = named_domain(name)
         root = Path(roots.get(role) or named.root)
-        values = getattr(base, role).model_dump(include={"size", "sampling", "rare_class"})
-        values |= {"dataset": named.description, "root": root}
+        kept = getattr(base, role).model_dump(include={"size", "sampling", "rare_class"})
+        values = kept | {"dataset": named.description, "root": root}
         if named.size:
             values["size"] = named.size
-        if named.description.name not in PACKAGED:
-            values["split"] = choose_split(named.description, root, "train")
+        if name.lower() not in PACKAGED:  # a file of one's own may be called cityscapes.yaml
+            split = choose_split(named.description, root, "train")
+            values["split"] = split
             if named.size is None:
                 with of_domain(role):
-                    values["size"] = image_size(Dataset(named.description, root, split=values["split"]).image_path(0))
-        parts[role] = build(DomainConfig, values, origin=f"the {role}")
+                    values["size"] = image_size(Dataset(named.description, root, split=split).image_path(0))
+        changes[role] = build(DomainConfig, values, f"the options of the {role}")
         if role == "source":
             merged = named.classes
     merged = load_classes(classes) if classes else merged
-    network = base.network.changed(num_classes=len(merged.classes))
-    config = base.model_copy(update={**parts, "classes": merged, "network": network})
+    changes["classes"] = merged
+    changes["network"] = base.network.changed(num_classes=len(merged.classes))
+    config = base.model_copy(update=changes)
     check_classes(config, notify)
     if any(domains.values()):
         folder = Path("snapshots") / f"{config.source.dataset.name}2{config.target.dataset.name}"

@@ -76,7 +76,7 @@ def read_header(image: Image.Image, path: Path) -> Header:
         return _png(image, path)
     fields: dict[str, Any] = {"lossy": image.format in ("JPEG", "MPO")}
     if image.format == "WEBP":
-        fields["lossy"] = b"VP8 " in path.open("rb").read(4096)
+        fields["lossy"] = _is_lossy_webp(path)
     if image.format == "BMP":
         fields["bits"] = min(8, struct.unpack("<H", path.open("rb").read(30)[28:])[0])
         if image.mode == "1" and fields["bits"] != 1:
@@ -170,6 +170,18 @@ def _tiff(image: TiffImagePlugin.TiffImageFile) -> Header:
         lossy=tags.get(_COMPRESSION) in _LOSSY_COMPRESSIONS,
         orientation=orientation,
     )
+
+
+def _is_lossy_webp(path: Path) -> bool:
+    """Whether the first pixels of a WebP are lossy; colour profile, transparency and animation come before them."""
+    with path.open("rb") as file:
+        file.seek(12)
+        while len(start := file.read(8)) == 8:
+            kind, length = struct.unpack("<4sI", start)
+            if kind in (b"VP8 ", b"VP8L"):
+                return kind == b"VP8 "
+            file.seek(16 if kind == b"ANMF" else length + length % 2, 1)
+    return False
 
 
 def _png(image: Image.Image, path: Path) -> Header:

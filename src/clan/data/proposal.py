@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from clan.core.errors import DataError
+from clan.core.output import one_line
 from clan.core.runtime import available_cores
 from clan.data.dataset import find_splits
 from clan.data.encodings import describe_code, read_codes
@@ -75,9 +76,11 @@ def propose(folder: Path, *, relative_to: Path) -> Proposal:
     if not pairing and not pictures:
         seen.append("no photographs found: check that the folder contains images, not only label maps")
     seen += _counted(choice, paths, matched)
+    root = os.path.relpath(folder.resolve(), relative_to)
+    root = str(folder.resolve()) if root.startswith("~") else root  # ~ is the home directory
     head = [
-        f"# {folder.resolve().name}, written by clan data init. Check every line, especially the classes.",
-        f"root: {_quoted(os.path.relpath(folder.resolve(), relative_to))}  # from this file's folder",
+        f"# {one_line(folder.resolve().name)}, written by clan data init. Check every line, especially the classes.",
+        f"root: {_quoted(root)}  # from this file's folder",
         f"images: {_quoted(images)}",
     ]
     if pairing:
@@ -273,4 +276,4 @@ def _name(text: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
+    return one_line(json.dumps(text, ensure_ascii=False))

@@ -27,12 +27,12 @@ def choose_scale(draw: float, scales: Sequence[tuple[float, float]]) -> float:
 
 
 def scaled(size: tuple[int, int], scale: float) -> tuple[int, int]:
-    """Width and height of the result of `resize_image`."""
-    return int(size[0] * scale), int(size[1] * scale)
+    """Width and height of the result of `resize_image`: int(width·scale) × int(height·scale), at least one pixel."""
+    return max(1, int(size[0] * scale)), max(1, int(size[1] * scale))
 
 
 def resize_image(image: Image.Image, size: tuple[int, int], scale: float = 1.0) -> Image.Image:
-    """Bicubic resize to int(width·scale) × int(height·scale), in one step from the stored size.
+    """Bicubic resize to the `scaled` size, in one step from the stored size.
 
     Pillow's bicubic filter antialiases when shrinking, unlike OpenCV's. Rows come first, as in earlier Pillows: those
     of today begin with either, which rounds some values otherwise.

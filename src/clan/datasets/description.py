@@ -1,5 +1,6 @@
 """The description of a data set: paths of its files, encoding of its labels, classes."""
 
+import os
 import re
 from collections.abc import Iterator
 from functools import cache
@@ -29,9 +30,7 @@ def _keys(value: Any) -> Any:
     """One or several ids or colours as a tuple of ids and "#rrggbb"."""
     if value is None:
         refuse("expected an id or a colour, got nothing: quote colours, since a bare # begins a comment")
-    several = list(value) if isinstance(value, list | tuple) else [value]
-    if len(several) == 3 and all(isinstance(one, int) and not isinstance(one, bool) for one in several):
-        return tuple(several)  # three ids, or one colour, depending on the encoding
+    several = value if isinstance(value, list | tuple) else [value]
     return tuple(_key(one) for one in several)
 
 
@@ -241,7 +240,8 @@ def load_description(path: Path) -> DescriptionFile:
     # Bytes that are not UTF-8 become hexadecimal numbers, since snapshots are named after the data set.
     name = re.sub("[\udc80-\udcff]", lambda found: f"{ord(found[0]) - 0xDC00:02x}", path.stem)
     loaded = load_section(DescriptionFile, path, name=name)
-    return loaded.model_copy(update={"root": (path.parent / loaded.root.expanduser()).resolve()})
+    home = os.path.expanduser(loaded.root)  # noqa: PTH111  # Path's raises an error at ~name of no user
+    return loaded.model_copy(update={"root": (path.parent / home).resolve()})
 
 
 @cache
