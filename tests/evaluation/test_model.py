@@ -7,7 +7,7 @@ import clan
 from clan.core.errors import ClanError, ConfigError, DataError, WeightsError
 from clan.data.image_files import read_rgb
 from clan.evaluation.inference import evaluating, total
-from clan.evaluation.model import load
+from clan.evaluation.model import Model, load
 from clan.evaluation.model_card import CARD, read_card, write_card
 from clan.evaluation.resampling import labels_of, sureness, upsampled
 from clan.losses.adversarial import discrepancy_map
@@ -111,6 +111,8 @@ def test_what_is_not_there_is_a_sentence(tmp_path, weights):
             load(path)
     with pytest.raises(ConfigError, match="--backbone is for weights"):
         load(tmp_path, backbone="resnet50")
+    with pytest.raises(ConfigError, match="0 5 is no size of images"):
+        Model(load(weights).network, card, input_size=(0, 5))
 
 
 @pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
