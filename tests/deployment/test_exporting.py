@@ -11,7 +11,7 @@ from PIL import Image
 
 import clan
 from clan.cli import main as cli
-from clan.core.errors import ClanError, ConfigError, WeightsError
+from clan.core.errors import ClanError, ConfigError, DeviceError, WeightsError
 from clan.core.runtime import plain_operators
 from clan.data.image_files import read_id_label, read_rgb
 from clan.data.transforms import resize_image
@@ -228,6 +228,21 @@ def test_truncated_files_are_refused_in_a_sentence(exported, tmp_path):
     card.write_text(card.read_text().replace("  onnx: model.onnx\n", ""))
     with pytest.raises(ClanError, match="cannot be loaded"):
         load(tmp_path / "model.json")
+
+
+def test_what_onnx_runtime_cannot_compute_is_a_sentence(exported, monkeypatch, capfd):
+    network = load(exported).network
+    with pytest.raises(WeightsError, match=r"model\.onnx cannot be computed for an image of 8x6 .*Got: 4 Expected: 3"):
+        network.logits(np.zeros((1, 6, 8, 4), np.uint8))
+
+    class Full:
+        def run(self, *given):
+            raise onnxruntime.capi.onnxruntime_pybind11_state.Fail("Failed to allocate memory for requested buffer")
+
+    monkeypatch.setattr(network, "session", Full())
+    with pytest.raises(DeviceError, match="memory of cpu is used up"):
+        network.logits(np.zeros((1, 6, 8, 3), np.uint8))
+    assert capfd.readouterr().err == ""
 
 
 def test_a_folder_without_onnx_is_computed_by_paddle(exported, weights, tmp_path):
