@@ -10,6 +10,8 @@ from clan.evaluation.inference import evaluating, total
 from clan.evaluation.model import Model, load
 from clan.evaluation.model_card import CARD, read_card, write_card
 from clan.evaluation.resampling import labels_of, sureness, upsampled
+from clan.evaluation.viewed_model import ViewedModel
+from clan.evaluation.views import Views
 from clan.losses.adversarial import discrepancy_map
 from clan.losses.segmentation import class_probabilities
 from clan.models.segmenter import upsample
@@ -113,6 +115,15 @@ def test_what_is_not_there_is_a_sentence(tmp_path, weights):
         load(tmp_path, backbone="resnet50")
     with pytest.raises(ConfigError, match="0 5 is no size of images"):
         Model(load(weights).network, card, input_size=(0, 5))
+
+
+def test_the_card_of_another_network_is_refused(weights, picture):
+    model = load(weights)
+    card = model.card.model_copy(update={"classes": model.card.classes[:-1]})
+    other = Model(model.network, card)
+    for look in (other, lambda image: other([image]), ViewedModel(other, Views(flip=True))):
+        with pytest.raises(WeightsError, match=r"2 heads of 19 classes, but its model\.yaml tells of 2 of 18"):
+            look(picture)
 
 
 @pytest.mark.parametrize("mode", ["bilinear", "bicubic"])

@@ -128,9 +128,24 @@ class Model:
         """What the network sees of an RGB image, uint8 [h, w, 3]; any thread can make it."""
         return np.asarray(transforms.resize_image(image, self.seen_size(image.size)))
 
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        """Images as the network sees them, uint8 RGB [N, h, w, 3] → float32 [N, heads, C, a, b].
+
+        Raises:
+            WeightsError: the network has other heads or classes than its card tells of.
+        """
+        logits = self.network.logits(images)
+        told = (self.card.network.num_heads, self.card.num_classes)
+        if logits.shape[1:3] != told:
+            raise WeightsError(
+                f"the network has {logits.shape[1]} heads of {logits.shape[2]} classes, but its {CARD} tells of "
+                f"{told[0]} of {told[1]}: keep the files of one clan export together"
+            )
+        return logits
+
     def predict(self, image: Image.Image, prepared: np.ndarray) -> Prediction:
         """Runs the network on what `prepare` made of an RGB image."""
-        logits = self.network.logits(prepared[None])[0]
+        logits = self.logits(prepared[None])[0]
         return Prediction(np.asarray(image), logits, (prepared.shape[0], prepared.shape[1]), self.card)
 
     @overload
@@ -158,7 +173,7 @@ class Model:
             return [self.predict(picture, one) for picture, one in zip(pictures, prepared, strict=True)]
         if not prepared:
             return []
-        logits = self.network.logits(np.stack(prepared))
+        logits = self.logits(np.stack(prepared))
         seen = (prepared[0].shape[0], prepared[0].shape[1])
         return [
             Prediction(np.asarray(picture), one, seen, self.card) for picture, one in zip(pictures, logits, strict=True)
