@@ -102,6 +102,12 @@ def test_arrays_that_are_no_images_are_refused(array, weights):
         load(weights)(array)
 
 
+@pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float32])
+def test_images_of_more_than_8_bits_are_not_clipped(dtype, weights):
+    with pytest.raises(DataError, match="more than 8 bits a channel"):
+        load(weights)(Image.fromarray(np.full((4, 4), 300, dtype)))
+
+
 def test_what_is_not_there_is_a_sentence(tmp_path, weights):
     (tmp_path / "a.onnx").write_bytes(b"junk")
     with pytest.raises(WeightsError, match=r"has no model\.yaml"):

@@ -184,9 +184,13 @@ def as_picture(image: Picture) -> Image.Image:
     """An image of Pillow's in RGB.
 
     Raises:
-        DataError: an array has another shape or type.
+        DataError: an array has another shape or type, or an image more than 8 bits a channel.
     """
     if isinstance(image, Image.Image):
+        if image.mode.startswith(("I", "F")):  # Pillow would clip, not scale
+            raise DataError(
+                f"an image of mode {image.mode} has more than 8 bits a channel: scale its values to 0…255 first"
+            )
         return image.convert("RGB")
     array = np.asarray(image)
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or not array.size:
