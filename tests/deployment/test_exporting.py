@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import paddle
@@ -164,6 +165,11 @@ def test_what_cannot_be_written_is_a_sentence(weights, tmp_path, monkeypatch):
     (tmp_path / "used/photo.jpg").touch()
     with pytest.raises(ConfigError, match="is in use"):
         export_weights(weights, tmp_path / "used")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for folder in (Path(), tmp_path / "here"):
+        with pytest.raises(ConfigError, match="the folder that you are in"):
+            export_weights(weights, folder)
     for wrong, complaint in (
         ({"half": True, "int8": tmp_path}, "exclude each other"),
         ({"half": True, "formats": ("paddle",)}, "for ONNX"),
@@ -175,7 +181,7 @@ def test_what_cannot_be_written_is_a_sentence(weights, tmp_path, monkeypatch):
     monkeypatch.setattr("clan.deployment.conversion.find_spec", lambda name: None if name == "paddle2onnx" else name)
     with pytest.raises(ConfigError, match=r"paddle2onnx is not installed.*clan-paddle\[export\]"):
         export_weights(weights, tmp_path / "net")
-    assert [path.name for path in tmp_path.iterdir()] == ["used"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["here", "used"]
 
 
 def damaged(exported, tmp_path, change):
