@@ -41,7 +41,8 @@ def test_logits_are_the_network_s(backbone, head):
     options.log_severity_level = 3
     body = body_of(network, size)
     session = onnxruntime.InferenceSession(body.SerializeToString(), options)
-    for batch, height, width in ((1, 64, 96), (3, 64, 96), *([] if size else [(1, 33, 47), (2, 100, 31)])):
+    others = [] if size else [(1, 33, 47), (2, 100, 31), (2, 9, 70), (1, 1, 1)]
+    for batch, height, width in ((1, 64, 96), (3, 64, 96), *others):
         planes = np.random.default_rng(0).normal(size=(batch, 3, height, width)).astype(np.float32)
         with evaluating(network):
             expected = np.stack([one.numpy() for one in network(paddle.to_tensor(planes))], axis=1)

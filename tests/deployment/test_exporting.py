@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import paddle
@@ -11,7 +12,7 @@ from PIL import Image
 
 import clan
 from clan.cli import main as cli
-from clan.core.errors import ClanError, ConfigError, WeightsError
+from clan.core.errors import ClanError, ConfigError, DeviceError, WeightsError
 from clan.core.runtime import plain_operators
 from clan.data.image_files import read_id_label, read_rgb
 from clan.data.transforms import resize_image
@@ -164,6 +165,11 @@ def test_what_cannot_be_written_is_a_sentence(weights, tmp_path, monkeypatch):
     (tmp_path / "used/photo.jpg").touch()
     with pytest.raises(ConfigError, match="is in use"):
         export_weights(weights, tmp_path / "used")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for folder in (Path(), tmp_path / "here"):
+        with pytest.raises(ConfigError, match="the folder that you are in"):
+            export_weights(weights, folder)
     for wrong, complaint in (
         ({"half": True, "int8": tmp_path}, "exclude each other"),
         ({"half": True, "formats": ("paddle",)}, "for ONNX"),
@@ -175,7 +181,7 @@ def test_what_cannot_be_written_is_a_sentence(weights, tmp_path, monkeypatch):
     monkeypatch.setattr("clan.deployment.conversion.find_spec", lambda name: None if name == "paddle2onnx" else name)
     with pytest.raises(ConfigError, match=r"paddle2onnx is not installed.*clan-paddle\[export\]"):
         export_weights(weights, tmp_path / "net")
-    assert [path.name for path in tmp_path.iterdir()] == ["used"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["here", "used"]
 
 
 def damaged(exported, tmp_path, change):
@@ -228,6 +234,21 @@ def test_truncated_files_are_refused_in_a_sentence(exported, tmp_path):
     card.write_text(card.read_text().replace("  onnx: model.onnx\n", ""))
     with pytest.raises(ClanError, match="cannot be loaded"):
         load(tmp_path / "model.json")
+
+
+def test_what_onnx_runtime_cannot_compute_is_a_sentence(exported, monkeypatch, capfd):
+    network = load(exported).network
+    with pytest.raises(WeightsError, match=r"model\.onnx cannot be computed for an image of 8x6 .*Got: 4 Expected: 3"):
+        network.logits(np.zeros((1, 6, 8, 4), np.uint8))
+
+    class Full:
+        def run(self, *given):
+            raise onnxruntime.capi.onnxruntime_pybind11_state.Fail("Failed to allocate memory for requested buffer")
+
+    monkeypatch.setattr(network, "session", Full())
+    with pytest.raises(DeviceError, match="memory of cpu is used up"):
+        network.logits(np.zeros((1, 6, 8, 3), np.uint8))
+    assert capfd.readouterr().err == ""
 
 
 def test_a_folder_without_onnx_is_computed_by_paddle(exported, weights, tmp_path):

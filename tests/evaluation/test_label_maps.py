@@ -87,6 +87,13 @@ def test_a_batch_of_nothing_is_refused():
         EvaluationOptions(batch_size=0)
 
 
+@pytest.mark.parametrize("size", [(0, 5), (5, 0), (-3, 5), (20_000, 8)])
+def test_a_size_of_nothing_or_too_much_is_refused(size):
+    for name in ("input_size", "output_size"):
+        with pytest.raises(ConfigError, match=f"{size[0]} {size[1]} is no size of images"):
+            EvaluationOptions(**{name: size})
+
+
 def test_label_maps_that_overwrite_each_other_are_refused_before_anything_is_computed(tmp_path):
     for name in ("a.png", "a_color.png"):
         Image.new("RGB", (64, 32)).save(tmp_path / name)

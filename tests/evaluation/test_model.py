@@ -7,9 +7,11 @@ import clan
 from clan.core.errors import ClanError, ConfigError, DataError, WeightsError
 from clan.data.image_files import read_rgb
 from clan.evaluation.inference import evaluating, total
-from clan.evaluation.model import load
+from clan.evaluation.model import Model, load
 from clan.evaluation.model_card import CARD, read_card, write_card
 from clan.evaluation.resampling import labels_of, sureness, upsampled
+from clan.evaluation.viewed_model import ViewedModel
+from clan.evaluation.views import Views
 from clan.losses.adversarial import discrepancy_map
 from clan.losses.segmentation import class_probabilities
 from clan.models.segmenter import upsample
@@ -100,6 +102,12 @@ def test_arrays_that_are_no_images_are_refused(array, weights):
         load(weights)(array)
 
 
+@pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float32])
+def test_images_of_more_than_8_bits_are_not_clipped(dtype, weights):
+    with pytest.raises(DataError, match="more than 8 bits a channel"):
+        load(weights)(Image.fromarray(np.full((4, 4), 300, dtype)))
+
+
 def test_what_is_not_there_is_a_sentence(tmp_path, weights):
     (tmp_path / "a.onnx").write_bytes(b"junk")
     with pytest.raises(WeightsError, match=r"has no model\.yaml"):
@@ -111,6 +119,17 @@ def test_what_is_not_there_is_a_sentence(tmp_path, weights):
             load(path)
     with pytest.raises(ConfigError, match="--backbone is for weights"):
         load(tmp_path, backbone="resnet50")
+    with pytest.raises(ConfigError, match="0 5 is no size of images"):
+        Model(load(weights).network, card, input_size=(0, 5))
+
+
+def test_the_card_of_another_network_is_refused(weights, picture):
+    model = load(weights)
+    card = model.card.model_copy(update={"classes": model.card.classes[:-1]})
+    other = Model(model.network, card)
+    for look in (other, lambda image: other([image]), ViewedModel(other, Views(flip=True))):
+        with pytest.raises(WeightsError, match=r"2 heads of 19 classes, but its model\.yaml tells of 2 of 18"):
+            look(picture)
 
 
 @pytest.mark.parametrize("mode", ["bilinear", "bicubic"])

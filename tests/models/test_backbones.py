@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from paddle import nn
 
 from clan.core.schema import find
-from clan.models.mobilenet import Depthwise
+from clan.models.mobilenet import Depthwise, MobileNetV2
 from clan.models.options import BACKBONES, NetworkConfig
 from clan.models.segmenter import build_segmenter
+from clan.models.weight_files import write_arrays
 from clan.models.weights import load_weights, save_weights
 from tests.conftest import relative
 from tests.needs import module
@@ -144,6 +145,26 @@ def test_imagenet_weights_fit_mobilenet_wholly_but_for_the_heads(shared):
     assert not report.unexpected
     assert not report.mismatched
     assert {name.split(".")[0] for name in report.missing} == {"layer5", "layer6"}
+
+
+@pytest.mark.parametrize("suffix", [".pdparams", ".pth"])
+def test_mobilenet_takes_the_weights_of_paddle_s_own_and_of_torchvision(suffix, tmp_path):
+    """Both number the layers of a block alike: convolution and norm in units of their own."""
+    theirs = paddle.vision.models.mobilenet_v2()
+    arrays = {name: np.random.default_rng(0).uniform(0.5, 1, one.shape) for name, one in theirs.state_dict().items()}
+    assert "features.2.conv.1.0.weight" in arrays
+    theirs.set_state_dict({name: array.astype(np.float32) for name, array in arrays.items()})
+    torch_names = {"_mean": "running_mean", "_variance": "running_var"} if suffix == ".pth" else {}
+    for ours, other in torch_names.items():
+        arrays = {name.replace(ours, other): array for name, array in arrays.items()}
+    write_arrays(arrays, tmp_path / f"mobilenet{suffix}")
+    network = MobileNetV2(output_stride=32)
+    report = load_weights(network, tmp_path / f"mobilenet{suffix}", strict=True)
+    assert {name.split(".")[0] for name in report.unexpected} == {"classifier"}
+    images = paddle.to_tensor(np.random.default_rng(1).normal(size=(1, 3, 32, 64)).astype(np.float32))
+    network.eval()
+    theirs.eval()
+    assert relative(network(images).numpy(), theirs.features(images).numpy()) < 1e-5
 
 
 @pytest.mark.parametrize("stride", [8, 16])

@@ -119,6 +119,8 @@ def test_weights_alone_are_used_as_their_arrays_tell_and_the_rest_is_said(bare, 
     assert f"nothing says which 5 classes {bare} knows: they are shown by number; --classes names them" in said
     (tmp_path / "five.yaml").write_text("classes: {a: , b: , c: , d: , e: }")
     assert label_space_of(bare, 5, tmp_path / "five.yaml").names == tuple("abcde")
+    with pytest.raises(WeightsError, match="knows 255 classes, over the limit of 254"):
+        label_space_of(bare, 255)
     with pytest.raises(ClanError, match=r"5 is not .* the 16 classes of synthia-16"):
         predict(picture, bare, tmp_path / "out", classes="synthia-16")
     assert "assumed: --output-stride 8, --head-dilations 6 12 18 24, --input-norm" in said

@@ -70,8 +70,8 @@ def require_clean_end(code, out, errors):
 
 
 @contextlib.contextmanager
-def running(*arguments, python=sys.executable):
-    command = [python, "-m", "clan", "serve", *map(str, arguments), "--port", "0"]
+def running(*arguments, python=sys.executable, program=("-m", "clan")):
+    command = [python, *program, "serve", *map(str, arguments), "--port", "0"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment

@@ -149,6 +149,36 @@ def test_too_many_at_once_are_told_when_to_come_again_and_a_signal_ends_it_clean
         require_clean_end(*served.end(signal.SIGTERM))
 
 
+SLOW = """
+import time
+from clan.cli.main import main
+from clan.evaluation.model import Model
+from clan.serving import server
+
+server.GRACE_SECONDS, predict = 1, Model.predict
+
+
+def slowly(self, image, prepared):
+    time.sleep(60 * (image.size == (128, 64)))
+    return predict(self, image, prepared)
+
+
+Model.predict = slowly
+main()
+"""
+
+
+def test_a_signal_does_not_wait_for_a_picture_that_takes_long(network):
+    with running(network, program=("-c", SLOW)) as served, ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(served.ask, png(PICTURE, 8, 2))
+        time.sleep(1)
+        began = time.monotonic()
+        require_clean_end(*served.end(signal.SIGTERM))
+        assert time.monotonic() - began < 30
+        assert answer.result()[0] == 503
+        require_sentence(answer.result()[2])
+
+
 def test_a_port_that_is_taken_is_a_sentence(network, error_of):
     with socket.socket() as place:
         place.bind(("127.0.0.1", 0))

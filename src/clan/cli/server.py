@@ -1,5 +1,6 @@
 """`clan serve`: a page and an HTTP endpoint for a trained network."""
 
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -44,7 +45,9 @@ def serve(
     limits = RequestLimits(max_megabytes, max_megapixels, max_waiting)
     with listen(host, port) as place:  # before loading: a port that is taken is said at once
         network = load(model, input_size=input_size, device=device, notify=print)
-        run_server(
+        ended = run_server(
             network, place, limits, host, ready=lambda: print(f"{address_of(place)} (Ctrl-C ends it)", flush=True)
         )
-    print("ended")
+    print("ended", flush=True)
+    if not ended:
+        os._exit(0)  # Python would wait for the network

@@ -14,7 +14,8 @@ from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError, core_sc
 from clan.core.errors import ConfigError
 from clan.core.files import quoted
 
-Side = Annotated[int, Field(ge=1, le=16384)]
+LONGEST_SIDE = 16384
+Side = Annotated[int, Field(ge=1, le=LONGEST_SIDE)]
 Size = tuple[Side, Side]
 """Width and height in pixels."""
 
@@ -23,6 +24,16 @@ PositiveInt = Annotated[int, Field(ge=1, le=10**9)]
 """Counts from 0 or from 1; larger ones than 10⁹ are typing errors."""
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+def require_size(size: tuple[int, int]) -> None:
+    """Refuses a width and height that are none of a `Size`.
+
+    Raises:
+        ConfigError: a side is not positive, or too long.
+    """
+    if not all(1 <= side <= LONGEST_SIDE for side in size):
+        raise ConfigError(f"{size[0]} {size[1]} is no size of images: give a width and a height of 1…{LONGEST_SIDE}")
 
 
 class Section(BaseModel):

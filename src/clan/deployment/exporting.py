@@ -176,8 +176,10 @@ def require_free(folder: Path) -> None:
     """Refuses a folder that holds anything but an earlier export.
 
     Raises:
-        ConfigError: it does, or is a file.
+        ConfigError: it does, or is a file, or the current folder.
     """
+    if folder.resolve() == Path.cwd():
+        raise ConfigError("the export would replace the folder that you are in: name one in it with -o")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / CARD).is_file():
         raise ConfigError(f"{folder} is in use and holds no {CARD} of an earlier export: name another folder with -o")
     if folder.exists() and not folder.is_dir():

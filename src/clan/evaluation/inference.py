@@ -17,7 +17,7 @@ from PIL import Image
 from clan.core.errors import ConfigError
 from clan.core.precision import autocast
 from clan.core.runtime import Precision, available_cores
-from clan.core.schema import build
+from clan.core.schema import build, require_size
 from clan.data import transforms
 from clan.data.dataset import Dataset
 from clan.datasets import Description
@@ -63,6 +63,9 @@ class EvaluationOptions:
     def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise ConfigError(f"batch size {self.batch_size} is no number of images: give at least 1")
+        for size in (self.input_size, self.output_size):
+            if size is not None:
+                require_size(size)
 
     @classmethod
     def of_run(cls, config: Config, dataset: Description) -> "EvaluationOptions":

@@ -12,7 +12,7 @@ from PIL import Image
 
 from clan.core.errors import ConfigError, DataError, WeightsError
 from clan.core.runtime import import_paddle
-from clan.core.schema import find
+from clan.core.schema import find, require_size
 from clan.data import transforms
 from clan.datasets.labels import LabelSpace
 from clan.evaluation import overlays
@@ -101,10 +101,12 @@ class Model:
             as many pixels as `card.input.size`, or as the exported network has it if that has one size alone.
 
     Raises:
-        ConfigError: the exported network has another size alone.
+        ConfigError: the size is none, or the exported network has another size alone.
     """
 
     def __init__(self, network: Engine, card: ModelCard, *, input_size: tuple[int, int] | None = None) -> None:
+        if input_size is not None:
+            require_size(input_size)
         self.network, self.card = network, card
         fixed = card.input.resize and not card.input.any_size
         if fixed and input_size not in (None, card.input.size):
@@ -130,9 +132,24 @@ class Model:
         """What the network sees of an RGB image, uint8 [h, w, 3]; any thread can make it."""
         return np.asarray(transforms.resize_image(image, self.seen_size(image.size)))
 
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        """Images as the network sees them, uint8 RGB [N, h, w, 3] → float32 [N, heads, C, a, b].
+
+        Raises:
+            WeightsError: the network has other heads or classes than its card tells of.
+        """
+        logits = self.network.logits(images)
+        told = (self.card.network.num_heads, self.card.num_classes)
+        if logits.shape[1:3] != told:
+            raise WeightsError(
+                f"the network has {logits.shape[1]} heads of {logits.shape[2]} classes, but its {CARD} tells of "
+                f"{told[0]} of {told[1]}: keep the files of one clan export together"
+            )
+        return logits
+
     def predict(self, image: Image.Image, prepared: np.ndarray) -> Prediction:
         """Runs the network on what `prepare` made of an RGB image."""
-        logits = self.network.logits(prepared[None])[0]
+        logits = self.logits(prepared[None])[0]
         return Prediction(np.asarray(image), logits, (prepared.shape[0], prepared.shape[1]), self.card)
 
     @overload
@@ -161,7 +178,7 @@ class Model:
             return [self.predict(picture, one) for picture, one in zip(pictures, prepared, strict=True)]
         if not prepared:
             return []
-        logits = self.network.logits(np.stack(prepared))
+        logits = self.logits(np.stack(prepared))
         seen = (prepared[0].shape[0], prepared[0].shape[1])
         return [
             Prediction(np.asarray(picture), one, seen, self.card) for picture, one in zip(pictures, logits, strict=True)
@@ -172,9 +189,13 @@ def as_picture(image: Picture) -> Image.Image:
     """An image of Pillow's in RGB.
 
     Raises:
-        DataError: an array has another shape or type.
+        DataError: an array has another shape or type, or an image more than 8 bits a channel.
     """
     if isinstance(image, Image.Image):
+        if image.mode.startswith(("I", "F")):  # Pillow would clip, not scale
+            raise DataError(
+                f"an image of mode {image.mode} has more than 8 bits a channel: scale its values to 0…255 first"
+            )
         return image.convert("RGB")
     array = np.asarray(image)
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or not array.size:

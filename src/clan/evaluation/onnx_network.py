@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from clan.core.errors import ConfigError, WeightsError
+from clan.core.errors import LESS_MEMORY, ConfigError, DeviceError, WeightsError
 from clan.core.files import quoted
 from clan.core.runtime import available_cores
 
@@ -60,22 +60,43 @@ class OnnxNetwork:
             raise WeightsError(
                 f"{path} takes images of rank {len(inputs[INPUT].shape)}, not of 4: it is not from clan export"
             )
+        self.path = path
         self.sized = INPUT_SIZE in [one.name for one in self.session.get_overridable_initializers()]
         self.device = "gpu" if "CUDAExecutionProvider" in self.session.get_providers() else "cpu"
         self._wanted = onnxruntime.RunOptions()
         self._wanted.only_execute_path_to_fetches = True  # not the label map at full size
+        self._wanted.log_severity_level = 4  # what fails is told in a sentence
 
     def logits(self, images: np.ndarray) -> np.ndarray:
-        """Images as the network sees them, uint8 RGB [N, h, w, 3] → float32 [N, heads, C, a, b]."""
+        """Images as the network sees them, uint8 RGB [N, h, w, 3] → float32 [N, heads, C, a, b].
+
+        Raises:
+            DeviceError: there is not enough memory.
+            WeightsError: ONNX Runtime fails otherwise.
+        """
         feed = {INPUT: images}
         if self.sized:
             feed[INPUT_SIZE] = np.array(images.shape[1:3], np.int64)
-        return self.session.run([LOGITS], feed, self._wanted)[0]
+        try:
+            return self.session.run([LOGITS], feed, self._wanted)[0]
+        except Exception as error:
+            if re.search("allocate memory|out of memory|bad_alloc", str(error), re.IGNORECASE):
+                raise DeviceError(f"the memory of {self.device} is used up: {LESS_MEMORY}") from error
+            height, width = images.shape[1:3]
+            raise WeightsError(
+                f"{self.path} cannot be computed for an image of {width}x{height} ({_reason(str(error))}): give "
+                "another --input-size, or export it again"
+            ) from error
+
+
+def _reason(error: str) -> str:
+    """The end of a message, where it tells what went wrong."""
+    text = " ".join(error.split())
+    return quoted(text if len(text) <= 120 else "..." + text[-117:])
 
 
 def _sentence(path: Path, error: str) -> str:
-    text = " ".join(error.split())
-    reason = quoted(text if len(text) <= 120 else "… " + text[-118:])
-    if re.search("not a registered function|No Op registered|Could not find an implementation", text):
+    reason = _reason(error)
+    if re.search("not a registered function|No Op registered|Could not find an implementation", error):
         return f"{path} has an operator that this ONNX Runtime does not compute ({reason}): install a newer onnxruntime"
     return f"{path} cannot be loaded ({reason}): export or copy it again"

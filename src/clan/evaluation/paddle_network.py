@@ -15,6 +15,7 @@ from clan.core.runtime import Precision
 from clan.data import transforms
 from clan.data.domains import trained_classes
 from clan.datasets import Classes
+from clan.datasets.description import MAX_CLASSES
 from clan.datasets.labels import CITYSCAPES, LabelSpace
 from clan.evaluation.inference import EvaluationOptions, evaluating
 from clan.evaluation.label_maps import load_segmenter, options_for
@@ -166,10 +167,13 @@ def label_space_of(
 
     Raises:
         ConfigError: there are others, or another number of them.
+        WeightsError: there are more than label maps can hold.
     """
     if known := trained_classes(weights, given):
         known.require_count(num_classes)
         return known.label_space
+    if num_classes > MAX_CLASSES:
+        raise WeightsError(f"{weights} knows {num_classes} classes, over the limit of {MAX_CLASSES}: train for fewer")
     nothing = f"nothing says which {num_classes} classes {weights} knows"
     if num_classes == CITYSCAPES.num_classes:
         notify(f"{nothing}: they are taken for those of Cityscapes; --classes names others")

@@ -96,10 +96,19 @@ class ReducedAttention(nn.Layer):
         if self.reduction == 1:
             return x
         maps = channels_first(x)
-        if paddle.in_dynamic_mode():  # a program, whose sides are not numbers, takes no image below 29 pixels
+        if paddle.in_dynamic_mode():
             missing = [max(0, self.reduction - side) for side in maps.shape[2:]]
-            maps = F.pad(maps, [0, missing[1], 0, missing[0]]) if any(missing) else maps
-        return self.norm(channels_last(self.sr(maps)))
+            maps = self.sr(F.pad(maps, [0, missing[1], 0, missing[0]]) if any(missing) else maps)
+        else:
+            maps = self._reduced_in_program(maps)
+        return self.norm(channels_last(maps))
+
+    def _reduced_in_program(self, maps: Tensor) -> Tensor:
+        """The same of maps whose sides are not numbers, without a pad, which paddle2onnx 2.1.0 fills with anything."""
+        more = self.reduction - 1
+        rows, columns = (paddle.clip(paddle.shape(maps)[axis] // self.reduction, min=1) for axis in (2, 3))
+        maps = F.conv2d(maps, self.sr.weight, self.sr.bias, stride=self.reduction, padding=[0, more, 0, more])
+        return maps[:, :, :rows, :columns]
 
 
 class LocalMixing(nn.Layer):

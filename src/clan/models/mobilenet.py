@@ -1,6 +1,7 @@
 """MobileNetV2 as a backbone (Sandler et al., CVPR 2018), at output stride 8, 16 (dilated) or 32.
 
-Parameter names are torchvision's: features.0.0, features.1.conv.0 … features.18.1.
+Parameter names are features.0.0, features.1.conv.0 … features.18.1, the layers of a block numbered through; see
+`clan.models.mobilenet_names` for others.
 """
 
 from paddle import Tensor, nn

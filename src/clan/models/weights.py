@@ -15,7 +15,7 @@ import numpy as np
 
 from clan.core.errors import WeightsError
 from clan.core.files import quoted
-from clan.models import dinov2_names, mit_names
+from clan.models import dinov2_names, mit_names, mobilenet_names
 from clan.models.weight_files import read_contents, write_arrays
 from clan.models.wrappings import PREFIXES, roles, split_prefix
 
@@ -226,7 +226,7 @@ def read_network(
         *([f"without the prefix {_listed(prefixes)}"] if prefixes else []),
         *([f"not taken: {_listed(others)} (clan convert --take chooses)"] if others else []),
     ]
-    arrays = {entry.name: entry.array for entry in chosen}
+    arrays = mobilenet_names.flatten({entry.name: entry.array for entry in chosen})
     return FoundArrays(mit_names.arrange(dinov2_names.join_attention(arrays)), tuple(notes))
 
 

@@ -4,7 +4,7 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -61,8 +61,8 @@ class Desk:
             self.bytes -= held
 
     def _busy(self, reason: str) -> Refused:
-        wait = max(1, math.ceil(self.seconds * self.present / 2))
-        return Refused(503, f"{reason}: try again in {wait} seconds", retry_after=wait)
+        pause = max(1, math.ceil(self.seconds * self.present / 2))
+        return Refused(503, f"{reason}: try again in {pause} seconds", retry_after=pause)
 
     async def predict(self, content: bytes, answer: Callable[[Prediction], Result]) -> Result:
         """Segments a picture.
@@ -97,7 +97,17 @@ class Desk:
             self.seconds += 0.2 * (time.monotonic() - began - self.seconds)
             return made
 
-    def close(self) -> None:
-        """Ends the threads; what they are at is finished first."""
-        self._network.shutdown(cancel_futures=True)
-        self._pictures.shutdown(cancel_futures=True)
+    def close(self, seconds: float | None = None) -> bool:
+        """Ends the threads.
+
+        Args:
+            seconds: that they get to finish what they are at; None: as many as it takes.
+
+        Returns:
+            Whether they have finished.
+        """
+        threads = self._network, self._pictures
+        last = [pool.submit(lambda: None) for pool in threads]
+        for pool in threads:
+            pool.shutdown(wait=False)
+        return not wait(last, seconds).not_done

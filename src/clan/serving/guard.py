@@ -1,5 +1,6 @@
 """What stands before every request: where it comes from, and answers that are sentences."""
 
+import asyncio
 import ipaddress
 import json
 import sys
@@ -67,6 +68,9 @@ class Guard:
             await self.app(scope, receive, forward)
         except Refused as refusal:
             await refuse(forward, refusal)
+        except asyncio.CancelledError:  # the server ends, and has waited
+            if not begun:
+                await refuse(forward, Refused(503, "clan serve is ending: send the picture again when it runs"))
         except Exception:
             traceback.print_exc(file=sys.stderr)
             if not begun:

@@ -24,6 +24,9 @@ HEADER_SECONDS = 10
 GRACE_SECONDS = 5
 """That requests get to end when the server ends."""
 
+END_SECONDS = 1
+"""That threads get to end after that."""
+
 
 class _Connection(H11Protocol):
     """A connection that is closed when the headers of a request take too long."""
@@ -113,7 +116,7 @@ def run_server(
     host: str,
     *,
     ready: Callable[[], object] = lambda: None,
-) -> None:
+) -> bool:
     """Serves until a signal.
 
     Args:
@@ -122,6 +125,9 @@ def run_server(
         limits: what a client may ask for.
         host: the name that the socket was bound to.
         ready: called when pictures are served, as fast as later ones.
+
+    Returns:
+        Whether all threads have ended; otherwise the network still sees a picture that nobody waits for.
     """
     width, height = model.card.input.size
     model(np.zeros((height, width, 3), np.uint8)).labels  # noqa: B018 (the first one takes longest)
@@ -131,7 +137,7 @@ def run_server(
         http=_Connection,
         ws="none",
         lifespan="off",
-        log_level="error",
+        log_level="critical",  # the guard prints what goes wrong
         access_log=False,
         server_header=False,
         proxy_headers=False,
@@ -145,4 +151,5 @@ def run_server(
     try:
         server.run([place])
     finally:
-        desk.close()
+        ended = desk.close(END_SECONDS)
+    return ended
