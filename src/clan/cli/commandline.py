@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import errno
 import os
 import signal
 import sys
@@ -12,6 +13,9 @@ from typing import Any, Literal, NoReturn
 from clan.core.errors import ClanError, Interrupted
 from clan.core.output import lost_output, nowhere, open_streams, speak, worded
 from clan.core.runtime import restart_with_huge_pages
+
+_UNUSABLE = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.EIO, errno.ESTALE)
+"""What the system says of a file or folder that is there, or may be, and cannot be looked at."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -68,6 +72,11 @@ def size(text: str) -> tuple[int, int]:
     return int(parts[0]), int(parts[1])
 
 
+def ids_wording(label_ids: bool) -> dict[str, str]:
+    """The wording, for `speak`, of errors of scoring: what `prediction_ids` is called by --label-ids."""
+    return {"set prediction_ids": "omit --label-ids" if label_ids else "give --label-ids"}
+
+
 def fail(message: str) -> NoReturn:
     """Prints a message and ends the program with exit code 2."""
     print(f"error: {worded(message)}", file=sys.stderr)
@@ -75,7 +84,7 @@ def fail(message: str) -> NoReturn:
 
 
 def run(main: Callable[[], None], *, computes: bool = False) -> None:
-    """Runs a command; exits with 2 and one sentence after a ClanError, with 128 + n after signal n.
+    """Runs a command; exits with 2 and one sentence after an error of the user's, with 128 + n after signal n.
 
     Under Paddle's launcher only the first process prints; the others print only the error that ends them.
 
@@ -99,10 +108,9 @@ def run(main: Callable[[], None], *, computes: bool = False) -> None:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
         fail(str(error))
     except (MemoryError, RuntimeError, OSError, SystemError) as error:
-        device = sys.modules.get("clan.core.device")  # not imported here: it imports Paddle
-        if device is None or (sentence := device.explain(error)) is None:
+        if (sentence := _explained(error)) is None:
             raise
-        fail(str(sentence))
+        fail(sentence)
     except Interrupted as stop:
         print(worded(str(stop)), file=sys.stderr)
         raise SystemExit(128 + stop.signal) from None
@@ -111,6 +119,15 @@ def run(main: Callable[[], None], *, computes: bool = False) -> None:
         raise SystemExit(130) from None
     if reason := lost_output():
         fail(f"not all of the output could be written ({reason}): free disk space or write it elsewhere")
+
+
+def _explained(error: Exception) -> str | None:
+    """What a user should know and do of the system's error or Paddle's; None: it is a bug."""
+    if isinstance(error, OSError) and error.errno in _UNUSABLE and error.filename:
+        return f"{error.filename} cannot be used ({error.strerror}): check its name and permissions"
+    device = sys.modules.get("clan.core.device")  # not imported here: it imports Paddle
+    sentence = device and device.explain(error)
+    return sentence and str(sentence)
 
 
 def model(text: str) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from clan import __version__
 from clan.cli.arguments import parse_call
-from clan.cli.commandline import fail, run
+from clan.cli.commandline import fail, ids_wording, run
 from clan.cli.deployment import export
 from clan.cli.flags import DeviceFlags, NetworkFlags, ViewFlags
 from clan.cli.plan import plan_command
@@ -127,7 +127,7 @@ def iou_command(
     from clan.evaluation.scoring import score_dataset, score_folders
     from clan.evaluation.tables import format_scores
 
-    speak({"with --root": "as root in its description"})
+    speak({"with --root": "as root in its description", **ids_wording(label_ids)})
     ids = "labelId" if label_ids else "trainId"
     if truth.suffix in DESCRIPTION_SUFFIXES:
         named = named_domain(str(truth))

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from clan.core.device import select_device
+from clan.core.errors import DataError
 from clan.core.output import progress
 from clan.core.precision import check_precision
 from clan.core.ranks import Ranks, connect, require_same_products
@@ -70,10 +71,19 @@ def write_label_maps(snapshots: Sequence[tuple[Path, Path]], dataset: Dataset, r
 
 
 def score_label_maps(folders: Sequence[Path], score: Callable[[Path], Scores]) -> list[SnapshotScore]:
-    """Scores every folder of label maps and prints its mean IoUs."""
-    rows = []
+    """Scores every folder of label maps and prints its mean IoUs.
+
+    Raises:
+        DataError: the label maps of two folders have different classes, which do not fit into one table.
+    """
+    rows: list[SnapshotScore] = []
     for folder in folders:
         scores = score(folder)
+        if rows and scores.names != rows[0].scores.names:
+            raise DataError(
+                f"the label maps in {folder} have {len(scores.names)} classes, and those of {rows[0].name} beside it "
+                f"{len(rows[0].scores.names)} other ones: move one of the two folders elsewhere"
+            )
         print(folder.name, *(f"{mean} {100 * value:.2f}" for mean, value in scores.means.items()), sep="  ")
         rows.append(SnapshotScore(folder.name, iteration_of(folder.name), scores))
     return rows
@@ -188,7 +198,7 @@ def score_cityscapes(truth: Path, folder: Path, *, classes: Path | None = None, 
     images, known = _ImageScores(folder), read_classes(folder, classes)
     counts, label_space = count_folders(truth, folder, on_pair=images, classes=known, **options)
     split = truth.resolve()
-    source: dict[str, Any] = {"name": "cityscapes", "root": str(split.parents[1]), "split": split.name}
+    source: dict[str, Any] = {"name": "cityscapes", "root": str(split.parent.parent), "split": split.name}
     if known != CITYSCAPES_CLASSES:
         source["classes"] = known.model_dump(mode="json")
     write_evaluation(folder, counts, label_space, images=images, dataset=source)
