@@ -120,7 +120,7 @@ def about_run(name: str, run: RunRecords | None, evaluation: Evaluation) -> Abou
     """
     dataset = evaluation.dataset
     scored = {
-        "scored on": f"{len(evaluation.images)} images of {dataset.get('name')}, {dataset.get('split')}",
+        "scored on": evaluation.scored_on,
         "in": str(dataset.get("root", "")),
         "scored at": evaluation.date[:16].replace("T", " ") + " UTC",
         **({"seen by": evaluation.views} if evaluation.views else {}),
