@@ -14,7 +14,8 @@ from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError, core_sc
 from clan.core.errors import ConfigError
 from clan.core.files import quoted
 
-Side = Annotated[int, Field(ge=1, le=16384)]
+LONGEST_SIDE = 16384
+Side = Annotated[int, Field(ge=1, le=LONGEST_SIDE)]
 Size = tuple[Side, Side]
 """Width and height in pixels."""
 
@@ -23,6 +24,12 @@ PositiveInt = Annotated[int, Field(ge=1, le=10**9)]
 """Counts from 0 or from 1; larger ones than 10⁹ are typing errors."""
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+def require_size(size: tuple[int, int] | None, flag: str) -> None:
+    """Raises ConfigError unless a width and a height, if they are given, are those of a `Size`."""
+    if size and not all(1 <= side <= LONGEST_SIDE for side in size):
+        raise ConfigError(f"{flag} {size[0]} {size[1]} is no size of an image: give 1 to {LONGEST_SIDE} pixels a side")
 
 
 class Section(BaseModel):

@@ -12,7 +12,7 @@ from PIL import Image
 
 from clan.core.errors import ConfigError, DataError, WeightsError
 from clan.core.runtime import import_paddle
-from clan.core.schema import find
+from clan.core.schema import find, require_size
 from clan.data import transforms
 from clan.datasets.labels import LabelSpace
 from clan.evaluation import overlays
@@ -97,10 +97,11 @@ class Model:
             as many pixels as `card.input.size`, or as the exported network has it if that has one size alone.
 
     Raises:
-        ConfigError: the exported network has another size alone.
+        ConfigError: the size is none, or the exported network has another one alone.
     """
 
     def __init__(self, network: Engine, card: ModelCard, *, input_size: tuple[int, int] | None = None) -> None:
+        require_size(input_size, "--input-size")
         self.network, self.card = network, card
         fixed = card.input.resize and not card.input.any_size
         if fixed and input_size not in (None, card.input.size):

@@ -263,6 +263,24 @@ def test_evaluating_weights_that_do_not_fit(evaluation_error, snapshot, tmp_path
     assert not (tmp_path / "result").exists()
 
 
+def test_sizes_and_labels_that_are_none(error_of, snapshot, data, tmp_path):
+    images = data / "Cityscapes/leftImg8bit"
+    for size in ((0, 32), (64, -1), (64, 10**6)):
+        said = " ".join(map(str, size))
+        commands = [
+            ("predict", images, "--weights", snapshot, "--input-size", *size),
+            *(("evaluate", snapshot, "--data-dir", data / "Cityscapes", f"--{kind}-size", *size)
+              for kind in ("input", "output")),
+        ]  # fmt: skip
+        for command in commands:
+            assert f"-size {said} is no size of an image" in error_of(cli.dispatch, *command)
+    assert "error: --size 0 8 is no size" in error_of(cli.dispatch, "export", snapshot, "-o", "there", "--size", 0, 8)
+    given = ("--restore-from", snapshot, "--data-dir", data / "Cityscapes")
+    assert "--output-size 999999 8" in error_of(evaluate.main, *given, "--output-size", "999999,8")
+    assert "--ignore-label -1 is no trainId" in error_of(evaluate.main, *given, "--ignore-label", -1)
+    assert not (tmp_path / "result").exists()
+
+
 def test_evaluating_what_cannot_be_read_or_written(evaluation_error, snapshot, data, tmp_path, worlds):
     sentence = evaluation_error(snapshot, "--data-dir", "nowhere")
     assert "nowhere" in sentence
