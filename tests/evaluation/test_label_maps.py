@@ -1,14 +1,18 @@
 import numpy as np
+import paddle
 import pytest
 from PIL import Image
 
-from clan.core.errors import ConfigError
+import clan
+from clan.core.errors import ConfigError, WeightsError
 from clan.core.ranks import ALONE
 from clan.data.dataset import Dataset
 from clan.datasets import Description
 from clan.datasets.labels import CITYSCAPES_TO_TRAIN_ID
 from clan.evaluation.bulk import write_label_maps
 from clan.evaluation.label_maps import EvaluationOptions, evaluate, load_segmenter
+from clan.evaluation.viewed_model import ViewedModel
+from clan.evaluation.views import Views
 from clan.models.options import NetworkConfig
 from clan.models.segmenter import build_segmenter
 from clan.models.weights import save_weights
@@ -80,6 +84,21 @@ def test_the_size_of_batches_changes_nothing(small, tmp_path, batch_size):
     for name in names:
         one, many = (np.asarray(Image.open(tmp_path / folder / name)) for folder in ("one", "many"))
         assert (one == many).mean() > 0.999  # the network's sums may be ordered differently
+
+
+@pytest.mark.parametrize("views", [Views(), Views(flip=True)])
+def test_what_is_not_finite_becomes_no_label_map(small, tmp_path, views):
+    segmenter, _ = small
+    picture = np.zeros((32, 64, 3), np.uint8)
+    model = clan.load(tmp_path / "small.pdparams")
+    assert model(picture).labels.shape == (32, 64)
+    for network in (segmenter, model.network.segmenter):
+        network.heads[0].conv2d_list[0].bias.set_value(paddle.full([19], np.inf))
+    with pytest.raises(WeightsError, match=r"predicts for .*broken is not finite"):
+        ids(small, tmp_path / "broken", views=views)
+    assert not list((tmp_path / "broken").glob("*.png"))
+    with pytest.raises(WeightsError, match="predicts is not finite"):
+        (model if views.plain else ViewedModel(model, views))(picture)
 
 
 def test_a_batch_of_nothing_is_refused():

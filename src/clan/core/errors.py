@@ -41,6 +41,11 @@ LESS_MEMORY = (
 )
 """How training takes less memory; other commands say their own in its place (`clan.core.output.speak`)."""
 
+NOT_FINITE = (
+    "is not finite, as after training that diverged: use an earlier snapshot, or leave --precision out if it is given"
+)
+"""What is wrong with what a network predicts, and what to do: its label maps would look like any other."""
+
 
 class Interrupted(Exception):
     """A signal ended a run after its state was saved.

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from clan.core.errors import ConfigError, WeightsError
+from clan.core.errors import NOT_FINITE, ConfigError, WeightsError
 from clan.core.runtime import import_paddle
 from clan.data.dataset import Dataset
 from clan.datasets import NAMED_CLASSES, Classes
@@ -175,6 +175,7 @@ def evaluate(
         DataError: an image cannot be read, or a label map cannot be written.
         ConfigError: label ids are requested for other classes than those of Cityscapes; two images have the same
             label map, or a label map would overwrite a file of the data set.
+        WeightsError: what the network predicts is not finite.
     """
     refuse_clashes_of(dataset, save)
     table = _label_id_table(dataset.classes) if options.label_ids else None
@@ -184,7 +185,15 @@ def evaluate(
     def write(train_ids: np.ndarray, index: int) -> None:
         save_label_map(train_ids, save / dataset.stems[index], dataset.classes.label_space, table=table)
 
-    each_label_map(segmenter, dataset, write, options=options, on_image=on_image, on_view=on_view)
+    def require_finite(layer: Any, images: Any, logits: Any) -> Any:
+        if not all(bool(one.isfinite().all()) for one in logits):
+            raise WeightsError(f"what the network predicts for {save} {NOT_FINITE}")
+
+    hook = segmenter.register_forward_post_hook(require_finite)
+    try:
+        each_label_map(segmenter, dataset, write, options=options, on_image=on_image, on_view=on_view)
+    finally:
+        hook.remove()
 
 
 def refuse_clashes_of(dataset: Dataset, save: Path) -> None:

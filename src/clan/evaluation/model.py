@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from clan.core.errors import ConfigError, DataError, WeightsError
+from clan.core.errors import NOT_FINITE, ConfigError, DataError, WeightsError
 from clan.core.runtime import import_paddle
 from clan.core.schema import find, require_size
 from clan.data import transforms
@@ -127,9 +127,20 @@ class Model:
         """What the network sees of an RGB image, uint8 [h, w, 3]; any thread can make it."""
         return np.asarray(transforms.resize_image(image, self.seen_size(image.size)))
 
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        """Images as the network sees them, uint8 RGB [N, h, w, 3] → float32 [N, heads, C, a, b].
+
+        Raises:
+            WeightsError: a number is not finite.
+        """
+        found = self.network.logits(images)
+        if not np.isfinite(found).all():
+            raise WeightsError(f"what the network predicts {NOT_FINITE}")
+        return found
+
     def predict(self, image: Image.Image, prepared: np.ndarray) -> Prediction:
         """Runs the network on what `prepare` made of an RGB image."""
-        logits = self.network.logits(prepared[None])[0]
+        logits = self.logits(prepared[None])[0]
         return Prediction(np.asarray(image), logits, (prepared.shape[0], prepared.shape[1]), self.card)
 
     @overload
@@ -157,7 +168,7 @@ class Model:
             return [self.predict(picture, one) for picture, one in zip(pictures, prepared, strict=True)]
         if not prepared:
             return []
-        logits = self.network.logits(np.stack(prepared))
+        logits = self.logits(np.stack(prepared))
         seen = (prepared[0].shape[0], prepared[0].shape[1])
         return [
             Prediction(np.asarray(picture), one, seen, self.card) for picture, one in zip(pictures, logits, strict=True)

@@ -68,7 +68,7 @@ class ViewedModel(Model):
         self.views = views
         self.on_view: Callable[[], object] = lambda: None
         self._fusion = ViewFusion(
-            model.network.logits,
+            self.logits,
             views,
             upsampling=network.upsampling,
             align_corners=network.align_corners,
