@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from clan.core.errors import ConfigError
+from clan.core.files import write_file
 from clan.core.output import encoded, one_line, progress
 from clan.data.checks import REMARKS, Findings, check
 from clan.data.dataset import Dataset, find_splits
@@ -65,7 +66,7 @@ def check_data(
             _print(findings, dataset)
             print(f"  overlays in {picture}")
     if as_json:
-        print(json.dumps({"name": named.description.name, "ok": ok, "splits": report}, indent=2, ensure_ascii=False))
+        print(json.dumps({"name": named.description.name, "ok": ok, "splits": report}, indent=2))
     return ok
 
 
@@ -136,7 +137,7 @@ def init_data(folder: Path, output: Path | None) -> Path:
         output: file to write; None: FOLDER.yaml in the working folder.
 
     Raises:
-        ClanError: the folder has no images, or the file exists already.
+        ClanError: the folder has no images, or the file exists already or cannot be written.
     """
     from clan.data.proposal import propose
 
@@ -146,8 +147,7 @@ def init_data(folder: Path, output: Path | None) -> Path:
     if output.exists():
         raise ConfigError(f"{output} exists already: name another file with -o")
     proposal = propose(folder, relative_to=output.resolve().parent)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_bytes(encoded(proposal.text))
+    write_file(output, encoded(proposal.text), "name another file with -o")
     for line in proposal.seen:
         print(line)
     naming = "give its classes their names, then " if proposal.unnamed else ""

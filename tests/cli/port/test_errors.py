@@ -345,6 +345,14 @@ def test_what_the_system_refuses_is_named_by_every_command(error_of, monkeypatch
     assert f"error: {'n' * 300}" in error_of(cli.dispatch, "evaluate", "n" * 300)
 
 
+def test_a_description_that_cannot_be_written(error_of, worlds, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    assert "cannot write file/x.yaml" in error_of(
+        cli.dispatch, "data", "init", worlds / "Cityscapes", "-o", "file/x.yaml"
+    )
+    assert files(tmp_path) == {"file"}
+
+
 # --- Folders and states ---
 
 
