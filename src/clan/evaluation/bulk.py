@@ -20,7 +20,7 @@ from clan.evaluation.iou import Scores, headline, iou_per_class, mean_iou, score
 from clan.evaluation.label_maps import evaluate, load_segmenter, options_for, refuse_clashes_of
 from clan.evaluation.outputs import refuse_clashes
 from clan.evaluation.scores_file import Evaluation, describe, read_classes, read_evaluation, write_evaluation
-from clan.evaluation.scoring import LabelPair, PredictionIds, count_dataset, count_folders
+from clan.evaluation.scoring import LabelPair, PredictionIds, count_dataset, count_folders, require_truths
 from clan.evaluation.tables import ABSENT, About, Option, SnapshotScore, format_scores
 from clan.run import presets as recipes
 from clan.run.folder import find_snapshots, iteration_of
@@ -223,6 +223,7 @@ def evaluate_and_score(
     Raises:
         ConfigError: label ids are requested for other classes than those of Cityscapes, or the number of classes
             differs from the run's.
+        DataError: some images have a ground truth and others have none.
     """
     ranks = connect()
     ids: PredictionIds = "labelId" if given.get("label_ids") else "trainId"
@@ -230,6 +231,8 @@ def evaluate_and_score(
     run_folder = weights.resolve().parent.name
     several = result_folders(weights, save) if weights.is_dir() else []
     snapshots = several or [(weights, save / f"{run_folder}_{weights.stem}")]
+    if dataset.has_any_label:
+        require_truths(dataset)  # before the label maps, which may take hours
     write_label_maps(snapshots, dataset, ranks, **given)
     if not dataset.has_any_label:
         print(f"{dataset.name} has no ground truth in split {dataset.split}: nothing to score")

@@ -118,10 +118,10 @@ def count_dataset(
     Raises:
         DataError: a ground truth or a prediction is missing, damaged or of another format.
     """
+    require_truths(dataset)
     pairs = [
         LabelPair(dataset.label_path(index), prediction_dir / f"{stem}.png") for index, stem in enumerate(dataset.stems)
     ]
-    _require_all("ground truths", [pair.truth for pair in pairs], "check the description and the folder")
     _require_all("predictions", [pair.prediction for pair in pairs], "evaluate the whole set before scoring it")
     tables = {} if prediction_ids == "trainId" else {"prediction_table": dataset.table[:256]}
     num_classes = dataset.classes.label_space.num_classes
@@ -131,6 +131,12 @@ def count_dataset(
         return _compare(pair, dataset.read_label(indices[pair]), num_classes, prediction_ids, tables)
 
     return _count(pairs, compare, num_classes, f"scoring {prediction_dir.name}", workers, on_pair)
+
+
+def require_truths(dataset: Dataset) -> None:
+    """Raises DataError unless every image of a data set has a ground truth."""
+    truths = [dataset.label_path(index) for index in range(len(dataset))]
+    _require_all("ground truths", truths, "check the description and the folder, or list the images that have one")
 
 
 def score_dataset(dataset: Dataset, prediction_dir: Path, **options: Any) -> Scores:

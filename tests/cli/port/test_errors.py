@@ -263,6 +263,26 @@ def test_evaluating_weights_that_do_not_fit(evaluation_error, snapshot, tmp_path
     assert not (tmp_path / "result").exists()
 
 
+def test_what_cannot_be_scored_is_refused_before_label_maps_are_made(error_of, snapshot, data, tmp_path):
+    command = ("evaluate", snapshot, "--data-dir", data / "Cityscapes", "--input-size", 64, 32)
+    image, other = sorted((data / "Cityscapes/leftImg8bit/val").rglob("*.png"))
+    (tmp_path / "list.txt").write_text(f"{image}\n{other}\n{image}\n")
+    assert f"{image} is listed 2 times" in error_of(cli.dispatch, *command, "--data-list", "list.txt")
+    next((data / "Cityscapes/gtFine/val").rglob("*_labelIds.png")).unlink()
+    assert "1 of 2 ground truths are missing" in error_of(cli.dispatch, *command)
+    assert not (tmp_path / "result").exists()
+
+
+def test_scoring_refuses_flags_that_nothing_reads(error_of, predictions, tmp_path):
+    folder, truth = predictions
+    (tmp_path / "own.yaml").write_text(
+        f'root: {truth}\nimages: "{{name}}.png"\nlabels: "{{name}}.png"\nclasses: {{road: 7}}'
+    )
+    assert "omit --split test" in error_of(cli.dispatch, "iou", truth, folder, "--split", "test")
+    assert "omit --split test" in error_of(cli.dispatch, "iou", "own.yaml", folder, "--split", "test")
+    assert "omit --devkit-dir there" in error_of(cli.dispatch, "iou", "own.yaml", folder, "--devkit-dir", "there")
+
+
 def test_sizes_and_labels_that_are_none(error_of, snapshot, data, tmp_path):
     images = data / "Cityscapes/leftImg8bit"
     for size in ((0, 32), (64, -1), (64, 10**6)):
