@@ -3,6 +3,8 @@
 import csv
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +76,17 @@ def test_odd_names_are_trained_on_evaluated_recorded_and_shown(data, capfd):
     assert one_line(NAMES[0]) in page
     clan("predict", FOLDER / "images", "--weights", run / "odd_6.pdparams")
     assert Path(f"predictions/{NAMES[0]}.png").exists()
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "gbk", "utf-8"])
+def test_json_on_stdout_is_json_in_every_encoding(data, encoding):
+    for name in ("é", "🚲"):
+        (FOLDER / f"images/{name}.png").write_bytes(b"damaged")
+    command = [sys.executable, "-m", "clan", "data", "check", "odd.yaml", "--json"]
+    told = subprocess.run(command, capture_output=True, env=os.environ | {"PYTHONIOENCODING": encoding})
+    (found,) = json.loads(told.stdout.decode(encoding))["splits"].values()
+    for name in ("é", "🚲"):
+        assert any(f"{name}.png" in problem for problem in found["problems"])
 
 
 def test_names_are_written_on_one_line_and_read_back():

@@ -213,6 +213,31 @@ class TestErrors:
         self.refuses(r"values .*labelIds", *folders, prediction_ids="labelId")
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"label": ["c"] * 300, "label2train": [[7, 257]]}, "300 classes, not 1 to 255"),
+        ({"label": [], "label2train": []}, "0 classes"),
+        ({"label": ["a"], "label2train": [[7, float("inf")]]}, "infinity"),
+        ("[" * 100_000, "recursion"),
+    ],
+)
+def test_a_devkit_that_describes_nothing(folders, devkit, content, said):
+    (devkit / "info.json").write_text(content if isinstance(content, str) else json.dumps(content))
+    with pytest.raises(DataError, match=rf"info.json is no devkit description .*{said}"):
+        score_folders(*folders, devkit_dir=devkit)
+
+
+def test_truths_are_found_as_images_of_a_data_set_are(folders):
+    truth = folders[0]
+    expected = find_pairs(*folders)
+    (truth / "bonn/._bonn_1_gtFine_labelIds.png").write_bytes(b"made by macOS")
+    assert find_pairs(*folders) == expected
+    (truth / "aachen").rename(truth.parent / "elsewhere")
+    (truth / "aachen").symlink_to(truth.parent / "elsewhere")
+    assert find_pairs(*folders) == expected
+
+
 def test_importing_it_needs_no_paddle():
     code = "import sys, clan.evaluation.scoring, clan.evaluation.tables; print(*sys.modules)"
     modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

@@ -67,6 +67,36 @@ def test_evaluations_are_found_by_weights_and_by_name(evaluated_runs, tmp_path):
     assert [one.folder.name for one in find_evaluations(run.folder, run.snapshots, [tmp_path])] == ["first_2"]
 
 
+def evaluated_again(scores, folder, **changes):
+    """Copies a `scores.json` into a folder of its own, with changes."""
+    folder.mkdir(parents=True)
+    (folder / "scores.json").write_text(json.dumps(json.loads(scores.read_text()) | changes))
+
+
+def test_a_snapshot_that_is_evaluated_twice_is_one_snapshot_with_its_last_scores(evaluated_runs, tmp_path):
+    run, results = read_run(evaluated_runs / "first"), evaluated_runs / "result"
+    evaluated_again(results / "first_4/scores.json", tmp_path / "first_SYS_4", date="2999-01-01T00:00:00+00:00")
+    evaluated_again(results / "first_4/scores.json", tmp_path / "first_4", weights=None)
+    found = find_evaluations(run.folder, run.snapshots, [results, tmp_path])
+    assert [(one.iteration, one.folder.name) for one in found] == [(2, "first_2"), (4, "first_SYS_4")]
+
+
+@pytest.mark.parametrize("change", ["name", "split", "images"])
+def test_scores_of_other_images_are_not_compared(runs, tmp_path, change):
+    scores = runs[0].parent / "result/first_4/scores.json"
+    text = json.loads(scores.read_text())
+    perfect = {"confusion": np.eye(19, dtype=int).tolist(), "date": "2999-01-01T00:00:00+00:00"}
+    other = {"images": dict([*text["images"].items()][:1])} if change == "images" else {}
+    dataset = text["dataset"] | ({change: "other"} if change != "images" else {})
+    evaluated_again(scores, tmp_path / "test/first_SYS_4", **perfect, **other, dataset=dataset)
+    page = make_report(runs, tmp_path / "r.html", results=[tmp_path / "test"], images=0)
+    assert [one.iteration for one in page.runs[0].snapshots] == [2, 4]
+    assert all(one.means["mIoU-19"] < 1 for one in page.runs[0].snapshots)
+    (notice,) = page.notices
+    assert "test/first_SYS_4 was scored on " in notice
+    assert "--evaluations names what to show" in notice
+
+
 def test_what_is_no_score_is_named(tmp_path):
     with pytest.raises(ClanError, match=r"scores\.json"):
         read_evaluation(tmp_path)

@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import errno
 import os
 import signal
 import sys
@@ -12,6 +13,9 @@ from typing import Any, Literal, NoReturn
 from clan.core.errors import ClanError, Interrupted
 from clan.core.output import lost_output, nowhere, open_streams, speak, worded
 from clan.core.runtime import restart_with_huge_pages
+
+_UNUSABLE = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.EIO, errno.ESTALE)
+"""What the system says of a file or folder that is there, or may be, and cannot be looked at."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -68,6 +72,11 @@ def size(text: str) -> tuple[int, int]:
     return int(parts[0]), int(parts[1])
 
 
+def ids_wording(label_ids: bool) -> dict[str, str]:
+    """The wording, for `speak`, of errors of scoring: what `prediction_ids` is called by --label-ids."""
+    return {"set prediction_ids": "omit --label-ids" if label_ids else "give --label-ids"}
+
+
 def fail(message: str) -> NoReturn:
     """Prints a message and ends the program with exit code 2."""
     print(f"error: {worded(message)}", file=sys.stderr)
@@ -75,7 +84,7 @@ def fail(message: str) -> NoReturn:
 
 
 def run(main: Callable[[], None], *, computes: bool = False) -> None:
-    """Runs a command; exits with 2 and one sentence after a ClanError, with 128 + n after signal n.
+    """Runs a command; exits with 2 and one sentence after an error of the user's, with 128 + n after signal n.
 
     Under Paddle's launcher only the first process prints; the others print only the error that ends them.
 
@@ -117,8 +126,7 @@ def _explained(error: Exception) -> str | None:
     device = sys.modules.get("clan.core.device")  # not imported here: it imports Paddle
     if device is not None and (sentence := device.explain(error)) is not None:
         return str(sentence)
-    if isinstance(error, OSError) and isinstance(error.filename, str | bytes):
-        # A name that is too long, a folder without permission, a drive that is gone.
+    if isinstance(error, OSError) and error.errno in _UNUSABLE and isinstance(error.filename, str | bytes):
         return f"{os.fsdecode(error.filename)} cannot be used ({error.strerror}): check its name and permissions"
     return None
 

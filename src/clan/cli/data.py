@@ -73,7 +73,7 @@ def check_data(
             _print(findings, dataset)
             print(f"  overlays in {picture}")
     if as_json:
-        print(json.dumps({"name": named.description.name, "ok": ok, "splits": report}, indent=2, ensure_ascii=False))
+        print(json.dumps({"name": named.description.name, "ok": ok, "splits": report}, indent=2))
     return ok
 
 
@@ -144,7 +144,7 @@ def init_data(folder: Path, output: Path | None) -> Path:
         output: file to write; None: FOLDER.yaml in the working folder.
 
     Raises:
-        ClanError: the folder has no images, or the file exists already.
+        ClanError: the folder has no images, or the file exists already or cannot be written.
     """
     from clan.data.proposal import propose
 

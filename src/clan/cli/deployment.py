@@ -42,7 +42,7 @@ def export(  # noqa: PLR0913 (the signature is the command line)
         classes: file or name of the classes, for weights without their run's config.yaml: cityscapes, synthia-16, …
         network: the network.
     """
-    speak({})
+    speak({"--input-size": "--size"})
     if output is None and web is None:
         raise ConfigError("there is nothing to write: give -o FOLDER, --web PAGE.html, or both")
     require_weights(weights)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from clan import __version__
 from clan.cli.arguments import parse_call
-from clan.cli.commandline import fail, run
+from clan.cli.commandline import fail, ids_wording, run
 from clan.cli.deployment import export
 from clan.cli.flags import DeviceFlags, NetworkFlags, ViewFlags
 from clan.cli.plan import plan_command
@@ -17,7 +17,7 @@ from clan.cli.show import convert, inspect, predict, report
 from clan.cli.suggestion import suggest
 from clan.cli.train import train_command
 from clan.core import runtime
-from clan.core.errors import LESS_MEMORY
+from clan.core.errors import LESS_MEMORY, ConfigError
 from clan.core.output import speak
 from clan.core.runtime import Precision
 
@@ -106,7 +106,7 @@ def iou_command(
     /,
     *,
     devkit_dir: Path | None = None,
-    split: str = "val",
+    split: str | None = None,
     classes: Path | None = None,
     label_ids: bool = False,
 ) -> None:
@@ -116,25 +116,31 @@ def iou_command(
         truth: folder of ground truths, *_gtFine_labelIds.png, or a description file.
         predictions: folder of label maps, named like the images.
         devkit_dir: folder of val.txt, label.txt and info.json.
-        split: split of a described data set.
+        split: split of a described data set; without it, val, or test where there is no val.
         classes: file of the classes of the label maps, or cityscapes, synthia-16, synthia-13; without it, classes.json
             beside the label maps, else the description's own, or Cityscapes'.
         label_ids: label maps have Cityscapes labelIds instead of trainIds.
     """
     from clan.data.dataset import Dataset
-    from clan.data.domains import DESCRIPTION_SUFFIXES, named_domain, require_names
+    from clan.data.domains import DESCRIPTION_SUFFIXES, choose_split, named_domain, require_names, require_splits
     from clan.evaluation.scores_file import read_classes
     from clan.evaluation.scoring import score_dataset, score_folders
     from clan.evaluation.tables import format_scores
 
-    speak({"with --root": "as root in its description"})
+    speak({"with --root": "as root in its description", **ids_wording(label_ids)})
     ids = "labelId" if label_ids else "trainId"
     if truth.suffix in DESCRIPTION_SUFFIXES:
+        if devkit_dir:
+            raise ConfigError(f"{truth} describes the data set itself: omit --devkit-dir {devkit_dir}")
         named = named_domain(str(truth))
         require_names(named.description)
+        require_splits(named.description, split)
+        split = split or choose_split(named.description, named.root, "val", "test")
         space = read_classes(predictions, classes, named.classes)
         dataset = Dataset(named.description, named.root, split=split, classes=space)
         scores = score_dataset(dataset, predictions, prediction_ids=ids)
+    elif split:
+        raise ConfigError(f"{truth} is no description file, whose splits have names: omit --split {split}")
     else:
         space = read_classes(predictions, classes)
         scores = score_folders(truth, predictions, devkit_dir=devkit_dir, prediction_ids=ids, classes=space)

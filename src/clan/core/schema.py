@@ -26,14 +26,10 @@ PositiveInt = Annotated[int, Field(ge=1, le=10**9)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
-def require_size(size: tuple[int, int]) -> None:
-    """Refuses a width and height that are none of a `Size`.
-
-    Raises:
-        ConfigError: a side is not positive, or too long.
-    """
-    if not all(1 <= side <= LONGEST_SIDE for side in size):
-        raise ConfigError(f"{size[0]} {size[1]} is no size of images: give a width and a height of 1…{LONGEST_SIDE}")
+def require_size(size: tuple[int, int] | None, flag: str) -> None:
+    """Raises ConfigError unless a width and a height, if they are given, are those of a `Size`."""
+    if size and not all(1 <= side <= LONGEST_SIDE for side in size):
+        raise ConfigError(f"{flag} {size[0]} {size[1]} is no size of an image: give 1 to {LONGEST_SIDE} pixels a side")
 
 
 class Section(BaseModel):

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from clan.core.device import select_device
+from clan.core.errors import DataError
 from clan.core.output import progress
 from clan.core.precision import check_precision
 from clan.core.ranks import Ranks, connect, require_same_products
@@ -20,7 +21,7 @@ from clan.evaluation.iou import Scores, headline, iou_per_class, mean_iou, score
 from clan.evaluation.label_maps import evaluate, load_segmenter, options_for, refuse_clashes_of
 from clan.evaluation.outputs import refuse_clashes
 from clan.evaluation.scores_file import Evaluation, describe, read_classes, read_evaluation, write_evaluation
-from clan.evaluation.scoring import LabelPair, PredictionIds, count_dataset, count_folders
+from clan.evaluation.scoring import LabelPair, PredictionIds, count_dataset, count_folders, require_truths
 from clan.evaluation.tables import ABSENT, About, Option, SnapshotScore, format_scores
 from clan.run import presets as recipes
 from clan.run.folder import find_snapshots, iteration_of
@@ -73,10 +74,19 @@ def write_label_maps(snapshots: Sequence[tuple[Path, Path]], dataset: Dataset, r
 
 
 def score_label_maps(folders: Sequence[Path], score: Callable[[Path], Scores]) -> list[SnapshotScore]:
-    """Scores every folder of label maps and prints its mean IoUs."""
-    rows = []
+    """Scores every folder of label maps and prints its mean IoUs.
+
+    Raises:
+        DataError: the label maps of two folders have different classes, which do not fit into one table.
+    """
+    rows: list[SnapshotScore] = []
     for folder in folders:
         scores = score(folder)
+        if rows and scores.names != rows[0].scores.names:
+            raise DataError(
+                f"the label maps in {folder} have {len(scores.names)} classes, and those of {rows[0].name} beside it "
+                f"{len(rows[0].scores.names)} other ones: move one of the two folders elsewhere"
+            )
         print(folder.name, *(f"{mean} {100 * value:.2f}" for mean, value in scores.means.items()), sep="  ")
         rows.append(SnapshotScore(folder.name, iteration_of(folder.name), scores))
     return rows
@@ -113,7 +123,7 @@ def about_run(name: str, run: RunRecords | None, evaluation: Evaluation) -> Abou
     """
     dataset = evaluation.dataset
     scored = {
-        "scored on": f"{len(evaluation.images)} images of {dataset.get('name')}, {dataset.get('split')}",
+        "scored on": evaluation.scored_on,
         "in": str(dataset.get("root", "")),
         "scored at": evaluation.date[:16].replace("T", " ") + " UTC",
         **({"seen by": evaluation.views} if evaluation.views else {}),
@@ -191,7 +201,7 @@ def score_cityscapes(truth: Path, folder: Path, *, classes: Path | None = None, 
     images, known = _ImageScores(folder), read_classes(folder, classes)
     counts, label_space = count_folders(truth, folder, on_pair=images, classes=known, **options)
     split = truth.resolve()
-    source: dict[str, Any] = {"name": "cityscapes", "root": str(split.parents[1]), "split": split.name}
+    source: dict[str, Any] = {"name": "cityscapes", "root": str(split.parent.parent), "split": split.name}
     if known != CITYSCAPES_CLASSES:
         source["classes"] = known.model_dump(mode="json")
     write_evaluation(folder, counts, label_space, images=images, dataset=source)
@@ -216,6 +226,7 @@ def evaluate_and_score(
     Raises:
         ConfigError: label ids are requested for other classes than those of Cityscapes, or the number of classes
             differs from the run's.
+        DataError: some images have a ground truth and others have none.
     """
     ranks = connect()
     ids: PredictionIds = "labelId" if given.get("label_ids") else "trainId"
@@ -223,6 +234,8 @@ def evaluate_and_score(
     run_folder = weights.resolve().parent.name
     several = result_folders(weights, save) if weights.is_dir() else []
     snapshots = several or [(weights, save / f"{run_folder}_{weights.stem}")]
+    if dataset.has_any_label:
+        require_truths(dataset)  # before the label maps, which may take hours
     write_label_maps(snapshots, dataset, ranks, **given)
     if not dataset.has_any_label:
         print(f"{dataset.name} has no ground truth in split {dataset.split}: nothing to score")

@@ -21,6 +21,7 @@ from clan.core.schema import build, require_size
 from clan.data import transforms
 from clan.data.dataset import Dataset
 from clan.datasets import Description
+from clan.datasets.labels import IGNORE
 from clan.evaluation.argmax import label_map
 from clan.evaluation.finite import require_finite
 from clan.evaluation.fusion import ViewFusion
@@ -63,9 +64,10 @@ class EvaluationOptions:
     def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise ConfigError(f"batch size {self.batch_size} is no number of images: give at least 1")
-        for size in (self.input_size, self.output_size):
-            if size is not None:
-                require_size(size)
+        require_size(self.input_size, "--input-size")
+        require_size(self.output_size, "--output-size")
+        if self.excluded is not None and not 0 <= self.excluded <= IGNORE:
+            raise ConfigError(f"--ignore-label {self.excluded} is no trainId: give 0 to {IGNORE}; {IGNORE} is no class")
 
     @classmethod
     def of_run(cls, config: Config, dataset: Description) -> "EvaluationOptions":

@@ -1,5 +1,6 @@
 """Evaluation: predicts the label maps of a data set with a segmenter's weights and writes them as PNG files."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -175,6 +176,7 @@ def evaluate(
         DataError: an image cannot be read, or a label map cannot be written.
         ConfigError: label ids are requested for other classes than those of Cityscapes; two images have the same
             label map, or a label map would overwrite a file of the data set.
+        NotFinite: a prediction is not finite.
     """
     refuse_clashes_of(dataset, save)
     table = _label_id_table(dataset.classes) if options.label_ids else None
@@ -191,9 +193,12 @@ def refuse_clashes_of(dataset: Dataset, save: Path) -> None:
     """Refuses label maps that would overwrite each other or files of the data set.
 
     Raises:
-        ConfigError: a file would be overwritten.
+        ConfigError: a file would be overwritten, or an image is listed twice.
     """
     paths = [dataset.image_path(index) for index in range(len(dataset))]
+    path, times = Counter(paths).most_common(1)[0]
+    if times > 1:
+        raise ConfigError(f"{path} is listed {times} times, and has one label map: list it once in --data-list")
     labels = [dataset.label_path(index) for index in range(len(dataset))] if dataset.labelled else []
     outputs = (
         (str(path), save / f"{stem}{ending}")

@@ -101,12 +101,11 @@ class Model:
             as many pixels as `card.input.size`, or as the exported network has it if that has one size alone.
 
     Raises:
-        ConfigError: the size is none, or the exported network has another size alone.
+        ConfigError: the size is none, or the exported network has another one alone.
     """
 
     def __init__(self, network: Engine, card: ModelCard, *, input_size: tuple[int, int] | None = None) -> None:
-        if input_size is not None:
-            require_size(input_size)
+        require_size(input_size, "--input-size")
         self.network, self.card = network, card
         fixed = card.input.resize and not card.input.any_size
         if fixed and input_size not in (None, card.input.size):

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -60,6 +60,16 @@ class Evaluation:
     def views(self) -> str:
         """The windows, scales and mirrorings in which images were seen, in words; empty: each once, as a whole."""
         return self.dataset.get("views", "")
+
+    @property
+    def scored(self) -> tuple[str, str, frozenset[str]]:
+        """Name and split of the data set, and the scored images: scores are comparable where these are equal."""
+        return str(self.dataset.get("name")), str(self.dataset.get("split")), frozenset(self.images)
+
+    @property
+    def scored_on(self) -> str:
+        """`scored` in words."""
+        return f"{len(self.images)} images of {self.dataset.get('name')}, {self.dataset.get('split')}"
 
 
 def describe(dataset: Dataset) -> dict[str, Any]:
@@ -262,7 +272,7 @@ def find_evaluations(
     *,
     on_damaged: Callable[[DataError], None] = lambda error: None,
 ) -> list[Evaluation]:
-    """The evaluations of a run's snapshots, by iteration.
+    """The evaluations of a run's snapshots, by iteration; of several of a snapshot on the same images, the last.
 
     Args:
         run: the run's folder.
@@ -287,15 +297,23 @@ def find_evaluations(
             on_damaged(DataError(f"{path.parent} was scored before the run in {run} began: it is of an earlier run"))
         else:
             found[path.parent.resolve()] = evaluation
-    ordered = sorted(
-        found.values(), key=lambda one: (one.iteration is None, one.iteration or 0, _is_best(one), one.date)
-    )
-    # The best snapshot of validation may also have been evaluated under its iteration, or twice.
-    return [
-        one
-        for one, before in zip(ordered, [None, *ordered], strict=False)
-        if not (_is_best(one) and before is not None and before.iteration == one.iteration)
-    ]
+    newest = sorted(found.values(), key=lambda one: one.date, reverse=True)
+    kept = list(_each_once(newest))
+    return sorted(kept, key=lambda one: (one.iteration is None, one.iteration or 0, _is_best(one), one.date))
+
+
+def _each_once(newest: Sequence[Evaluation]) -> Iterator[Evaluation]:
+    """Yields the evaluations, newest first, without further ones of a snapshot that is seen alike on the same images.
+
+    Weights that are the best, or unknown, are those of their iteration, where that was evaluated too.
+    """
+    known: set[tuple[Any, ...]] = set()
+    for one in sorted(newest, key=lambda one: (_is_best(one), one.weights is None)):
+        named = one.weights is not None and not _is_best(one)
+        snapshot = one.weights or one.folder if named or one.iteration is None else one.iteration
+        if (snapshot, one.scored, one.views) not in known:
+            known |= {(name, one.scored, one.views) for name in (snapshot, one.iteration)}
+            yield one
 
 
 def _is_best(evaluation: Evaluation) -> bool:

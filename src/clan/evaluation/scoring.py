@@ -15,6 +15,7 @@ from clan.core.runtime import available_cores
 from clan.data.dataset import Dataset
 from clan.data.image_files import read_id_label
 from clan.data.lists import plain_path, read_lines
+from clan.data.pairing import list_files
 from clan.datasets import CITYSCAPES_CLASSES, Classes, packaged
 from clan.datasets.labels import CITYSCAPES, IGNORE, LabelSpace, lookup_table
 from clan.evaluation.confusion import confusion_matrix
@@ -117,10 +118,10 @@ def count_dataset(
     Raises:
         DataError: a ground truth or a prediction is missing, damaged or of another format.
     """
+    require_truths(dataset)
     pairs = [
         LabelPair(dataset.label_path(index), prediction_dir / f"{stem}.png") for index, stem in enumerate(dataset.stems)
     ]
-    _require_all("ground truths", [pair.truth for pair in pairs], "check the description and the folder")
     _require_all("predictions", [pair.prediction for pair in pairs], "evaluate the whole set before scoring it")
     tables = {} if prediction_ids == "trainId" else {"prediction_table": dataset.table[:256]}
     num_classes = dataset.classes.label_space.num_classes
@@ -130,6 +131,12 @@ def count_dataset(
         return _compare(pair, dataset.read_label(indices[pair]), num_classes, prediction_ids, tables)
 
     return _count(pairs, compare, num_classes, f"scoring {prediction_dir.name}", workers, on_pair)
+
+
+def require_truths(dataset: Dataset) -> None:
+    """Raises DataError unless every image of a data set has a ground truth."""
+    truths = [dataset.label_path(index) for index in range(len(dataset))]
+    _require_all("ground truths", truths, "check the description and the folder, or list the images that have one")
 
 
 def score_dataset(dataset: Dataset, prediction_dir: Path, **options: Any) -> Scores:
@@ -208,8 +215,8 @@ def find_pairs(
 
 
 def _search(truth_dir: Path) -> tuple[list[Path], list[str]]:
-    """All ground truths below a folder, sorted, and the file names of their images."""
-    truths = sorted(truth_dir.rglob(f"*{TRUTH_SUFFIX}"))
+    """All ground truths below a folder, sorted, and the file names of their images; see `list_files`."""
+    truths = [truth_dir / path for path in list_files(truth_dir) if path.endswith(TRUTH_SUFFIX)]
     if not truths:
         raise DataError(f"No *{TRUTH_SUFFIX} below {truth_dir}: is this the gtFine/val folder?")
     return truths, [truth.name.removesuffix(TRUTH_SUFFIX) + IMAGE_SUFFIX for truth in truths]
@@ -246,7 +253,9 @@ def _read_info(path: Path) -> tuple[LabelSpace, np.ndarray]:
         info = json.loads(_read_text(path))
         names = tuple(str(name) for name in info["label"])
         to_train_id = {int(label): int(train_id) for label, train_id in info["label2train"]}
-    except (ValueError, KeyError, TypeError) as error:
+        if not 0 < len(names) <= IGNORE:
+            raise ValueError(f"{len(names)} classes, not 1 to {IGNORE}")
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise DataError(
             f'{path} is no devkit description ({error!r}): it needs "label", the class names, '
             'and "label2train", pairs of id and trainId'

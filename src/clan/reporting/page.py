@@ -1,6 +1,7 @@
 """`clan.report`: collects runs and evaluations into one page."""
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -82,7 +83,8 @@ def make_report(
         for index, run in enumerate(runs)
     ]
     if not evaluations:
-        found = [list(_seen_alike(of_run, found, damaged)) for of_run in found]
+        for alike in (_scored_alike, _seen_alike):
+            found = [list(alike(of_run, found, damaged)) for of_run in found]
     _require_one_label_space(found)
     selections = [_selection(run, damaged) for run in runs]
     page = replace(make_page(runs, found, selections), notices=[*notices, *damaged])
@@ -234,6 +236,24 @@ def _selected(selection: Selection) -> str:
 def _snapshot_name(evaluation: Evaluation) -> str:
     name = evaluation.weights.stem if evaluation.weights else evaluation.folder.name
     return f"{name} ({evaluation.views})" if evaluation.views else name
+
+
+def _scored_alike(
+    of_run: Sequence[Evaluation], found: Sequence[Sequence[Evaluation]], left_out: dict[str, None]
+) -> Iterator[Evaluation]:
+    """A run's evaluations on the images on which most runs, and most snapshots of them, were evaluated."""
+    runs = Counter(scored for others in found for scored in {one.scored for one in others})
+    snapshots = Counter(one.scored for others in found for one in others)
+    every = [one for others in found for one in others]
+    usual = max(every, key=lambda one: (runs[one.scored], snapshots[one.scored]), default=None)
+    for one in of_run:
+        if usual and one.scored != usual.scored:
+            left_out.setdefault(
+                f"Left out: {one.folder} was scored on {one.scored_on}, and others on {usual.scored_on}; "
+                "--evaluations names what to show instead."
+            )
+        else:
+            yield one
 
 
 def _seen_alike(

@@ -1,5 +1,6 @@
 """What a user can get wrong ends with one sentence that names it, exit code 2, and nothing half-written."""
 
+import errno
 import json
 import os
 import shutil
@@ -15,6 +16,8 @@ from PIL import Image
 from clan.cli import main as cli
 from clan.cli.commandline import run
 from clan.cli.port import evaluate, iou, train
+from clan.datasets import NAMED_CLASSES
+from clan.evaluation.scores_file import write_classes
 from clan.models.options import NetworkConfig
 from clan.models.segmenter import build_segmenter
 from clan.models.weight_files import read_arrays, write_arrays
@@ -260,6 +263,44 @@ def test_evaluating_weights_that_do_not_fit(evaluation_error, snapshot, tmp_path
     assert not (tmp_path / "result").exists()
 
 
+def test_what_cannot_be_scored_is_refused_before_label_maps_are_made(error_of, snapshot, data, tmp_path):
+    command = ("evaluate", snapshot, "--data-dir", data / "Cityscapes", "--input-size", 64, 32)
+    image, other = sorted((data / "Cityscapes/leftImg8bit/val").rglob("*.png"))
+    (tmp_path / "list.txt").write_text(f"{image}\n{other}\n{image}\n")
+    assert f"{image} is listed 2 times" in error_of(cli.dispatch, *command, "--data-list", "list.txt")
+    next((data / "Cityscapes/gtFine/val").rglob("*_labelIds.png")).unlink()
+    assert "1 of 2 ground truths are missing" in error_of(cli.dispatch, *command)
+    assert not (tmp_path / "result").exists()
+
+
+def test_scoring_refuses_flags_that_nothing_reads(error_of, predictions, tmp_path):
+    folder, truth = predictions
+    (tmp_path / "own.yaml").write_text(
+        f'root: {truth}\nimages: "{{name}}.png"\nlabels: "{{name}}.png"\nclasses: {{road: 7}}'
+    )
+    assert "omit --split test" in error_of(cli.dispatch, "iou", truth, folder, "--split", "test")
+    assert "omit --split test" in error_of(cli.dispatch, "iou", "own.yaml", folder, "--split", "test")
+    assert "omit --devkit-dir there" in error_of(cli.dispatch, "iou", "own.yaml", folder, "--devkit-dir", "there")
+
+
+def test_sizes_and_labels_that_are_none(error_of, snapshot, data, tmp_path):
+    images = data / "Cityscapes/leftImg8bit"
+    for size in ((0, 32), (64, -1), (64, 10**6)):
+        said = " ".join(map(str, size))
+        commands = [
+            ("predict", images, "--weights", snapshot, "--input-size", *size),
+            *(("evaluate", snapshot, "--data-dir", data / "Cityscapes", f"--{kind}-size", *size)
+              for kind in ("input", "output")),
+        ]  # fmt: skip
+        for command in commands:
+            assert f"-size {said} is no size of an image" in error_of(cli.dispatch, *command)
+    assert "error: --size 0 8 is no size" in error_of(cli.dispatch, "export", snapshot, "-o", "there", "--size", 0, 8)
+    given = ("--restore-from", snapshot, "--data-dir", data / "Cityscapes")
+    assert "--output-size 999999 8" in error_of(evaluate.main, *given, "--output-size", "999999,8")
+    assert "--ignore-label -1 is no trainId" in error_of(evaluate.main, *given, "--ignore-label", -1)
+    assert not (tmp_path / "result").exists()
+
+
 def test_evaluating_what_cannot_be_read_or_written(evaluation_error, snapshot, data, tmp_path, worlds):
     sentence = evaluation_error(snapshot, "--data-dir", "nowhere")
     assert "nowhere" in sentence
@@ -284,6 +325,52 @@ def test_nothing_to_evaluate_or_score_in_bulk(error_of, tmp_path):
     assert "nowhere" in error_of(evaluate.main_bulk, "--snapshot-dir", "nowhere")
     assert "result" in error_of(iou.main_bulk)
     assert files(tmp_path) == set()
+
+
+def test_label_maps_of_other_classes_are_not_put_into_one_table(error_of, predictions, tmp_path):
+    folder, truth = predictions
+    for iteration in (2, 4):
+        shutil.copytree(folder, tmp_path / f"result/run_{iteration}")
+    write_classes(tmp_path / "result/run_4", NAMED_CLASSES["synthia-16"])
+    sentence = error_of(iou.main_bulk, truth)
+    assert "result/run_4 have 16 classes, and those of run_2 beside it 19" in sentence
+    assert not (tmp_path / "mIoU_results").exists()
+
+
+@pytest.mark.parametrize("depth", [0, 1])
+def test_truths_may_lie_at_the_top_of_a_disk(depth, predictions, tmp_path, monkeypatch):
+    folder, truth = predictions
+    place = Path("/") / "/".join(["truth"] * depth)
+    shutil.copytree(folder, tmp_path / "result/run_2")
+    monkeypatch.setattr(Path, "resolve", lambda path, strict=False: place if path == truth else path.absolute())
+    iou.main_bulk([str(truth)])
+    assert json.loads((tmp_path / "result/run_2/scores.json").read_text())["dataset"]["root"] == "/"
+
+
+def test_what_the_system_refuses_is_named_by_every_command(error_of, monkeypatch):
+    def refused(path, *arguments, **options):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "stat", refused)
+    for main, *words in (
+        (iou.main, "truth", "theirs"),
+        (iou.main_bulk, "truth", "theirs"),
+        (evaluate.main, "--restore-from", "theirs"),
+        *((cli.dispatch, command, "theirs") for command in ("evaluate", "report", "inspect", "select")),
+    ):
+        sentence = error_of(main, *words)
+        assert "Permission denied" in sentence
+        assert "theirs" in sentence
+    monkeypatch.undo()
+    assert f"error: {'n' * 300}" in error_of(cli.dispatch, "evaluate", "n" * 300)
+
+
+def test_a_description_that_cannot_be_written(error_of, worlds, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    assert "cannot write file/x.yaml" in error_of(
+        cli.dispatch, "data", "init", worlds / "Cityscapes", "-o", "file/x.yaml"
+    )
+    assert files(tmp_path) == {"file"}
 
 
 # --- Folders and states ---
@@ -385,7 +472,11 @@ def test_predictions_that_do_not_fit(iou_error, predictions):
     Image.new("RGB", (128, 64)).save(first)
     assert "RGB" in iou_error(truth, folder)
     Image.new("L", (128, 64), 19).save(first)
-    assert first.name in iou_error(truth, folder)
+    sentence = iou_error(truth, folder)
+    assert first.name in sentence
+    assert sentence.endswith("write trainIds, or give --label-ids")
+    Image.new("L", (128, 64), 0).save(first)
+    assert iou_error(truth, folder, "--label-ids").endswith("write labelIds, or omit --label-ids")
     first.write_bytes(b"\x89PNG")
     assert first.name in iou_error(truth, folder)
     first.unlink()

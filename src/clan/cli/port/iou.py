@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from clan.cli.commandline import Parser, run
+from clan.cli.commandline import Parser, ids_wording, run
 from clan.cli.port import RESULTS, SNAPSHOTS
 from clan.core import runtime
 from clan.core.errors import DataError
+from clan.core.output import speak
 from clan.run.folder import iteration_of
 
 TRUTH = Path("./data/Cityscapes/gtFine/val")
@@ -22,6 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given.add_argument("--label-ids", action="store_true", help="label maps hold Cityscapes labelIds, not trainIds")
     given.add_argument("--classes", type=Path, help="classes of the label maps: cityscapes, synthia-16, … or a file")
     flags = given.parse_args(arguments)
+    speak(ids_wording(flags.label_ids))
 
     from clan.evaluation.scores_file import read_classes
     from clan.evaluation.scoring import score_folders
@@ -48,6 +50,7 @@ def main_bulk(arguments: Sequence[str] | None = None) -> None:
     given.add_argument("--classes", type=Path, help="classes of the label maps: cityscapes, synthia-16, … or a file")
     given.add_argument("--save", type=Path, default=WORKBOOKS, help="folder of the workbook and the CSV")
     flags = given.parse_args(arguments)
+    speak(ids_wording(flags.label_ids))
 
     runtime.import_paddle()
     from clan.evaluation.bulk import score_cityscapes, score_label_maps, write_workbook
