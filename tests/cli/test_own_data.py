@@ -218,6 +218,21 @@ def test_a_file_that_is_called_as_a_packaged_data_set_is_read_as_any_other(name,
         assert other[role] == mine[role]
 
 
+@pytest.mark.parametrize(
+    ("splits", "chosen"), [("ab", "a"), (("Training_1", "b"), "Training_1"), (("val", "test"), "test")]
+)
+def test_a_split_that_is_trained_on_in_place_of_train_is_said(splits, chosen, folder):
+    for split in splits:
+        picture(folder / f"of/photos/{split}/0.png", np.zeros((8, 8, 3)))
+    text = PLAIN.replace("photos/", "of/photos/{split}/").replace("truth/", "of/truth/{split}/")
+    (folder / "my.yaml").write_text(text)
+    said = []
+    config = config_for_domains(recipes.official(), {"target": "my.yaml"}, None, notify=said.append)
+    assert config.target.split == chosen
+    sentence = f"the target my has no split train: its split {chosen} is trained on, unless --target.split"
+    assert any(sentence in one for one in said) == (chosen != "Training_1")
+
+
 FITTING = {
     "smaller crops": ("dacs", "--augmentation.crop-size 16 8"),
     "larger images": ("dacs", "--source.size 512 512 --target.size 512 512"),

@@ -12,7 +12,7 @@ from PIL import Image
 
 from clan.core.errors import DataError
 from clan.data import transforms
-from clan.data.checks import check
+from clan.data.checks import Stray, check
 from clan.data.dataset import Dataset
 from clan.data.encodings import read_codes
 from clan.data.image_files import LossyLabel, image_size, read_channels, read_id_label, read_ids, read_rgb
@@ -453,3 +453,20 @@ def test_smoothed_colours_are_one_problem_and_undescribed_classes_are_listed(tmp
     many[:, 5:] = colors[0]
     findings = check(pairs(tmp_path / "many", [png(many, 8, 2)], image=image, **fields))
     assert len(findings.strays) > 400 and not findings.problems, "colours of classes that nobody described"
+
+
+@pytest.mark.parametrize("ignore", [(), "rest"])
+def test_photographs_taken_for_labels_are_a_sentence_and_no_list_of_all_their_colours(ignore, tmp_path):
+    photo = RANDOM.integers(0, 256, (300, 200, 3)).astype(np.uint8)
+    photo[:9, :9] = 1, 2, 3
+    labels = [png(photo, 8, 2), png(photo[::-1], 8, 2)]
+    fields = {"encoding": "colors", "classes": {"a": "#ffffff", "b": "#010201"}, "ignore": ignore}
+    findings = check(pairs(tmp_path, labels, image=photo, **fields))
+    (sentence,) = findings.problems
+    if ignore == "rest":
+        assert 'they hold "#010203", ' in sentence and len(sentence) < 500
+        return
+    number = len(np.unique(photo.reshape(-1, 3), axis=0))
+    assert f"{number:,} colours in 100 % of the labels' pixels are not in the description" in sentence
+    assert len(findings.strays) == 10_000
+    assert findings.strays["#010203"] == Stray(2 * 81, 2, "0.png")

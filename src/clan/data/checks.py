@@ -16,7 +16,6 @@ from clan.data.encodings import describe_code
 from clan.data.image_files import LossyLabel, read_photograph, size_conflict
 from clan.data.pixel_checks import SUSPICIOUS, mixtures, sameness
 from clan.data.rare_class import draw_probabilities
-from clan.datasets import Description
 from clan.datasets.classes import UNKNOWN, as_number, placeholders
 from clan.datasets.labels import IGNORE
 from clan.run.config import RareClassConfig
@@ -33,6 +32,8 @@ REMARKS = {
 """Remarks about usable images, each with advice."""
 SHOWN = 12
 """Maximum number of ids or colours in a sentence."""
+MOST_STRAYS = 10_000
+"""Maximum number of undescribed ids or colours that are listed one by one, the most frequent."""
 
 
 @dataclass
@@ -147,16 +148,42 @@ class Findings:
 
 @dataclass
 class _Sample:
-    """Problems and statistics of one image and its label."""
+    """Problems and statistics of one image and its label; strays are codes and their numbers of pixels."""
 
     problems: list[str]
     size: tuple[int, int] | None = None
     sums: np.ndarray | None = None
     train_ids: np.ndarray | None = None
-    strays: dict[int, int] = field(default_factory=dict)
+    strays: tuple[np.ndarray, np.ndarray] | None = None
     codes: list[int] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     lossy: str = ""
+
+
+class _Strays:
+    """Undescribed ids or colours of all labels, in arrays by code: photographs taken for labels have millions.
+
+    Args:
+        codes: number of possible codes.
+
+    Attributes:
+        pixels: int64, number of pixels of each code.
+        files: int32, number of labels that contain it.
+        first: int32, index of the first such label, from 1.
+        found: whether there are any.
+    """
+
+    def __init__(self, codes: int) -> None:
+        self.pixels = np.zeros(codes, np.int64)
+        self.files, self.first = np.zeros((2, codes), np.int32)
+        self.found = False
+
+    def add(self, index: int, codes: np.ndarray, pixels: np.ndarray) -> None:
+        """Adds the codes of label `index`, each once."""
+        self.found = True
+        self.pixels[codes] += pixels
+        self.files[codes] += 1
+        self.first[codes[self.first[codes] == 0]] = index + 1
 
 
 def check(dataset: Dataset, on_image: Callable[[], None] = lambda: None) -> Findings:
@@ -174,31 +201,34 @@ def check(dataset: Dataset, on_image: Callable[[], None] = lambda: None) -> Find
     # A split without any label is valid, such as a benchmark's test split.
     labelled = dataset.has_any_label
     # Threads suffice: decoding and counting release the GIL.
-    strays: dict[int, Stray] = {}
+    strays = _Strays(len(dataset.table))
     lossy: list[str] = []
     with ThreadPoolExecutor(available_cores()) as pool:
-        for name, sample in zip(
-            dataset.names, pool.map(lambda index: _read(dataset, index, labelled), range(len(dataset))), strict=True
-        ):
-            _add(findings, name, sample)
+        for index, sample in enumerate(pool.map(lambda index: _read(dataset, index, labelled), range(len(dataset)))):
+            _add(findings, dataset.names[index], sample)
             codes.update(sample.codes)
-            for code, pixels in sample.strays.items():
-                stray = strays.setdefault(code, Stray(first=name))
-                stray.pixels += pixels
-                stray.files += 1
+            if sample.strays:
+                strays.add(index, *sample.strays)
             lossy += [sample.lossy] if sample.lossy else []
             on_image()
     if lossy:
         findings.problems.append(lossy[0] + (f" ({len(lossy)} labels of {len(dataset)})" if len(lossy) > 1 else ""))
-    if findings.labels and not findings.pixels.any() and not strays:
+    if findings.labels and not findings.pixels.any() and not strays.found:
         if dataset.split.lower().startswith("test") and dataset.description.has_splits:
             # Benchmarks that keep their test split's ground truth publish labels without a class in its place.
             findings.list_remarks.append("every pixel of this split's labels is ignored: there is nothing to score")
         else:
             findings.problems.append(all_ignored(dataset, findings.labels, codes))
-    _sort_out(findings, strays, dataset.description)
+    if strays.found:
+        _sort_out(findings, strays, dataset)
     findings.orphans = sorted(_orphans(dataset))
     return findings
+
+
+def frequent_codes(codes: np.ndarray) -> list[int]:
+    """The most frequent ids or colours of a label, at most 256: photographs taken for labels have far more."""
+    found, counts = np.unique(codes, return_counts=True)
+    return found[np.argsort(-counts, kind="stable")[:256]].tolist()
 
 
 def all_ignored(dataset: Dataset, labels: int, codes: Counter[int], role: str = "data set") -> str:
@@ -207,7 +237,7 @@ def all_ignored(dataset: Dataset, labels: int, codes: Counter[int], role: str = 
     Args:
         dataset: the images.
         labels: number of labels read.
-        codes: number of labels that contain each id or colour.
+        codes: number of labels that contain each id or colour, of each label's `frequent_codes`.
         role: role of the data set, such as "training set".
     """
     description, owners = dataset.description, dataset.classes.owners
@@ -258,10 +288,9 @@ def _read_label(dataset: Dataset, index: int, sample: _Sample) -> None:
     train_ids = dataset.train_ids(codes)
     sample.train_ids = np.bincount(train_ids.ravel(), minlength=256)
     if not sample.train_ids[: len(dataset.classes.classes)].any():
-        sample.codes = np.unique(codes).tolist()
+        sample.codes = frequent_codes(codes)
     if dataset.description.ignore != "rest" and sample.train_ids[UNKNOWN]:
-        found, counts = np.unique(codes[train_ids == UNKNOWN], return_counts=True)
-        sample.strays = dict(zip(found.tolist(), counts.tolist(), strict=True))
+        sample.strays = np.unique(codes[train_ids == UNKNOWN], return_counts=True)
 
 
 def _add(findings: Findings, name: str, sample: _Sample) -> None:
@@ -279,26 +308,41 @@ def _add(findings: Findings, name: str, sample: _Sample) -> None:
         findings.ignored += int(sample.train_ids[IGNORE])
 
 
-def _sort_out(findings: Findings, strays: dict[int, Stray], description: Description) -> None:
+def _sort_out(findings: Findings, strays: _Strays, dataset: Dataset) -> None:
     """Records undescribed ids and colours one by one, and colours caused by smoothing in one sentence."""
-    mixed: set[int] = set()
+    description = dataset.description
+    codes = np.flatnonzero(strays.pixels)
+    pixels = strays.pixels[codes]
+    total = int(findings.pixels.sum()) + findings.ignored + int(pixels.sum())
+
+    def told(some: np.ndarray) -> tuple[str, str]:
+        share, first = 100 * strays.pixels[some].sum() / total, strays.first[some].min() - 1
+        kind = "colours" if description.encoding == "colors" else "ids"
+        return f"{len(some):,} {kind} in {share:.3g} % of the labels' pixels are", f"first in {dataset.names[first]}"
+
     if description.encoding == "colors":
         ignored = description.ignore if description.ignore != "rest" else ()
         known = {as_number(key) for keys in (*description.classes.values(), ignored) for key in keys}
-        unknown = {code: stray.pixels for code, stray in strays.items()}
-        total = int(findings.pixels.sum()) + findings.ignored + sum(unknown.values())
-        mixed = mixtures(unknown, known, total)
-        if mixed:
-            share = sum(unknown[code] for code in mixed) / total
+        mixed = mixtures(codes, pixels, known, total)
+        if mixed.any():
+            what, first = told(codes[mixed])
             findings.problems.append(
-                f"{len(mixed):,} colours in {100 * share:.2g} % of the labels' pixels are mixtures of described "
-                "colours: the labels were smoothed, resized or saved as JPEG; export them without anti-aliasing, or "
-                f"write ignore: rest to ignore these pixels; first in {strays[min(mixed)].first}"
+                f"{what} mixtures of described colours: the labels were smoothed, resized or saved as JPEG; export "
+                f"them without anti-aliasing, or write ignore: rest to ignore these pixels; {first}"
             )
+        codes = codes[~mixed]
+    if len(codes) > MOST_STRAYS:
+        what, first = told(codes)
+        findings.problems.append(
+            f"{what} not in the description: check that the labels pattern does not lead to photographs or depth maps; "
+            f"{first}"
+        )
+        codes = np.sort(codes[np.argsort(-strays.pixels[codes], kind="stable")[:MOST_STRAYS]])
     findings.strays = {
-        describe_code(code, description).strip('"'): stray
-        for code, stray in sorted(strays.items())
-        if code not in mixed
+        describe_code(code, description).strip('"'): Stray(
+            int(strays.pixels[code]), int(strays.files[code]), dataset.names[strays.first[code] - 1]
+        )
+        for code in codes.tolist()
     }
 
 

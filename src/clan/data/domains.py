@@ -99,6 +99,11 @@ def config_for_domains(
         if name.lower() not in PACKAGED:  # a file of one's own may be called cityscapes.yaml
             split = choose_split(named.description, root, "train")
             values["split"] = split
+            if not split.lower().startswith("train"):
+                notify(
+                    f"the {role} {named.description.name} has no split train: its split {split} is trained on, unless "
+                    f"--{role}.split names another"
+                )
             if named.size is None:
                 with of_domain(role):
                     values["size"] = image_size(Dataset(named.description, root, split=split).image_path(0))

@@ -46,28 +46,34 @@ def sameness(histogram: np.ndarray) -> str | None:
     return ALIKE if ((cumulated[:, SPREAD:] - cumulated[:, :-SPREAD]).max(1) >= needed).all() else None
 
 
-def mixtures(unknown: dict[int, int], known: Collection[int], pixels: int) -> set[int]:
+def mixtures(unknown: np.ndarray, counts: np.ndarray, known: Collection[int], pixels: int) -> np.ndarray:
     """The undescribed colours caused by smoothing or compression: many, and most lie between two described colours.
 
     Args:
-        unknown: number of pixels of each undescribed colour, 0xRRGGBB.
+        unknown: the undescribed colours, 0xRRGGBB, integers [N].
+        counts: number of pixels of each, [N].
         known: the colours of the description.
         pixels: number of pixels of all labels.
+
+    Returns:
+        bool [N].
     """
+    nothing = np.zeros(len(unknown), bool)
     if len(unknown) < MANY_COLORS or len(known) < 2:
-        return set()
-    frequent = sorted(unknown, key=lambda color: -unknown[color])[:LOOKED_AT]
-    near = _distance_to_lines(_rgb(frequent), _rgb(known)) <= TOLERANCE
-    between = {color for color, is_near in zip(frequent, near, strict=True) if is_near}
-    smoothed = {color for color, count in unknown.items() if count <= (LARGEST if color in between else RARE) * pixels}
-    looked_at = sum(unknown[color] for color in smoothed.intersection(frequent))
-    mixed = sum(unknown[color] for color in smoothed & between)
-    return smoothed if len(smoothed) >= MANY_COLORS and mixed >= MOST * looked_at else set()
+        return nothing
+    frequent = np.argsort(-counts, kind="stable")[:LOOKED_AT]
+    looked_at, between = nothing.copy(), nothing.copy()
+    looked_at[frequent] = True
+    between[frequent] = _distance_to_lines(_rgb(unknown[frequent]), _rgb(list(known))) <= TOLERANCE
+    smoothed = counts <= np.where(between, LARGEST, RARE) * pixels
+    mixed = counts[smoothed & between].sum()
+    enough = smoothed.sum() >= MANY_COLORS and mixed >= MOST * counts[smoothed & looked_at].sum()
+    return smoothed if enough else nothing
 
 
-def _rgb(colors: Collection[int]) -> np.ndarray:
+def _rgb(colors: np.ndarray | list[int]) -> np.ndarray:
     """0xRRGGBB → float32 [N, 3]."""
-    codes = np.array(list(colors))
+    codes = np.asarray(colors)
     return np.stack([codes >> 16, codes >> 8 & 255, codes & 255], axis=1).astype(np.float32)
 
 

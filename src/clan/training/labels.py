@@ -11,7 +11,7 @@ from paddle import Tensor
 
 from clan.core.errors import DataError
 from clan.core.runtime import available_cores
-from clan.data.checks import all_ignored
+from clan.data.checks import all_ignored, frequent_codes
 from clan.data.dataset import Dataset
 from clan.run.config import Config
 from clan.training.statistics import count_with_progress
@@ -117,7 +117,7 @@ def _count_until_any(dataset: Dataset, parts: Sequence[Sequence[int]]) -> tuple[
         except DataError:
             return None
         counts = np.bincount(dataset.train_ids(found).ravel(), minlength=256)[:num_classes]
-        return counts, [] if counts.any() else np.unique(found).tolist()
+        return counts, [] if counts.any() else frequent_codes(found)
 
     with ThreadPoolExecutor(available_cores()) as pool:
         for part in parts:
