@@ -1,5 +1,6 @@
 """Exported networks compute what evaluation computes, and need nothing of it."""
 
+import logging
 import shutil
 import subprocess
 import sys
@@ -101,8 +102,9 @@ def test_images_may_be_seen_as_they_are(weights, tmp_path):
 
 def test_eight_bits_are_close(weights, exported, worlds, tmp_path):
     pictures = worlds / "Cityscapes/leftImg8bit"
-    options = ExportOptions(("onnx",), int8=pictures)
+    options, level = ExportOptions(("onnx",), int8=pictures), logging.getLogger().level
     export_weights(weights, tmp_path / "net", options, notify=lambda _: None)
+    assert logging.getLogger().level == level
     picture = np.asarray(read_rgb(next((pictures / "val").rglob("*.png"))))
     whole, small = load(exported)(picture), load(tmp_path / "net")(picture)
     assert (whole.labels == small.labels).mean() > 0.9

@@ -208,6 +208,16 @@ def test_a_network_that_is_too_large_for_a_page_is_refused(network):
         offline.offline_page(load(network).card, bytes(21_000_000), offline.Runtime(b"", b""))
 
 
+def test_what_a_page_would_compute_otherwise_or_not_is_refused(network, runtime, tmp_path, error_of):
+    module("paddle2onnx", "export")
+    page = tmp_path / "page.html"
+    said = error_of(cli.dispatch, "export", network, "--web", page, "--upsampling", "bicubic")
+    assert "interpolates logits bilinearly" in said
+    for words in (("--half",), ("--int8", tmp_path), ("--maps", "confidence"), ("--format", "onnx"), ("--no-resize",)):
+        assert "are for -o FOLDER" in error_of(cli.dispatch, "export", network, "--web", page, *words)
+    assert not page.exists()
+
+
 def test_a_runtime_that_is_not_there_or_another_is_refused(tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match="does not hold ort-wasm"):
         offline.find_runtime(tmp_path)

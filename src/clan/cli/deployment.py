@@ -51,6 +51,8 @@ def export(  # noqa: PLR0913 (the signature is the command line)
     from clan.serving.offline import write_page
 
     options = ExportOptions(format, size, resize, maps, half, int8)
+    if output is None and options != ExportOptions(size=size):
+        raise ConfigError("--format, --maps, --no-resize, --half and --int8 are for -o FOLDER: give it, or omit them")
     given = {name: value for name, value in network.given().items() if value is not None}
     given |= {"classes": classes, "device": "cpu"}
     if output is not None:

@@ -1,6 +1,8 @@
 """Networks in 8 bits, by ONNX Runtime's static quantisation."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -65,19 +67,31 @@ def quantized(body: onnx.ModelProto, card: ModelCard, images: Path) -> onnx.Mode
             plain, options, providers=["CPUExecutionProvider"]
         )  # folds norms into convolutions
         model = onnx.load(folded)
-        logging.getLogger().setLevel(logging.ERROR)  # recommends what was done above
-        quantize_static(
-            str(folded),
-            str(result),
-            Calibration(images, card, body.graph.input[0].name),
-            quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=["Conv", "MatMul"],
-            per_channel=True,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            nodes_to_exclude=kept_exact(model, card.num_classes),
-        )
+        with _errors_alone():  # it recommends what was done above
+            quantize_static(
+                str(folded),
+                str(result),
+                Calibration(images, card, body.graph.input[0].name),
+                quant_format=QuantFormat.QDQ,
+                op_types_to_quantize=["Conv", "MatMul"],
+                per_channel=True,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                nodes_to_exclude=kept_exact(model, card.num_classes),
+            )
         return onnx.load(result)
+
+
+@contextmanager
+def _errors_alone() -> Iterator[None]:
+    """Within the block, less than errors is not logged."""
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        root.setLevel(level)
 
 
 def kept_exact(model: onnx.ModelProto, num_classes: int) -> list[str]:

@@ -111,8 +111,8 @@ class Model:
         if fixed and input_size not in (None, card.input.size):
             width, height = card.input.size
             raise ConfigError(
-                f"this network was exported for images of {width}x{height} alone: leave --input-size out, or export "
-                "it to ONNX"
+                f"this network was exported for images of {width}x{height} alone: leave --input-size out, or take "
+                "the weights of the run"
             )
         self.input_size = card.input.size if fixed else input_size
 

@@ -62,7 +62,7 @@ class ViewedModel(Model):
             width, height = model.card.input.size
             raise ConfigError(
                 f"this network was exported for images of {width}x{height} alone: leave --window and --tta out, or "
-                "export it to ONNX"
+                "take the weights of the run"
             )
         network = model.card.network
         self.views = views

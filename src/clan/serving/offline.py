@@ -132,11 +132,25 @@ def write_page(weights: Path, path: Path, *, runtime: Path | None = None, **give
     conversion.require_tools()
     found = find_runtime(runtime)  # first, since the rest takes longer
     network, card = find("clan.evaluation.paddle_network:open_weights")(weights, **given)
+    require_interpolation(card)
     body = find("clan.deployment.onnx_graph:halved")(conversion.body_of(network.segmenter)).SerializeToString()
     _check(body, network, card)
     page = offline_page(card, body, found)
     write_file(path, page, "choose another place for the page")
     return len(page)
+
+
+def require_interpolation(card: ModelCard) -> None:
+    """Refuses logits that pages would interpolate otherwise than predictions.
+
+    Raises:
+        ConfigError: the network's are interpolated bicubically.
+    """
+    if card.network.upsampling != "bilinear":
+        raise ConfigError(
+            f"a page interpolates logits bilinearly, but {card.source.weights} was evaluated with "
+            f"{card.network.upsampling} upsampling: give --upsampling bilinear, which changes labels at borders"
+        )
 
 
 def _check(body: bytes, network: Any, card: ModelCard) -> None:
