@@ -40,6 +40,10 @@ DRAWN = (
 )
 
 
+LARGEST = 10**9
+"""Of the numbers that the demo is given; larger ones are typing errors."""
+
+
 def run_demo(folder: Path, *, steps: int, seed: int) -> None:
     """Draws the worlds, trains both methods, scores them on the camera world and prints the scores.
 
@@ -49,10 +53,12 @@ def run_demo(folder: Path, *, steps: int, seed: int) -> None:
         seed: random seed of the worlds and the runs.
 
     Raises:
-        ConfigError: too few steps, or the folder holds a demo with other steps or another seed.
+        ConfigError: too few steps, a number out of range, or the folder holds a demo with other steps or another seed.
     """
     if steps < 10:
         raise ConfigError(f"--steps {steps} is too few to learn anything: give 10 or more")
+    if max(steps, seed) > LARGEST or seed < 0:
+        raise ConfigError(f"--steps {steps} or --seed {seed} is no such number: give 0 to {LARGEST}")
     for method in METHODS:
         require_same(recipes.demo(folder, method, steps=steps, seed=seed))
     print("Two street worlds, both drawn by this program; no photograph is used.")

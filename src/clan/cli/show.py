@@ -119,6 +119,8 @@ def report(
         images: pictures in the gallery, half of them the worst, half the best.
     """
     speak({"or name its folder with --root": "or give --images 0"})
+    if images < 0:
+        raise ConfigError(f"--images {images} is no number of images: give 0 or more")
     runtime.import_paddle()
     from clan.reporting.page import make_report
 

@@ -242,9 +242,9 @@ def _scored_alike(
     of_run: Sequence[Evaluation], found: Sequence[Sequence[Evaluation]], left_out: dict[str, None]
 ) -> Iterator[Evaluation]:
     """A run's evaluations on the images on which most runs, and most snapshots of them, were evaluated."""
-    runs = Counter(scored for others in found for scored in {one.scored for one in others})
-    snapshots = Counter(one.scored for others in found for one in others)
     every = [one for others in found for one in others]
+    runs = Counter(scored for others in found for scored in {one.scored for one in others})
+    snapshots = Counter(one.scored for one in every)
     usual = max(every, key=lambda one: (runs[one.scored], snapshots[one.scored]), default=None)
     for one in of_run:
         if usual and one.scored != usual.scored:

@@ -273,6 +273,15 @@ def test_what_cannot_be_scored_is_refused_before_label_maps_are_made(error_of, s
     assert not (tmp_path / "result").exists()
 
 
+def test_numbers_out_of_range(error_of, tmp_path):
+    assert "--images -3" in error_of(cli.dispatch, "report", "run", "--images", -3)
+    for seed in (-1, 10**20):
+        assert f"--seed {seed}" in error_of(cli.dispatch, "demo", "there", "--seed", seed)
+        assert f"--seed {seed}" in error_of(cli.dispatch, "inspect", "run", "--seed", seed)
+    assert f"--steps {10**12}" in error_of(cli.dispatch, "demo", "there", "--steps", 10**12)
+    assert files(tmp_path) == set()
+
+
 def test_scoring_refuses_flags_that_nothing_reads(error_of, predictions, tmp_path):
     folder, truth = predictions
     (tmp_path / "own.yaml").write_text(

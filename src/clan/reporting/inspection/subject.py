@@ -24,6 +24,9 @@ from clan.run.records import RunRecords, located, read_run
 from clan.training.batches import build_samplers, to_device
 from clan.training.statistics import prepare_sampling
 
+LARGEST_SEED = 2**32 - 1
+"""That t-SNE takes."""
+
 
 @dataclass(frozen=True)
 class Options:
@@ -46,8 +49,8 @@ class Options:
         for name in ("images", "snapshots", "points"):
             if (number := getattr(self, name)) < 1:
                 raise ConfigError(f"--{name} {number} leaves nothing to show: give at least 1")
-        if self.seed < 0:
-            raise ConfigError(f"--seed {self.seed} is negative: give 0 or more")
+        if not 0 <= self.seed <= LARGEST_SEED:
+            raise ConfigError(f"--seed {self.seed} is no seed: give 0 to {LARGEST_SEED}")
 
 
 @dataclass(frozen=True)
