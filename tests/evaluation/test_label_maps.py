@@ -90,7 +90,7 @@ def test_a_batch_of_nothing_is_refused():
 @pytest.mark.parametrize("size", [(0, 5), (5, 0), (-3, 5), (20_000, 8)])
 def test_a_size_of_nothing_or_too_much_is_refused(size):
     for name in ("input_size", "output_size"):
-        with pytest.raises(ConfigError, match=f"{size[0]} {size[1]} is no size of images"):
+        with pytest.raises(ConfigError, match=f"{size[0]} {size[1]} is no size of an image"):
             EvaluationOptions(**{name: size})
 
 

@@ -119,7 +119,7 @@ def test_what_is_not_there_is_a_sentence(tmp_path, weights):
             load(path)
     with pytest.raises(ConfigError, match="--backbone is for weights"):
         load(tmp_path, backbone="resnet50")
-    with pytest.raises(ConfigError, match="0 5 is no size of images"):
+    with pytest.raises(ConfigError, match="0 5 is no size of an image"):
         Model(load(weights).network, card, input_size=(0, 5))
 
 

@@ -177,6 +177,8 @@ def offline_labels(window, page, picture):
 
 def test_a_page_resizes_and_interpolates_as_predictions_do(window, network, runtime, picture, tmp_path):
     model = load(network)
+    one_head = model.card.network.model_copy(update={"num_heads": 1})
+    model.card = model.card.model_copy(update={"network": one_head})
     graph = mean_of_neighbours(model.card.num_classes)
     page = tmp_path / "page.html"
     page.write_bytes(offline.offline_page(model.card, graph.SerializeToString(), runtime))
