@@ -82,6 +82,12 @@ def test_the_size_of_batches_changes_nothing(small, tmp_path, batch_size):
         assert (one == many).mean() > 0.999  # the network's sums may be ordered differently
 
 
+def test_a_process_without_a_share_of_the_images_evaluates_nothing(small, tmp_path):
+    segmenter, dataset = small
+    evaluate(segmenter, dataset.part([]), tmp_path / "none", options=EvaluationOptions())
+    assert not list((tmp_path / "none").glob("*.png"))
+
+
 def test_a_batch_of_nothing_is_refused():
     with pytest.raises(ConfigError, match="batch size 0 is no number of images"):
         EvaluationOptions(batch_size=0)

@@ -196,9 +196,9 @@ def refuse_clashes_of(dataset: Dataset, save: Path) -> None:
         ConfigError: a file would be overwritten, or an image is listed twice.
     """
     paths = [dataset.image_path(index) for index in range(len(dataset))]
-    path, times = Counter(paths).most_common(1)[0]
-    if times > 1:
-        raise ConfigError(f"{path} is listed {times} times, and has one label map: list it once in --data-list")
+    for path, times in Counter(paths).items():  # none at all: a process without a share of the images
+        if times > 1:
+            raise ConfigError(f"{path} is listed {times} times, and has one label map: list it once in --data-list")
     labels = [dataset.label_path(index) for index in range(len(dataset))] if dataset.labelled else []
     outputs = (
         (str(path), save / f"{stem}{ending}")
